@@ -1,0 +1,64 @@
+"""Every exception Ostinato raises.
+
+    OstinatoError
+    ├── CellError          a cell's equations cannot be read (also a TypeError)
+    ├── ProgramError       a Program is not well formed, or of another version (also a ValueError)
+    ├── ShapeError         sizes, dtypes, lengths or states that do not fit (also a ValueError)
+    ├── BackendError       a backend cannot run this here (also a RuntimeError)
+    │   └── CompileError   the C compiler is missing or failed
+    ├── CacheError         the kernel cache cannot be trusted or written (also an OSError)
+    ├── DataError          a text or a data file cannot be used (also a ValueError)
+    └── RunError           a run folder or a checkpoint cannot be used (also a ValueError)
+
+A message says the fact, what was got, and the remedy.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BackendError",
+    "CacheError",
+    "CellError",
+    "CompileError",
+    "DataError",
+    "OstinatoError",
+    "ProgramError",
+    "RunError",
+    "ShapeError",
+]
+
+
+class OstinatoError(Exception):
+    """The base of every error that Ostinato raises on purpose."""
+
+
+class CellError(OstinatoError, TypeError):
+    """A cell's equations cannot be read; the message shows the user's own line."""
+
+
+class ProgramError(OstinatoError, ValueError):
+    """A Program is not well formed, or was written by another version."""
+
+
+class ShapeError(OstinatoError, ValueError):
+    """Sizes, dtypes, lengths or states that do not fit together."""
+
+
+class BackendError(OstinatoError, RuntimeError):
+    """A backend was asked for that cannot run this here; the message says why."""
+
+
+class CompileError(BackendError):
+    """The system's C compiler is missing or failed."""
+
+
+class CacheError(OstinatoError, OSError):
+    """The kernel cache is not safe to load code from, or cannot be written."""
+
+
+class DataError(OstinatoError, ValueError):
+    """A text or a data file that cannot be used."""
+
+
+class RunError(OstinatoError, ValueError):
+    """A run folder or a checkpoint that cannot be used."""
