@@ -1,0 +1,152 @@
+"""What the figures are expected to be, as data, and whether a record meets them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .timing import geometric_mean
+
+__all__ = ["GOALS", "Goal", "Verdict", "judge"]
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A bound on one column of the rows that `applies` selects.
+
+    each: every row must reach this; mean: their geometric mean must reach this. None where there is no bound.
+    """
+
+    what: str
+    column: str
+    applies: Callable[[Row], bool]
+    each: float | None = None
+    mean: float | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a goal fared: `met` is None where nothing was measured; `misses` names rows and by how much."""
+
+    what: str
+    wanted: str
+    got: str
+    met: bool | None
+    misses: tuple[str, ...] = ()
+
+
+def _rows(pass_: str, peer: str, cells: Sequence[str], **bounds: int) -> Callable[[Row], bool]:
+    low_b, low_h = bounds.get("B_from", 1), bounds.get("H_from", 1)
+    high_h = bounds.get("H_to", 1 << 30)
+
+    def applies(row: Row) -> bool:
+        return (
+            row["pass"] == pass_
+            and row["peer"] == peer
+            and (not cells or row["cell"] in cells)
+            and row["B"] >= low_b
+            and low_h <= row["H"] <= high_h
+        )
+
+    return applies
+
+
+def _goals() -> tuple[Goal, ...]:
+    goals = [
+        Goal("lstm against nn.LSTM, training", "ratio", _rows("train", "torch.nn", ["lstm"]), 1.0, 1.4),
+        Goal("lstm against nn.LSTM, inference", "ratio", _rows("infer", "torch.nn", ["lstm"]), 1.0, 1.3),
+    ]
+    for cell, module in (("gru_reset_after", "nn.GRU"), ("elman", "nn.RNN")):
+        what = f"{cell} against {module}, training"
+        goals += [
+            Goal(f"{what}, up to H = 256", "ratio", _rows("train", "torch.nn", [cell], H_to=256), 1.3),
+            Goal(f"{what}, above", "ratio", _rows("train", "torch.nn", [cell], H_from=257), 1.0),
+            Goal(f"{what}, all", "ratio", _rows("train", "torch.nn", [cell]), None, 2.5),
+        ]
+    for cell in ("peephole_lstm", "gru"):
+        # At most 1.3 times our lstm's time per operation is at least 1 / 1.3 of its speed.
+        goals += [
+            Goal(
+                f"{cell}, {pass_}: our lstm's time per flop over its own",
+                "ratio",
+                _rows(pass_, "lstm/flop", [cell]),
+                1 / 1.3,
+            )
+            for pass_ in ("train", "infer")
+        ]
+        goals += [
+            Goal(
+                f"{cell} against an eager loop, {pass_}",
+                "ratio",
+                _rows(pass_, "eager-loop", [cell]),
+                None,
+                5.0,
+            )
+            for pass_ in ("train", "infer")
+        ]
+    for pass_ in ("train", "infer"):
+        goals.append(
+            Goal(
+                f"every cell against lax.scan, {pass_}, from B = 16",
+                "ratio",
+                _rows(pass_, "jax", (), B_from=16),
+                1.5,
+            )
+        )
+    for pass_ in ("train", "infer"):
+        goals.append(
+            Goal(
+                f"every cell, {pass_}, share of the sgemm peak from (64, 256) up",
+                "peak_share",
+                lambda row, pass_=pass_: row["pass"] == pass_ and row["B"] >= 64 and row["H"] >= 256,
+                0.75,
+            )
+        )
+    goals.append(
+        Goal("one streaming step of lstm, H = 128", "ratio", _rows("stream", "torch.nn", ["lstm"]), 4.0)
+    )
+    return tuple(goals)
+
+
+GOALS: tuple[Goal, ...] = _goals()
+
+
+def judge(goal: Goal, rows: Sequence[Row]) -> Verdict:
+    """Hold the rows against one goal. A row with an error, or without a time, is a miss."""
+    chosen: dict[tuple[Any, ...], Row] = {}
+    for row in rows:
+        if goal.applies(row):
+            # A share of the peak is the same for every peer of a group: it counts once.
+            key = (row["cell"], row["pass"], row["T"], row["B"], row["H"])
+            chosen.setdefault(key if goal.column == "peak_share" else (*key, row["peer"]), row)
+    wanted = ", ".join(
+        ([f"each at least {goal.each:.3g}"] if goal.each else [])
+        + ([f"geometric mean at least {goal.mean:.3g}"] if goal.mean else [])
+    )
+    if not chosen:
+        return Verdict(goal.what, wanted, "not measured", None)
+    values = {_name(row): row[goal.column] for row in chosen.values()}
+    misses = [f"{name}: no figure" for name, value in values.items() if value is None]
+    figures = {name: value for name, value in values.items() if value is not None}
+    if goal.each is not None:
+        misses += [
+            f"{name}: {value:.2f}, {1 - value / goal.each:.0%} short"
+            for name, value in figures.items()
+            if value < goal.each
+        ]
+    mean = geometric_mean(list(figures.values()))
+    if goal.mean is not None and not mean >= goal.mean:
+        misses.append(f"geometric mean: {mean:.2f}, {1 - mean / goal.mean:.0%} short")
+    got = (
+        f"{min(figures.values()):.2f} to {max(figures.values()):.2f}, mean {mean:.2f}"
+        if figures
+        else "no figure"
+    )
+    return Verdict(goal.what, wanted, got, not misses, tuple(misses))
+
+
+def _name(row: Row) -> str:
+    return f"{row['cell']} ({row['B']}, {row['H']})"

@@ -1,0 +1,124 @@
+"""From contestants to rows: check that they agree, time them in turn, and do the arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from .contest import Contestant, difference
+from .shapes import Shape
+from .timing import Samples, Timer, interleave
+
+__all__ = ["Row", "flop_count", "measure_group", "with_shares"]
+
+Row = dict[str, Any]
+OURS = "ostinato"
+
+
+def flop_count(matrix_elements: int, shape: Shape, pass_: str) -> float:
+    """Floating-point operations in the matrix products of one call.
+
+    Forward, each element of each weight matrix is multiplied and added once per step and sequence:
+    2 T B sum(numel). Training does three such products: forward, the gradient of the operand, the gradient
+    of the weight. Pointwise work is not counted.
+    """
+    forward = 2.0 * shape.T * shape.B * matrix_elements
+    return 3.0 * forward if pass_ == "train" else forward
+
+
+def measure_group(
+    head: Mapping[str, Any],
+    ours: Contestant,
+    peers: Mapping[str, Contestant],
+    timer: Timer,
+    *,
+    pass_: str,
+    flops: float,
+    peer_flops: Mapping[str, float] | None = None,
+) -> list[Row]:
+    """One row for each peer of one cell, pass and shape; one row without a peer where there is none.
+
+    head: the columns that all rows share (cell, backend, pass, T, B, D, H).
+    peer_flops: for a peer that does other work (our own lstm), its flops: its time is scaled to `flops`, so
+        that the ratio compares times per operation, and its values are not held against ours.
+
+    A peer that gives other numbers than ours has an error and no time: what is wrong has no speed.
+    """
+    scaled = peer_flops or {}
+    expected = ours.outcome(pass_)
+    errors: dict[str, str] = {}
+    calls = {OURS: ours.call(pass_)}
+    for name, peer in peers.items():
+        found = peer.outcome(pass_)
+        wrong = None if name in scaled else difference(expected, found)
+        if wrong is None:
+            calls[name] = peer.call(pass_)
+        else:
+            errors[name] = wrong
+    # Without errors or with no peer at all ours is timed; against wrong peers alone there is nothing to say.
+    samples: dict[str, Samples] = {}
+    if len(calls) > 1 or not peers:
+        with torch.set_grad_enabled(pass_ == "train"):
+            samples = interleave(calls, timer)
+    rows = [
+        _row(
+            head,
+            timer,
+            flops,
+            samples.get(OURS) if name not in errors else None,
+            name,
+            samples.get(name),
+            flops / scaled[name] if name in scaled else 1.0,
+            errors.get(name),
+        )
+        for name in peers
+    ]
+    return rows or [_row(head, timer, flops, samples[OURS], None, None, 1.0, None)]
+
+
+def with_shares(rows: list[Row], sgemm_peak: float | None, fma_peak: float | None) -> list[Row]:
+    """The rows with their shares of both peaks filled in."""
+    return [
+        {
+            **row,
+            "peak_share": _share(row["gflops"], sgemm_peak),
+            "fma_share": _share(row["gflops"], fma_peak),
+        }
+        for row in rows
+    ]
+
+
+def _row(
+    head: Mapping[str, Any],
+    timer: Timer,
+    flops: float,
+    ours: Samples | None,
+    peer: str | None,
+    theirs: Samples | None,
+    scale: float,
+    error: str | None,
+) -> Row:
+    ms = ours.median if ours else None
+    peer_ms = theirs.median * scale if theirs else None
+    return {
+        **head,
+        "ms": ms,
+        "peer": peer,
+        "peer_ms": peer_ms,
+        "ratio": peer_ms / ms if ms and peer_ms else None,
+        "gflops": flops / ms / 1e6 if ms else None,
+        "peak_share": None,
+        "fma_share": None,
+        "ms_min": ours.least if ours else None,
+        "peer_ms_min": theirs.least * scale if theirs else None,
+        "spread": ours.spread if ours else None,
+        "peer_spread": theirs.spread if theirs else None,
+        "repeats": timer.repeats,
+        "error": error,
+    }
+
+
+def _share(gflops: float | None, peak: float | None) -> float | None:
+    return gflops / peak if gflops and peak else None
