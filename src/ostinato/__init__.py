@@ -1,0 +1,83 @@
+"""Ostinato: recurrent networks for PyTorch in which a cell is its equations.
+
+    from ostinato import RNN, cell, sigmoid, tanh
+
+    @cell
+    def gru(p, x, h):
+        r = sigmoid(p.W_r @ x + p.U_r @ h + p.b_r)
+        z = sigmoid(p.W_z @ x + p.U_z @ h + p.b_z)
+        n = tanh(p.W_n @ x + p.U_n @ (r * h) + p.b_n)
+        return (1 - z) * n + z * h
+
+    layer = RNN(gru, input_size=64, hidden_size=256)
+    output, state = layer(x, lengths=lengths)
+"""
+
+from __future__ import annotations
+
+from . import cells
+from .errors import (
+    BackendError,
+    CacheError,
+    CellError,
+    CompileError,
+    DataError,
+    OstinatoError,
+    ProgramError,
+    RunError,
+    ShapeError,
+)
+from .ir import Program
+from .lang import (
+    Cell,
+    abs,
+    cell,
+    concat,
+    emit,
+    exp,
+    log,
+    maximum,
+    minimum,
+    relu,
+    sigmoid,
+    softplus,
+    sqrt,
+    tanh,
+    where,
+)
+from .nn import GRU, LSTM, RNN, Elman
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "BackendError",
+    "CacheError",
+    "Cell",
+    "CellError",
+    "CompileError",
+    "DataError",
+    "Elman",
+    "OstinatoError",
+    "Program",
+    "ProgramError",
+    "RunError",
+    "ShapeError",
+    "abs",
+    "cell",
+    "cells",
+    "concat",
+    "emit",
+    "exp",
+    "log",
+    "maximum",
+    "minimum",
+    "relu",
+    "sigmoid",
+    "softplus",
+    "sqrt",
+    "tanh",
+    "where",
+]

@@ -1,0 +1,1 @@
+"""Backends: one folder each; they never import each other."""

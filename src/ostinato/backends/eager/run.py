@@ -1,0 +1,213 @@
+"""The eager backend: a Program interpreted in torch operations. It defines the meaning.
+
+Any device, any floating dtype, double backward, vmap: torch's own autograd differentiates it, so it is an independent
+witness of the compiled kernels, whose gradients come from our adjoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ...ir import INPUT, STATE, Node, Program, levels, size_value
+
+Values = list[Any]
+
+
+def _where(condition: Any, a: Any, b: Any) -> Any:
+    if not isinstance(condition, Tensor):
+        return a if condition else b
+    like = next((v for v in (a, b) if isinstance(v, Tensor)), None)
+    dtype = torch.get_default_dtype() if like is None else like.dtype
+    a, b = (v if isinstance(v, Tensor) else torch.full((), v, dtype=dtype, device=condition.device) for v in (a, b))
+    return torch.where(condition, a, b)
+
+
+def _extreme(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Any, Any], Any]:
+    def run(a: Any, b: Any) -> Any:
+        like = a if isinstance(a, Tensor) else b
+        a, b = (v if isinstance(v, Tensor) else torch.full_like(like, v) for v in (a, b))
+        return function(a, b)
+
+    return run
+
+
+def _matmul(matrix: Tensor, vector: Tensor) -> Tensor:
+    return functional.linear(vector, matrix)
+
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    "neg": lambda a: -a,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "exp": torch.exp,
+    "log": torch.log,
+    "sqrt": torch.sqrt,
+    "softplus": functional.softplus,
+    "abs": torch.abs,
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / b,
+    "maximum": _extreme(torch.maximum),
+    "minimum": _extreme(torch.minimum),
+    "lt": lambda a, b: a < b,
+    "le": lambda a, b: a <= b,
+    "gt": lambda a, b: a > b,
+    "ge": lambda a, b: a >= b,
+    "where": _where,
+    "matmul": _matmul,
+    "concat": lambda *parts: torch.cat(torch.broadcast_tensors(*parts) if len(parts) == 1 else _even(parts), -1),
+}
+
+
+def _even(parts: Sequence[Tensor]) -> list[Tensor]:
+    """Bring a vector of parameters and a batch of vectors to one number of dimensions."""
+    lead = max((p.shape[:-1] for p in parts), key=len)
+    return [p.expand(*lead, p.shape[-1]) for p in parts]
+
+
+def evaluate(node: Node, args: Sequence[Any], sizes: dict[str, int]) -> Any:
+    """The value of one node that is not a leaf; vectors may carry batch dimensions before their own."""
+    if node.op == "pow":
+        return args[0] ** node.attr
+    if node.op in ("cols", "rows"):
+        start = size_value(str(node.attr or ""), sizes)
+        return args[0].narrow(-1, start, size_value(node.shape[-1], sizes))
+    if node.op not in ("matmul", "concat") and not any(isinstance(a, Tensor) for a in args):
+        args = [torch.tensor(a, dtype=torch.get_default_dtype()) for a in args]
+    return OPERATIONS[node.op](*args)
+
+
+@lru_cache(maxsize=256)
+def _parts(program: Program) -> tuple[tuple[tuple[int, Node], ...], ...]:
+    """The nodes of each level, leaves excluded, and the leaves."""
+    level = levels(program)
+    inner = [(i, n) for i, n in enumerate(program.nodes) if n.op not in ("const", "param", "input", "state")]
+    leaves = [(i, n) for i, n in enumerate(program.nodes) if n.op in ("const", "param", "input", "state")]
+    by_level = [tuple((i, n) for i, n in inner if level[i] == k) for k in range(STATE + 1)]
+    return (*by_level, tuple(leaves))
+
+
+def recurrence(
+    program: Program,
+    x: Tensor,
+    states: Sequence[Tensor],
+    params: Sequence[Tensor],
+    sizes: dict[str, int],
+    lengths: Sequence[int] | None = None,
+    reverse: bool = False,
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Run a Program over a sequence.
+
+    Args:
+        program: the step.
+        x: [T, B, D].
+        states: the states before the first step, each [B, S].
+        params: the parameters in the order of ``program.params``.
+        sizes: the number each size symbol stands for.
+        lengths: steps of each sequence; what lies past them is not read.
+        reverse: run from each sequence's last step to its first.
+
+    Returns:
+        the outputs [T, B, O] (zeros past a sequence's end) and the states after each sequence's last step.
+    """
+    steps, batch = x.shape[0], x.shape[1]
+    if lengths is not None:
+        return _ragged(program, x, states, params, sizes, lengths, reverse)
+    if reverse:
+        x = x.flip(0)
+    outputs, finals = _loop(program, x, states, params, sizes, [batch] * steps)
+    if not outputs:
+        return x.new_zeros(0, batch, sizes[program.output_size]), finals
+    if reverse:
+        outputs.reverse()
+    return torch.stack(outputs), finals
+
+
+def _ragged(
+    program: Program,
+    x: Tensor,
+    states: Sequence[Tensor],
+    params: Sequence[Tensor],
+    sizes: dict[str, int],
+    lengths: Sequence[int],
+    reverse: bool,
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Longest first, so that the sequences still running are the first rows of every step."""
+    steps, batch = x.shape[0], x.shape[1]
+    order = sorted(range(batch), key=lambda b: -lengths[b])
+    running = [sum(1 for n in lengths if n > t) for t in range(max(lengths, default=0))]
+    rank = torch.tensor(order, dtype=torch.long, device=x.device)
+    back = torch.argsort(rank)
+    # where step t of a sequence lies in its rows of x; past the end: anywhere, and not used
+    times = [[(lengths[b] - 1 - t if reverse else t) if t < lengths[b] else 0 for b in order] for t in range(len(running))]
+    index = torch.tensor(times, dtype=torch.long, device=x.device).reshape(len(running), batch)
+    x = x[index, rank] if running else x[:0, rank]
+    outputs, finals = _loop(program, x, [s[rank] for s in states], params, sizes, running)
+    width = sizes[program.output_size]
+    padded = [functional.pad(y, (0, 0, 0, batch - y.shape[0])) for y in outputs]
+    stacked = torch.stack(padded) if padded else x.new_zeros(0, batch, width)
+    finals = tuple(s[back] for s in finals)
+    whole = functional.pad(stacked, (0, 0, 0, 0, 0, steps - stacked.shape[0]))[:, back]
+    if reverse:  # put step t of the reversed run where it came from
+        where = [[(n - 1 - t if t < n else t) for n in lengths] for t in range(steps)]
+        at = torch.tensor(where, dtype=torch.long, device=x.device).reshape(steps, batch)
+        whole = whole[at, torch.arange(batch, device=x.device)]
+    return whole, finals
+
+
+def _loop(
+    program: Program,
+    x: Tensor,
+    states: Sequence[Tensor],
+    params: Sequence[Tensor],
+    sizes: dict[str, int],
+    running: Sequence[int],
+) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+    """The time loop; step t has the first ``running[t]`` sequences."""
+    once, hoisted, looped, leaves = _parts(program)
+    values: Values = [None] * len(program.nodes)
+    by_name = dict(zip(program.params, params, strict=True))
+    for i, node in leaves:
+        if node.op == "const":
+            values[i] = node.attr
+        elif node.op == "param":
+            values[i] = by_name[str(node.attr)]
+        elif node.op == "input":
+            values[i] = x
+    for i, node in (*once, *hoisted):
+        values[i] = evaluate(node, [values[a] for a in node.args], sizes)
+    level = levels(program)
+    whole = [i for i, node in enumerate(program.nodes) if level[i] == INPUT]
+    current = list(states)
+    outputs: list[Tensor] = []
+    state_nodes = [(i, program.states.index(str(n.attr))) for i, n in leaves if n.op == "state"]
+    for t, count in enumerate(running):
+        step = list(values)
+        for i in whole:
+            step[i] = values[i][t, :count]
+        for i, place in state_nodes:
+            step[i] = current[place][:count]
+        for i, node in looped:
+            step[i] = evaluate(node, [step[a] for a in node.args], sizes)
+        rows = [
+            _as_rows(step[i], count, sizes[program.nodes[i].shape[0]])
+            for i in (*program.next_states, program.output)
+        ]
+        outputs.append(rows[-1])
+        for place, new in enumerate(rows[:-1]):
+            old = current[place]
+            current[place] = new if count == old.shape[0] else torch.cat([new, old[count:]])
+    return outputs, tuple(current)
+
+
+def _as_rows(value: Tensor, count: int, width: int) -> Tensor:
+    """A value that depends on parameters only is the same for every sequence."""
+    return value if value.dim() == 2 else value.expand(count, width)

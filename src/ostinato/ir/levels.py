@@ -1,0 +1,25 @@
+"""What a value depends on: parameters only, the input, or the states."""
+
+from __future__ import annotations
+
+from .program import Program
+
+PARAMETERS, INPUT, STATE = 0, 1, 2
+
+
+def levels(program: Program) -> tuple[int, ...]:
+    """For every node 0 (parameters and constants: once per call), 1 (x: for all steps at once), 2 (the time loop)."""
+    found: list[int] = []
+    for node in program.nodes:
+        own = {"input": INPUT, "state": STATE, "grad": STATE}.get(node.op, PARAMETERS)
+        found.append(max([own, *(found[a] for a in node.args)]))
+    return tuple(found)
+
+
+def without_params(program: Program, names: frozenset[str]) -> Program:
+    """The same step with these parameters at zero (``bias=False``); not yet simplified."""
+    nodes = [
+        n if n.op != "param" or n.attr not in names else type(n)("const", (), (), 0.0) for n in program.nodes
+    ]
+    init = tuple((k, v) for k, v in program.init if k not in names)
+    return Program(program.name, tuple(nodes), program.states, program.next_states, program.output, init)

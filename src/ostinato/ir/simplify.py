@@ -1,0 +1,103 @@
+"""Program to Program: fold, share, drop what is dead, and take concatenations apart."""
+
+from __future__ import annotations
+
+from ..errors import ProgramError
+from .build import Builder
+from .node import Node, size_sum
+from .ops import OPS
+from .program import Program
+
+
+def simplify(program: Program) -> Program:
+    """The same step in fewer values.
+
+    Constants are folded, equal values shared, unused ones dropped, and every concatenation is split into its pieces:
+    ``W @ concat(h, x)`` becomes ``W[:, :H] @ h + W[:, H:] @ x``. Only an output may remain a concatenation.
+    """
+    builder = Builder()
+    pieces: dict[int, tuple[int, ...]] = {}
+    live = _live(program)
+    for i, node in enumerate(program.nodes):
+        if i in live:
+            pieces[i] = _split(builder, node, [pieces[a] for a in node.args])
+            if node.name and len(pieces[i]) == 1:
+                _name(builder, pieces[i][0], node.name)
+
+    def whole(position: int) -> int:
+        return builder.op("concat", *pieces[position]) if len(pieces[position]) > 1 else pieces[position][0]
+
+    roots = [whole(i) for i in (*program.next_states, program.output)]
+    return prune(
+        Program(program.name, tuple(builder.nodes), program.states, tuple(roots[:-1]), roots[-1], program.init)
+    ).check()
+
+
+def _name(builder: Builder, position: int, name: str) -> None:
+    if not builder.nodes[position].name and OPS[builder.nodes[position].op].kind != "leaf":
+        builder.rename(position, name)
+
+
+def _live(program: Program) -> set[int]:
+    """Positions that a root needs."""
+    live = {*program.next_states, program.output}
+    for i in range(len(program.nodes) - 1, -1, -1):
+        if i in live:
+            live.update(program.nodes[i].args)
+    return live
+
+
+def prune(program: Program) -> Program:
+    """Without the nodes that no root needs."""
+    live = _live(program)
+    new: dict[int, int] = {}
+    nodes: list[Node] = []
+    for i, n in enumerate(program.nodes):
+        if i in live:
+            new[i] = len(nodes)
+            nodes.append(Node(n.op, tuple(new[a] for a in n.args), n.shape, n.attr, n.name))
+    nexts = tuple(new[i] for i in program.next_states)
+    return Program(program.name, tuple(nodes), program.states, nexts, new[program.output], program.init)
+
+
+def _split(b: Builder, node: Node, args: list[tuple[int, ...]]) -> tuple[int, ...]:
+    """The pieces of a node from the pieces of its operands: one, unless a concatenation is below."""
+    if node.op == "concat":
+        return tuple(piece for arg in args for piece in arg)
+    longest = max(args, key=len, default=())
+    if len(longest) <= 1:
+        flat = [arg[0] for arg in args]
+        shape = node.shape if OPS[node.op].kind in ("leaf", "structure") and node.op != "total" else None
+        return (b.op(node.op, *flat, attr=node.attr, shape=shape),)
+    sizes = [b.nodes[piece].shape[0] for piece in longest]
+    if node.op == "matmul":
+        matrix, terms, offset = args[0][0], [], ""
+        rows = b.nodes[matrix].shape[0]
+        for piece, size in zip(longest, sizes, strict=True):
+            part = b.op("cols", matrix, attr=offset, shape=(rows, size))
+            terms.append(b.op("matmul", part, piece))
+            offset = size_sum(offset, size)
+        total = terms[0]
+        for term in terms[1:]:
+            total = b.add(total, term)
+        return (total,)
+    if OPS[node.op].kind in ("pointwise", "compare"):
+        result: list[int] = []
+        offset = ""
+        for k, size in enumerate(sizes):
+            operands = [_piece(b, arg, k, sizes, offset) for arg in args]
+            result.append(b.op(node.op, *operands, attr=node.attr))
+            offset = size_sum(offset, size)
+        return tuple(result)
+    raise ProgramError(f"{node.op} of a concatenation is not supported; apply it to the parts")
+
+
+def _piece(b: Builder, arg: tuple[int, ...], k: int, sizes: list[str], offset: str) -> int:
+    """Piece k of an operand that is split like `sizes`, is a scalar, or is whole and can be cut there."""
+    if len(arg) > 1:
+        if [b.nodes[p].shape[0] for p in arg] != sizes:
+            raise ProgramError("two concatenations of equal size but different parts meet; cut them alike")
+        return arg[k]
+    if not b.nodes[arg[0]].shape:
+        return arg[0]
+    return b.op("rows", arg[0], attr=offset, shape=(sizes[k],))

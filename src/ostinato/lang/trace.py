@@ -1,0 +1,172 @@
+"""Tracing: run a cell's function on symbols and write down what it computed as a Program."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+from collections.abc import Callable, Mapping
+from types import FrameType
+from typing import Any
+
+from ..errors import CellError, OstinatoError
+from ..ir import Node, Program
+from .symbol import Extent, Symbol, describe
+
+
+def trace(
+    name: str,
+    function: Callable[..., Any],
+    code: Any,
+    states: tuple[str, ...],
+    sizes: Mapping[str, Any],
+    init: tuple[tuple[str, float | str], ...],
+    params_type: Callable[..., Any],
+    emitted_type: type,
+) -> Program:
+    """The Program of ``function(p, x, *states)``.
+
+    Args:
+        code: the function's code object; the local names of its frame name the values.
+        sizes: declared sizes of x, states and parameters.
+
+    Raises:
+        CellError: the equations cannot be read.
+    """
+    extents: dict[str, Extent] = {}
+
+    def extent(size: str) -> Extent:
+        if not isinstance(size, str) or not size.isidentifier():
+            raise CellError(f"cell {name}: the size {size!r} is not a name; declare sizes by symbols such as 'P'")
+        return extents.setdefault(size, Extent(size))
+
+    def declared(value: str, default: str) -> tuple[Extent, ...]:
+        size = sizes.get(value, default)
+        if not isinstance(size, str):
+            raise CellError(f"cell {name}: sizes[{value!r}] = {size!r}; x and states are vectors of one size, as 'H'")
+        return (extent(size),)
+
+    p = params_type(sizes, extent)
+    x = Symbol("input", shape=declared("x", "D"), attr="x")
+    old = [Symbol("state", shape=declared(s, "H"), attr=s) for s in states]
+    result, names = _run(name, function, code, (p, x, *old))
+    output, new = _returned(name, code, result, states, emitted_type)
+    for state, before, after in zip(states, old, new, strict=True):
+        if not _fits(before, after):
+            raise CellError(
+                f"cell {name}: the state {state} has size {before.shape[0] if before.shape else '?'}, but its next value "
+                f"is {describe(after)}; return values of the states' sizes, or declare sizes{_at(code)}"
+            )
+    for value in (output,):
+        if value.shape is None or len(value.shape) != 1:
+            raise CellError(f"cell {name} puts out {describe(value)}; the output is a vector{_at(code)}")
+    stray = sorted(set(sizes) - {"x", *states, *(str(s.attr) for s in p)})
+    if stray:
+        raise CellError(f"cell {name}: sizes names {stray[0]!r}, which is not x, a state or a parameter")
+    stray = sorted(k for k, _ in init if k not in {str(s.attr) for s in p})
+    # an option may have removed a parameter, so an unused initialisation is no error
+    kept = tuple((k, v) for k, v in init if k not in stray)
+    return _program(name, states, new, output, names, kept)
+
+
+def _run(name: str, function: Callable[..., Any], code: Any, args: tuple[Any, ...]) -> tuple[Any, dict[int, str]]:
+    """The function's value and the local names of the symbols in its frame, by identity."""
+    names: dict[int, str] = {}
+    keep: list[Any] = []  # identities are good only while the symbols live
+
+    def watch(frame: FrameType, event: str, _: Any) -> None:
+        if event == "return" and frame.f_code is code:
+            for local, value in frame.f_locals.items():
+                if isinstance(value, Symbol) and value.op not in ("param", "input", "state", "const"):
+                    names.setdefault(id(value), local)
+                    keep.append(value)
+
+    before = sys.getprofile()
+    sys.setprofile(watch)
+    try:
+        result = function(*args)
+    except OstinatoError:
+        raise
+    except Exception as error:
+        sys.setprofile(before)
+        raise CellError(_failure(name, code, error)) from error
+    finally:
+        sys.setprofile(before)
+    for value in keep:
+        value.name = names.get(id(value), "")
+    return result, names
+
+
+def _failure(name: str, code: Any, error: Exception) -> str:
+    """What went wrong while a cell was read, with the last line of the cell's own code that was running."""
+    line, tb = code.co_firstlineno, error.__traceback__
+    while tb is not None:
+        if tb.tb_frame.f_code is code:
+            line = tb.tb_lineno
+        tb = tb.tb_next
+    text = linecache.getline(code.co_filename, line).strip()
+    return (
+        f"cell {name} failed while its equations were read: {type(error).__name__}: {error}; use arithmetic, @, and the "
+        f"functions of ostinato\n  {code.co_filename}:{line}, in {name}\n    {text}"
+    )
+
+
+def _at(code: Any) -> str:
+    text = linecache.getline(code.co_filename, code.co_firstlineno).strip()
+    return f"\n  {code.co_filename}:{code.co_firstlineno}\n    {text}"
+
+
+def _returned(
+    name: str, code: Any, result: Any, states: tuple[str, ...], emitted: type
+) -> tuple[Symbol, tuple[Symbol, ...]]:
+    if isinstance(result, emitted):
+        output, new = result  # type: ignore[misc]
+    else:
+        new = tuple(result) if isinstance(result, tuple | list) else (result,)
+        output = new[0] if new else None
+    wrong = [v for v in (output, *new) if not isinstance(v, Symbol)]
+    if wrong:
+        raise CellError(
+            f"cell {name} returned {type(wrong[0]).__name__}; return the next states "
+            f"({', '.join(states) or 'or emit(y)'}){_at(code)}"
+        )
+    if not states and not isinstance(result, emitted):
+        new = ()
+    if len(new) != len(states):
+        raise CellError(
+            f"cell {name} has {len(states)} states ({', '.join(states)}), but returned {len(new)} values; return the next "
+            f"states in the order of the arguments, and emit(y, ...) for another output{_at(code)}"
+        )
+    return output, new
+
+
+def _fits(before: Symbol, after: Symbol) -> bool:
+    if after.shape is None:
+        after.shape = before.shape
+    if after.shape == () and before.shape:  # a constant next state: as wide as the state
+        return False
+    return len(after.shape or ()) == 1 and (before.shape or ())[0].unite((after.shape or ())[0])
+
+
+def _program(
+    name: str,
+    states: tuple[str, ...],
+    new: tuple[Symbol, ...],
+    output: Symbol,
+    names: dict[int, str],
+    init: tuple[tuple[str, float | str], ...],
+) -> Program:
+    found: dict[int, Symbol] = {}
+    stack = [*new, output]
+    while stack:
+        symbol = stack.pop()
+        if symbol.serial not in found:
+            found[symbol.serial] = symbol
+            stack.extend(symbol.args)
+    place = {serial: i for i, serial in enumerate(sorted(found))}
+    nodes: list[Node] = []
+    for serial in place:
+        s = found[serial]
+        shape = tuple(e.resolve() for e in (s.shape if s.shape is not None else (Extent(),)))
+        nodes.append(Node(s.op, tuple(place[a.serial] for a in s.args), shape, s.attr, names.get(id(s), "")))
+    nexts = tuple(place[s.serial] for s in new)
+    return Program(name, tuple(nodes), states, nexts, place[output.serial], init).check()

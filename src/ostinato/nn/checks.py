@@ -1,0 +1,109 @@
+"""What a layer is given, checked before anything runs: each refusal says what was got and what would fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import ShapeError
+
+Lengths = Tensor | Sequence[int]
+
+
+def check_input(x: Any, width: int, dtype: torch.dtype, batch_first: bool) -> None:
+    """x is a floating tensor [T, B, width] (or [T, width]) of the weights' dtype."""
+    if not isinstance(x, Tensor):
+        raise ShapeError(f"the input is {type(x).__name__}; give a tensor or a PackedSequence")
+    axes = "[B, T, D]" if batch_first else "[T, B, D]"
+    if x.dim() not in (2, 3):
+        raise ShapeError(f"the input has {x.dim()} dimensions {list(x.shape)}; give {axes}, or [T, D] for one sequence")
+    if x.shape[-1] != width:
+        raise ShapeError(
+            f"the input's last dimension is {x.shape[-1]} (shape {list(x.shape)}), but the layer has input_size="
+            f"{width}; give {axes} with D = {width}"
+        )
+    if not x.is_floating_point():
+        raise ShapeError(f"the input is {x.dtype}; convert it with x.float()")
+    if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
+        raise ShapeError(f"the input is {x.dtype}, but the weights are {dtype}; use x.to({dtype}) or layer.to({x.dtype})")
+
+
+def check_device(x: Tensor, weight: Tensor) -> None:
+    """Input and weights are in one place."""
+    if x.device != weight.device:
+        raise ShapeError(
+            f"the input is on {x.device}, but the weights are on {weight.device}; move one with .to({weight.device})"
+        )
+
+
+def check_sizes(**sizes: Any) -> None:
+    """Each size is a positive whole number."""
+    for name, value in sizes.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ShapeError(f"{name} is {value!r}; give a whole number of at least 1")
+
+
+def lengths_tensor(lengths: Lengths, batch: int, steps: int) -> Tensor:
+    """`lengths` as an int64 tensor on the CPU, each within 0..T.
+
+    While a graph is captured (torch.compile, export) the values are not there to be read; the operator checks them
+    when it runs.
+    """
+    if isinstance(lengths, Tensor):
+        if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
+            raise ShapeError(f"lengths is a tensor of {lengths.dtype}; give whole numbers (int64)")
+        result = lengths.detach().to(device="cpu", dtype=torch.int64)
+    else:
+        try:
+            values = [_whole(n) for n in lengths]
+        except TypeError:
+            raise ShapeError(f"lengths is {type(lengths).__name__}; give a list of numbers or a tensor [B]") from None
+        result = torch.tensor(values, dtype=torch.int64)
+    if result.dim() != 1 or result.shape[0] != batch:
+        raise ShapeError(f"lengths has shape {list(result.shape)}, but the batch has {batch} sequences; give [{batch}]")
+    if not torch.compiler.is_compiling():
+        check_lengths(result.tolist(), steps)
+    return result
+
+
+def check_lengths(lengths: Sequence[int], steps: int) -> None:
+    """Each length is within 0..T."""
+    for b, n in enumerate(lengths):
+        if n > steps:
+            raise ShapeError(f"lengths[{b}] = {n} is longer than the sequence (T = {steps}); pass lengths <= T")
+        if n < 0:
+            raise ShapeError(f"lengths[{b}] = {n} is negative; pass lengths between 0 and T = {steps}")
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise ShapeError(f"lengths holds {value!r} ({type(value).__name__}); give whole numbers")
+    return int(value)
+
+
+def check_states(
+    state: Any, names: Sequence[str], shapes: Sequence[tuple[int, int, int]], x: Tensor, batched: bool
+) -> tuple[Tensor, ...]:
+    """The states given by the caller, one tensor [num_layers * num_directions, B, S] for each state of the cell."""
+    given = (state,) if isinstance(state, Tensor) else state
+    expected = f"({', '.join(names)})" if len(names) > 1 else names[0] if names else "no state"
+    if not isinstance(given, tuple | list) or len(given) != len(names):
+        count = len(given) if isinstance(given, tuple | list) else type(given).__name__
+        raise ShapeError(f"the cell has {len(names)} states, got {count}; pass state={expected}")
+    result: list[Tensor] = []
+    for name, tensor, shape in zip(names, given, shapes, strict=True):
+        if not isinstance(tensor, Tensor):
+            raise ShapeError(f"the state {name} is {type(tensor).__name__}; pass a tensor {list(shape)}")
+        want = list(shape) if batched else [shape[0], shape[2]]
+        if list(tensor.shape) != want:
+            axes = "[num_layers * num_directions, B, size]" if batched else "[num_layers * num_directions, size]"
+            raise ShapeError(f"the state {name} has shape {list(tensor.shape)}; it must be {want}: {axes}")
+        if tensor.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise ShapeError(f"the state {name} is {tensor.dtype}, but the input is {x.dtype}; use .to({x.dtype})")
+        if tensor.device != x.device:
+            raise ShapeError(f"the state {name} is on {tensor.device}, but the input is on {x.device}; move it")
+        result.append(tensor if batched else tensor.unsqueeze(1))
+    return tuple(result)
