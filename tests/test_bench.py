@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from ostinato.bench import others
 from ostinato.bench.contest import Problem, TorchContestant, difference
 from ostinato.bench.loops import LOOPS
 from ostinato.bench.peak import best_sgemm, merge_peaks
@@ -257,3 +258,17 @@ def test_why_a_peer_cannot_be_had() -> None:
     assert why_no_peer("torch.nn", "lstm") is None
     assert why_no_peer("lstm/flop", "gru") is None
     assert why_no_peer("eager-loop", "of_the_future") == "nobody has written of_the_future by hand"
+
+
+def test_work_of_other_processes_is_what_is_busy_and_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy, own, wall = iter([100.0, 103.0]), iter([10.0, 12.0]), iter([0.0, 2.0])
+    monkeypatch.setattr(others, "_system_seconds", lambda: next(busy))
+    monkeypatch.setattr(others, "_own_seconds", lambda: next(own))
+    monkeypatch.setattr(others.time, "perf_counter", lambda: next(wall))
+    # 3 seconds busy, of which 2 were ours, in 2 seconds.
+    assert others.Others().cores() == pytest.approx(0.5)
+
+
+def test_where_the_system_does_not_tell_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(others, "_system_seconds", lambda: None)
+    assert others.Others().cores() is None

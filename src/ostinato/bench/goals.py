@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .timing import geometric_mean
 
-__all__ = ["GOALS", "Goal", "Verdict", "judge"]
+__all__ = ["GOALS", "Goal", "Verdict", "all_verdicts", "judge"]
 
 Row = dict[str, Any]
 
@@ -112,6 +112,38 @@ def _goals() -> tuple[Goal, ...]:
 
 
 GOALS: tuple[Goal, ...] = _goals()
+
+
+def all_verdicts(records: Mapping[str, Mapping[str, Any]]) -> list[Verdict]:
+    """Every goal held against the records at hand, by kind: `bench`, `memory`, `startup`."""
+    rows = records["bench"]["rows"] if "bench" in records else []
+    verdicts = [judge(goal, rows) for goal in GOALS]
+    memory = {row["cell"]: row["ratio"] for row in records.get("memory", {}).get("rows", ())}
+    what = "peak memory of a training step of lstm, nn.LSTM's over ours"
+    verdicts.append(_at_least(what, memory.get("lstm"), 1.0))
+    startup = records.get("startup", {})
+    kinds = {row["cell"]: row["kinds"] for row in startup.get("rows", ()) if row["backend"] == "c"}
+    for cell, times in kinds.items():
+        compiled, cached = (times[kind]["build_s"] + times[kind]["first_s"] for kind in ("compile", "cache"))
+        what = f"{cell}: construction and first call"
+        verdicts.append(_at_most(f"{what}, compiling, s", compiled, 1.5))
+        verdicts.append(_at_most(f"{what}, from the cache, s", cached, 0.02))
+    verdicts.append(_at_most("import adds, s", startup.get("import_s", {}).get("added_s"), 0.3))
+    return verdicts
+
+
+def _at_least(what: str, value: float | None, bound: float) -> Verdict:
+    if value is None:
+        return Verdict(what, f"at least {bound:.3g}", "not measured", None)
+    misses = () if value >= bound else (f"{value:.3f}, {1 - value / bound:.0%} short",)
+    return Verdict(what, f"at least {bound:.3g}", f"{value:.3f}", not misses, misses)
+
+
+def _at_most(what: str, value: float | None, bound: float) -> Verdict:
+    if value is None:
+        return Verdict(what, f"at most {bound:.3g}", "not measured", None)
+    misses = () if value <= bound else (f"{value:.3f}, {value / bound - 1:.0%} over",)
+    return Verdict(what, f"at most {bound:.3g}", f"{value:.3f}", not misses, misses)
 
 
 def judge(goal: Goal, rows: Sequence[Row]) -> Verdict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib.metadata
 import os
 import platform
@@ -14,7 +15,19 @@ from typing import Any
 
 from .peak import compiler
 
-__all__ = ["describe_machine", "describe_versions", "import_times"]
+__all__ = ["describe_machine", "describe_run", "describe_versions", "import_times"]
+
+
+def describe_run(kind: str, command: str, threads: int) -> dict[str, Any]:
+    """The head of a record: what was measured, by which command, when, and on what."""
+    return {
+        "kind": kind,
+        "command": command,
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "machine": describe_machine(),
+        "versions": describe_versions(),
+        "threads": threads,
+    }
 
 
 def describe_machine() -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import RunError
 
-__all__ = ["ROW_KEYS", "check_writable", "load_record", "write_record"]
+__all__ = ["ROW_KEYS", "check_writable", "load_record", "write_record", "write_text"]
 
 ROW_KEYS: tuple[str, ...] = (
     "cell",
@@ -33,6 +33,7 @@ ROW_KEYS: tuple[str, ...] = (
     "peer_ms_min",
     "spread",
     "peer_spread",
+    "others",
     "repeats",
     "error",
 )
@@ -54,8 +55,12 @@ def check_writable(path: Path) -> None:
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Write `record` as JSON: to a file beside it first, then renamed, so that no half of it is ever seen."""
-    text = json.dumps(_plain(record), indent=1, allow_nan=False) + "\n"
+    """Write `record` as JSON, whole or not at all."""
+    write_text(path, json.dumps(_plain(record), indent=1, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file beside it first, then rename it, so that no half of it is ever seen."""
     temporary: Path | None = None
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -88,6 +93,8 @@ def load_record(path: Path, kind: str | None = None) -> dict[str, Any]:
         raise RunError(f"{path} is no record of a benchmark: it has no kind; pass a file of --json.")
     if kind is not None and record["kind"] != kind:
         raise RunError(f"{path} is a record of {record['kind']!r}; pass one of {kind!r}.")
+    if record["kind"] == "bench" and any(set(row) != set(ROW_KEYS) for row in record.get("rows", ())):
+        raise RunError(f"{path} has rows of another version; run ostinato bench again to write it anew.")
     return record
 
 

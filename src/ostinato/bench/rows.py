@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from .contest import Contestant, difference
+from .others import Others
 from .shapes import Shape
 from .timing import Samples, Timer, interleave
 
@@ -60,8 +61,10 @@ def measure_group(
     # Without errors or with no peer at all ours is timed; against wrong peers alone there is nothing to say.
     samples: dict[str, Samples] = {}
     if len(calls) > 1 or not peers:
+        others = Others()
         with torch.set_grad_enabled(pass_ == "train"):
             samples = interleave(calls, timer)
+        head = {**head, "others": others.cores()}
     rows = [
         _row(
             head,
@@ -103,6 +106,7 @@ def _row(
     ms = ours.median if ours else None
     peer_ms = theirs.median * scale if theirs else None
     return {
+        "others": None,
         **head,
         "ms": ms,
         "peer": peer,
