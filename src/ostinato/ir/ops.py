@@ -2,7 +2,7 @@
 
 Every legal node is a row of `OPS`. Shapes follow the kind:
 
-    leaf        const, input, state, param, grad: no operands
+    leaf        const, input, state, param; in schedules also grad (a gradient that comes in) and acc (a sum of products)
     pointwise   operands of one shape, or scalars; the result has the vector's shape
     compare     as pointwise, but the result is a truth value and may only stand first in `where`
     product     matmul: [M, K] @ [K] -> [M];  matmul_t: [M, K] transposed @ [M] -> [K]
@@ -119,6 +119,7 @@ OPS: dict[str, Op] = {
     "state": Op(0, "leaf"),
     "param": Op(0, "leaf"),
     "grad": Op(0, "leaf"),
+    "acc": Op(0, "leaf"),
     "neg": Op(1, "pointwise", "−{0}", "-{0}", 25, False, lambda x: -x, lambda b, a, o, g: (b.neg(g),)),
     "sigmoid": _call("σ", r"\sigma", _sigmoid, _d_sigmoid),
     "tanh": _call("tanh", r"\tanh", math.tanh, _d_tanh),

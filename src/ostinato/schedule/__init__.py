@@ -1,0 +1,22 @@
+"""Program to Plan: small passes over immutable values. No torch here."""
+
+from __future__ import annotations
+
+from .make import make_plan
+from .plan import Column, Entry, Loop, Place, Plan, Run, Slot, Store, WeightGrad
+from .prologue import Prologue, split_prologue
+
+__all__ = [
+    "Column",
+    "Entry",
+    "Loop",
+    "Place",
+    "Plan",
+    "Prologue",
+    "Run",
+    "Slot",
+    "Store",
+    "WeightGrad",
+    "make_plan",
+    "split_prologue",
+]

@@ -1,0 +1,282 @@
+"""The schedule: from the graph of a step and its derivative to a Plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from ..ir import Program
+from .graph import Graph, build_graph
+from .keep import Keep, decide
+from .order import arrange, runs
+from .plan import Column, Entry, Loop, Place, Plan, Run, Slot, Store, WeightGrad
+from .ready import Ready, reads
+
+_Loads = dict[int, Place]
+
+
+@lru_cache(maxsize=256)
+def make_plan(core: Program) -> Plan:
+    """The Plan of a core Program (see `split_prologue`).
+
+    Five passes: products are gathered into accumulators (`graph`), slots follow from what waits for what (`ready`), the
+    tape is laid out so that packed products are contiguous (`order`), what backward reads is kept or recomputed
+    (`keep`), and the slots are written down (here).
+    """
+    graph = build_graph(core)
+    return _Maker(core, graph).plan()
+
+
+class _Maker:
+    def __init__(self, core: Program, graph: Graph) -> None:
+        self.core, self.graph = core, graph
+        self.nodes = graph.nodes
+        self.ready = Ready(graph)
+        self.forward_accs = len(graph.acc_grads)
+        self.order = arrange(graph)  # accumulator -> column
+        self.columns: list[Column] = [Column("", "")] * self.forward_accs
+        for acc, column in self.order.items():
+            self.columns[column] = Column(graph.accs[acc].size, f"sum {acc}")
+        self.temps: list[str] = []
+        self.temp_of: dict[int, int] = {}
+        self.operand_column: dict[int, int] = {}
+        self.base = self._base_loads()
+
+    def _column(self, size: str, name: str) -> int:
+        self.columns.append(Column(size, name))
+        return len(self.columns) - 1
+
+    def _base_loads(self) -> _Loads:
+        """Leaves: where each lies, in forward and backward alike."""
+        loads: _Loads = {}
+        for i, n in enumerate(self.nodes):
+            name = str(n.attr)
+            if n.op == "state":
+                loads[i] = Place("prev", name)
+            elif n.op == "input":
+                loads[i] = Place("x")
+            elif n.op == "param":
+                loads[i] = Place("vector" if n.shape else "scalar", name)
+            elif n.op == "grad":
+                loads[i] = Place("grad_out") if name == "output" else Place("grad_next", name.partition(":")[2])
+            elif n.op == "acc":
+                number = int(float(n.attr or 0))
+                if number < self.forward_accs:
+                    loads[i] = Place("col", str(self.order[number]))
+        return loads
+
+    # Forward
+
+    def _operand(self, position: int) -> Place:
+        """Where the operand of a forward product lies."""
+        if self.nodes[position].op in ("state", "input"):
+            return self.base[position]
+        if position not in self.operand_column:
+            name = self.nodes[position].name
+            self.operand_column[position] = self._column(self.nodes[position].shape[0], name or "operand")
+        return Place("col", str(self.operand_column[position]))
+
+    def _forward_runs(self) -> tuple[tuple[Run, ...], tuple[Entry, ...], dict[int, list[Run]]]:
+        groups: dict[tuple[int, int], list[tuple[int, str]]] = {}
+        for number in range(self.forward_accs):
+            for product in self.graph.accs[number].products:
+                slot = self.ready.of(product.operand) + 1
+                if self.nodes[product.operand].op == "input":
+                    slot = -1
+                groups.setdefault((slot, product.operand), []).append((number, product.matrix))
+        hoist: list[Run] = []
+        started: set[int] = set()
+        later: dict[int, list[Run]] = {}
+        for (slot, operand), members in sorted(groups.items()):
+            source = self._operand(operand)
+            for part in runs([(self.order[acc], matrix) for acc, matrix in members]):
+                again = any(column in started for column, _ in part) or slot >= 0
+                bias = {} if again else {self.order[a]: self.graph.accs[a].bias for a, _ in members}
+                entries = tuple(Entry(matrix, column, bias.get(column, ())) for column, matrix in part)
+                run = Run(source, Place("tape"), entries, again, False)
+                if slot < 0:
+                    hoist.append(run)
+                    started.update(column for column, _ in part)
+                else:
+                    later.setdefault(slot, []).append(run)
+        fills = tuple(
+            Entry("", self.order[a], self.graph.accs[a].bias)
+            for a in range(self.forward_accs)
+            if self.order[a] not in started
+        )
+        return tuple(hoist), fills, later
+
+    def _forward_stores(self, keep: Keep | None) -> dict[int, list[Store]]:
+        """What each slot writes; with `keep`, also what backward needs."""
+        stores: dict[int, list[Store]] = {}
+
+        def put(node: int, place: Place, slot: int) -> None:
+            stores.setdefault(slot, []).append(Store(place, node))
+
+        for position in self.operand_column:
+            put(position, self._operand(position), self.ready.of(position))
+        last = max([self.ready.of(i) for i in (*self.graph.next_states, self.graph.output)])
+        for (state, _), node in zip(self._states(), self.graph.next_states, strict=True):
+            put(node, Place("next", state), self.ready.of(node))
+        put(self.graph.output, Place("out"), self.ready.of(self.graph.output))
+        if keep is not None:
+            for place, node in zip(keep.history, self.graph.next_states, strict=True):
+                if place is not None and place.kind == "col":
+                    put(node, place, self.ready.of(node))
+            for node, column in keep.kept.items():
+                put(node, Place("col", str(column)), min(self.ready.of(node), last) if node not in keep.slot else keep.slot[node])
+        return stores
+
+    def _states(self) -> list[tuple[str, str]]:
+        return list(self.core.state_sizes.items())
+
+    def _write(self, stores: dict[int, list[Store]], products: dict[int, list[Run]], loads: _Loads, kept: dict[int, tuple[int, Place]]) -> tuple[Slot, ...]:
+        """The slots in order; a kept value is loaded in the slots behind the one that stores it."""
+        slots: list[Slot] = []
+        for k in sorted({*stores, *products}):
+            slots += products.get(k, [])
+            ready = {**loads, **{n: place for n, (slot, place) in kept.items() if slot < k}}
+            sizes: dict[str, list[Store]] = {}
+            for store in stores.get(k, []):
+                sizes.setdefault(self._size(store), []).append(store)
+            for size, group in sizes.items():
+                used = reads(self.nodes, [s.node for s in group], ready)
+                slots.append(Loop(size, tuple(group), tuple((n, ready[n]) for n in sorted(used))))
+        return tuple(slots)
+
+    def _size(self, store: Store) -> str:
+        shape = self.nodes[store.node].shape
+        if shape:
+            return shape[0]
+        kind, name = store.place.kind, store.place.name
+        if kind in ("next", "grad_prev"):
+            return self.core.state_sizes[name]
+        if kind == "out":
+            return self.core.output_size
+        if kind == "grad_x":
+            return self.core.input_size
+        if kind == "grad_vector":
+            return self.core.params[name][0]
+        return self.columns[store.place.column].size
+
+    # Backward
+
+    def _backward(self, grad_column: dict[int, int]) -> tuple[dict[int, list[Store]], dict[int, list[Run]], tuple[Run, ...], _Loads]:
+        stores: dict[int, list[Store]] = {}
+        products: dict[int, list[Run]] = {}
+        loads: _Loads = dict(self.base)
+
+        def put(node: int, place: Place, add: bool = False) -> None:
+            stores.setdefault(self.ready.of(node), []).append(Store(place, node, add))
+
+        for acc, grad in enumerate(self.graph.acc_grads):
+            if grad >= 0:
+                put(grad, Place("col", str(grad_column[acc])))
+        zero = next((i for i, n in enumerate(self.nodes) if n.op == "const" and n.attr == 0.0), None)
+        deferred: list[Run] = []
+        whole = [(Place("grad_prev", s), total) for (s, _), total in zip(self._states(), self.graph.state_grads, strict=True)]
+        for place, total in [*whole, (Place("grad_x"), self.graph.input_grad)]:
+            terms = sorted(total.terms, key=self.ready.of)
+            for k, term in enumerate(terms):
+                put(term, place, k > 0)
+            if total.acc >= 0:
+                parts = self._transposed(total.acc, place, bool(terms), grad_column)
+                if place.kind == "grad_x":
+                    deferred = parts
+                else:
+                    slot = 1 + max(
+                        [self.ready.of(t) for t in terms]
+                        + [self.ready.of(p.operand) for p in self.graph.accs[total.acc].products]
+                    )
+                    products.setdefault(slot, []).extend(parts)
+            elif not terms and zero is not None:
+                stores.setdefault(-1, []).append(Store(place, zero))
+        for i, n in enumerate(self.nodes):
+            number = int(float(n.attr or 0)) if n.op == "acc" else -1
+            if number >= self.forward_accs:
+                self.temp_of.setdefault(number, len(self.temps))
+                if self.temp_of[number] == len(self.temps):
+                    self.temps.append(self.graph.accs[number].size)
+                loads[i] = Place("temp", str(self.temp_of[number]))
+                products.setdefault(self.ready.of(i), []).extend(self._transposed(number, loads[i], False, grad_column))
+        columns = {grad: grad_column[a] for a, grad in enumerate(self.graph.acc_grads)}
+        for name, grad in self.graph.vector_grads:
+            if grad not in columns:
+                put(grad, Place("grad_vector", name), True)
+        for name, grad in self.graph.scalar_grads:
+            put(grad, Place("grad_scalar", name), True)
+        return stores, products, tuple(deferred), loads
+
+    def _transposed(self, number: int, target: Place, accumulate: bool, grad_column: dict[int, int]) -> list[Run]:
+        members: list[tuple[int, str]] = []
+        for product in self.graph.accs[number].products:
+            acc = next(
+                a
+                for a, grad in enumerate(self.graph.acc_grads)
+                if grad == product.operand and any(p.matrix == product.matrix for p in self.graph.accs[a].products)
+            )
+            members.append((grad_column[acc], product.matrix))
+        made: list[Run] = []
+        for part in runs(members):
+            entries = tuple(Entry(matrix, column) for column, matrix in part)
+            made.append(Run(Place("tape"), target, entries, accumulate or bool(made), True))
+        return made
+
+    def plan(self) -> Plan:
+        hoist, fills, later = self._forward_runs()
+        loads = self.base
+        plain = self._forward_stores(None)
+        infer = self._write(plain, later, loads, {})
+        grad_column = dict(self.order)
+        first = self._backward(grad_column)
+        keep = decide(self.graph, self.ready, self.core, self.order, self.operand_column, infer, first[0], self._column)
+        loads_back: _Loads = {**first[3], **keep.loads}
+        moved = self._conflicts(first[0], loads_back, grad_column)
+        for acc in moved:
+            grad_column[acc] = self._column(self.graph.accs[acc].size, f"gradient of sum {acc}")
+        stores, products, deferred, loads_back = self._backward(grad_column)
+        loads_back.update(keep.loads)
+        kept = {node: (keep.slot[node], Place("col", str(column))) for node, column in keep.kept.items()}
+        columns = {grad: grad_column[a] for a, grad in enumerate(self.graph.acc_grads)}
+        params = self.core.params
+        grads = [
+            WeightGrad(p.matrix, grad_column[a], self._operand(p.operand))
+            for a in range(self.forward_accs)
+            if self.graph.acc_grads[a] >= 0
+            for p in self.graph.accs[a].products
+        ]
+        return Plan(
+            self.core.name,
+            self.nodes,
+            tuple(self._states()),
+            self.core.input_size,
+            self.core.output_size,
+            tuple((name, shape[0], shape[1]) for name, shape in params.items() if len(shape) == 2),
+            tuple((name, shape[0]) for name, shape in params.items() if len(shape) == 1),
+            tuple(name for name, shape in params.items() if not shape),
+            tuple(self.columns),
+            hoist,
+            fills,
+            infer,
+            self._write(self._forward_stores(keep), later, loads, kept),
+            keep.history,
+            self._write(stores, products, loads_back, {}),
+            deferred,
+            tuple(grads),
+            tuple((name, columns[grad]) for name, grad in self.graph.vector_grads if grad in columns),
+            tuple(self.temps),
+        )
+
+    def _conflicts(self, stores: dict[int, list[Store]], loads: _Loads, grad_column: dict[int, int]) -> Iterable[int]:
+        """Accumulators whose column is still read in a slot behind the one that writes their gradient."""
+        last: dict[Place, int] = {}
+        for slot, group in stores.items():
+            for node in reads(self.nodes, [s.node for s in group], loads):
+                place = loads[node]
+                last[place] = max(last.get(place, -1), slot)
+        return [
+            acc
+            for acc, grad in enumerate(self.graph.acc_grads)
+            if grad >= 0 and last.get(Place("col", str(grad_column[acc])), -2) > self.ready.of(grad)
+        ]
+

@@ -1,0 +1,214 @@
+"""`Plan`: what a backend sees of a cell. Frozen, hashable, printable.
+
+Rows are (step, sequence) pairs. Every row owns a stretch of the *tape*, cut into *columns*: accumulators, kept values,
+operands. Backward overwrites the accumulators by their gradients, which later products read. Other places a value can
+be in:
+
+    x, out             the step's input and output
+    prev:S, next:S     state S before and after the step
+    grad_out           gradient of the output
+    grad_next:S        gradient of state S after the step; comes in
+    grad_prev:S        gradient of state S before the step; goes out
+    grad_x             gradient of x
+    temp:N             a vector of the row that lives for the step
+    vector:P, scalar:P a parameter;  grad_vector:P, grad_scalar:P  what is added to its gradient
+    col:N              column N of the tape
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ..ir import OPS, Node
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value is: a kind of the list above, and which one."""
+
+    kind: str
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}" if self.name else self.kind
+
+    @property
+    def column(self) -> int:
+        """The number of a tape column."""
+        return int(self.name)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the tape: its size symbol, and what it holds for the reader of a printed plan."""
+
+    size: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One matrix of a packed product and the tape column it writes (forward) or reads (backward)."""
+
+    matrix: str
+    column: int
+    bias: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A packed product. Forward: entries' columns (+)= matrix @ source. Backward: target (+)= Σ matrixᵀ @ column.
+
+    `accumulate`: add to what is there, else start from the entries' biases (forward) or 0.
+    """
+
+    source: Place
+    target: Place
+    entries: tuple[Entry, ...]
+    accumulate: bool
+    transposed: bool
+
+
+@dataclass(frozen=True)
+class Store:
+    """Write (or add) the value of a node to a place."""
+
+    place: Place
+    node: int
+    add: bool = False
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Pointwise work over vectors of one size; `loads` are the values that lie ready."""
+
+    size: str
+    stores: tuple[Store, ...]
+    loads: tuple[tuple[int, Place], ...]
+
+
+Slot = Run | Loop
+
+
+@dataclass(frozen=True)
+class WeightGrad:
+    """matrix gradient += column (the accumulator's gradient) ⊗ operand, summed over all rows."""
+
+    matrix: str
+    column: int
+    operand: Place
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The schedule of a cell.
+
+    Args:
+        name: the cell's name.
+        nodes: the pointwise graph the loops refer to.
+        states: (name, size) of each state.
+        input_size, output_size: sizes of x and the output.
+        matrices: (name, rows, columns) of each matrix; vectors: (name, size); scalars: names.
+        columns: the tape.
+        hoist: products of x, for many steps at once; fills: accumulators without one and their biases.
+        infer, forward: the slots of a step without and with what backward needs.
+        history: where backward finds a state's value after a step (None: not needed).
+        backward: the slots of a step's derivative; deferred: the products for the gradient of x.
+        weight_grads: matrix gradients; bias_grads: (vector, column) whose rows are summed.
+        temps: sizes of the temporary vectors of a row.
+    """
+
+    name: str
+    nodes: tuple[Node, ...]
+    states: tuple[tuple[str, str], ...]
+    input_size: str
+    output_size: str
+    matrices: tuple[tuple[str, str, str], ...]
+    vectors: tuple[tuple[str, str], ...]
+    scalars: tuple[str, ...]
+    columns: tuple[Column, ...]
+    hoist: tuple[Run, ...]
+    fills: tuple[Entry, ...]
+    infer: tuple[Slot, ...]
+    forward: tuple[Slot, ...]
+    history: tuple[Place | None, ...]
+    backward: tuple[Slot, ...]
+    deferred: tuple[Run, ...]
+    weight_grads: tuple[WeightGrad, ...]
+    bias_grads: tuple[tuple[str, int], ...]
+    temps: tuple[str, ...]
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The size symbols, D and H first."""
+        found = {s for _, s in self.states} | {self.input_size, self.output_size}
+        found |= {s for _, *shape in self.matrices for s in shape} | {s for _, s in self.vectors}
+        atoms = {a for s in found for a in s.split("+")}
+        return ("D", "H", *sorted(atoms - {"D", "H"}))
+
+    @property
+    def stages(self) -> int:
+        """Recurrent products that wait for one another within a step."""
+        return sum(
+            1
+            for before, slot in zip((None, *self.infer), self.infer, strict=False)
+            if isinstance(slot, Run) and not isinstance(before, Run)
+        )
+
+    def anonymous(self) -> Plan:
+        """Without what only a reader needs, so that equal kernels have equal plans."""
+        nodes = tuple(replace(n, name="") for n in self.nodes)
+        return replace(self, name="", nodes=nodes, columns=tuple(Column(c.size, "") for c in self.columns))
+
+    def __str__(self) -> str:
+        lines = [f"plan {self.name}: {self.stages} stage{'s' if self.stages != 1 else ''} a step"]
+        lines.append("tape")
+        lines += [f"  col:{i:<3} [{c.size}]  {c.name}" for i, c in enumerate(self.columns)]
+        lines.append("once for all steps")
+        lines += [f"  {self._run(run)}" for run in self.hoist]
+        lines += [f"  col:{e.column} = {' + '.join(e.bias) or '0'}" for e in self.fills]
+        for title, slots in (("each step", self.infer), ("each step, for backward", self.forward)):
+            lines += [title, *self._slots(slots)]
+        for (state, _), place in zip(self.states, self.history, strict=True):
+            if place is not None:
+                lines.append(f"  backward finds {state} in {place}")
+        lines += ["each step, backward", *self._slots(self.backward)]
+        lines.append("for all steps, backward")
+        lines += [f"  {self._run(run)}" for run in self.deferred]
+        lines += [f"  grad {g.matrix} += Σ col:{g.column} ⊗ {g.operand}" for g in self.weight_grads]
+        lines += [f"  grad {v} += Σ col:{c}" for v, c in self.bias_grads]
+        return "\n".join(lines)
+
+    def _run(self, run: Run) -> str:
+        sign = "+=" if run.accumulate else "="
+        if run.transposed:
+            return f"{run.target} {sign} " + " + ".join(f"{e.matrix}ᵀ col:{e.column}" for e in run.entries)
+        left = ", ".join(f"col:{e.column}" for e in run.entries)
+        right = "; ".join(" + ".join([e.matrix, *e.bias]) for e in run.entries)
+        return f"[{left}] {sign} [{right}] @ {run.source}"
+
+    def _slots(self, slots: tuple[Slot, ...]) -> list[str]:
+        lines: list[str] = []
+        for slot in slots:
+            if isinstance(slot, Run):
+                lines.append(f"  {self._run(slot)}")
+                continue
+            lines.append(f"  for each of {slot.size}:")
+            loads = {node: str(place) for node, place in slot.loads}
+            for store in slot.stores:
+                lines.append(f"    {store.place} {'+=' if store.add else '='} {self._text(store.node, loads)[0]}")
+        return lines
+
+    def _text(self, position: int, loads: dict[int, str]) -> tuple[str, int]:
+        if position in loads:
+            return loads[position], 100
+        node = self.nodes[position]
+        if node.op == "const":
+            return f"{node.attr:g}", 100
+        op = OPS[node.op]
+        parts: list[str] = []
+        for k, a in enumerate(node.args):
+            text, binding = self._text(a, loads)
+            strict = k == 1 and node.op in ("sub", "div")
+            parts.append(f"({text})" if op.binding < 100 and binding < op.binding + strict else text)
+        return op.text.format(*parts, attr=node.attr), op.binding

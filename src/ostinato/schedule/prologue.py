@@ -1,0 +1,49 @@
+"""What depends on parameters only leaves the kernel: it is computed once per call, before the sequence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..ir import PARAMETERS, Node, Program, levels, prune
+
+
+@dataclass(frozen=True)
+class Prologue:
+    """A Program cut in two.
+
+    Args:
+        program: the whole; its values at `derived` are computed before the sequence.
+        derived: (name, position in `program`) of each value the core needs; a parameter stands for itself.
+        core: the step, in which every derived value is a parameter.
+    """
+
+    program: Program
+    derived: tuple[tuple[str, int], ...]
+    core: Program
+
+    @property
+    def trivial(self) -> bool:
+        """True if the core needs the parameters as they are."""
+        return all(self.program.nodes[i].op == "param" for _, i in self.derived)
+
+
+def split_prologue(program: Program) -> Prologue:
+    """Cut `program` where values of parameters meet values of the step."""
+    level = levels(program)
+    roots = {*program.next_states, program.output}
+    needed: set[int] = {i for i in roots if level[i] == PARAMETERS}
+    for i, node in enumerate(program.nodes):
+        if level[i] > PARAMETERS:
+            needed.update(a for a in node.args if level[a] == PARAMETERS)
+    nodes: list[Node] = []
+    derived: list[tuple[str, int]] = []
+    for i, node in enumerate(program.nodes):
+        if i in needed and node.op != "const":
+            name = str(node.attr) if node.op == "param" else f"%{i}"
+            derived.append((name, i))
+            node = Node("param", (), node.shape, name)
+        elif level[i] == PARAMETERS and node.op != "const":
+            node = Node("const", (), (), 0.0)  # not reached from the core
+        nodes.append(node)
+    core = Program(program.name, tuple(nodes), program.states, program.next_states, program.output)
+    return Prologue(program, tuple(derived), prune(core))
