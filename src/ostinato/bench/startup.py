@@ -94,7 +94,7 @@ def _child(contestant: str, cell: str, shape: Shape) -> dict[str, Any]:
     layer(x)
     second = time.perf_counter()
     return {
-        "backend": ran_on(layer) if contestant == "ostinato" else "torch",
+        "backend": ran_on(layer) if isinstance(layer, RNN) else "torch",
         "build_s": built - begin,
         "first_s": first - built,
         "backward_s": backward - first,
