@@ -10,7 +10,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostinato.data import UNKNOWN, Streams, Vocabulary, python_library_text, read_text, split_tail, warm_windows
+from ostinato.data import (
+    UNKNOWN,
+    Streams,
+    Vocabulary,
+    python_library_text,
+    read_text,
+    split_tail,
+    warm_windows,
+)
 from ostinato.errors import DataError
 
 
@@ -45,7 +53,11 @@ def test_a_text_is_read_with_its_line_ends_made_one(tmp_path, content, encoding,
         (b" \n\t\n", "utf-8", ["nothing but blanks", "4 characters"]),
         (b"\x7fELF\x00\x01\xff", "utf-8", ["not a text", "zero byte", "offset 4"]),
         (b"abc\0def", "latin-1", ["zero byte", "offset 3"]),
-        ("caf\xe9 au lait".encode("latin-1"), "utf-8", ["not utf-8", "0xe9", "offset 3", "--encoding latin-1"]),
+        (
+            "caf\xe9 au lait".encode("latin-1"),
+            "utf-8",
+            ["not utf-8", "0xe9", "offset 3", "--encoding latin-1"],
+        ),
         ("hello".encode("utf-16"), "utf-8", ["utf-16", "--encoding utf-16"]),
         ("hello".encode("utf-32"), "utf-8", ["utf-32"]),
         (b"odd", "utf-16", ["utf-16"]),
@@ -130,7 +142,12 @@ def test_decoding_undoes_encoding(text):
 
 def test_an_unknown_character_is_token_zero_and_an_error_where_a_person_wrote_it():
     vocabulary = Vocabulary.of("hello")
-    assert vocabulary.encode("hxe\ufffd").tolist() == [vocabulary.encode("h").item(), 0, vocabulary.encode("e").item(), 0]
+    assert vocabulary.encode("hxe\ufffd").tolist() == [
+        vocabulary.encode("h").item(),
+        0,
+        vocabulary.encode("e").item(),
+        0,
+    ]
     assert vocabulary.decode([0]) == UNKNOWN
     with pytest.raises(DataError, match=r"never saw 'x' 'é'; .*knows 4 characters: ehlo"):
         vocabulary.encode_strictly("hxélo")
@@ -201,7 +218,9 @@ def test_later_epochs_begin_elsewhere_by_the_seed_alone():
 
 
 def test_a_text_too_short_is_refused_with_the_numbers_that_fit():
-    with pytest.raises(DataError, match=r"has 100 characters, too few for 32 streams of 10 .* need 321; pass --batch-size 9 "):
+    with pytest.raises(
+        DataError, match=r"has 100 characters, too few for 32 streams of 10 .* need 321; pass --batch-size 9 "
+    ):
         Streams(torch.arange(100), 32, 10)
     assert Streams(torch.arange(100), 9, 10).chunks_per_epoch == 2
     with pytest.raises(DataError, match="pass --bptt 4,"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -99,11 +101,10 @@ def warm_windows(context: Tensor, tail: Tensor, streams: int, warmup: int) -> tu
         context: what comes before the tail, `[M]`.
         tail: the held-out text, `[N]`.
         streams: S, how many windows.
-        warmup: how many characters are read before the first that counts; at least one is needed to predict it.
+        warmup: how many characters are read before the first that counts; one at least, to predict it from.
 
     Returns:
-        inputs `[L, S]` and targets `[L, S]` (int64), and the weights `[L, S]` (bool) of the targets: their sum
-        is N.
+        inputs and targets, each `[L, S]` (int64), and which targets count, `[L, S]` (bool): N of them.
 
     Raises:
         DataError: an empty tail, or nothing before it.
@@ -117,12 +118,12 @@ def warm_windows(context: Tensor, tail: Tensor, streams: int, warmup: int) -> tu
     lead = max(1, min(warmup, len(context)))
     text = torch.cat([context[len(context) - lead :], tail]).long()
     cuts = [i * len(tail) // streams for i in range(streams + 1)]
-    longest = max(b - a for a, b in zip(cuts, cuts[1:]))
+    longest = max(b - a for a, b in pairwise(cuts))
     steps = lead + longest - 1
     inputs = torch.zeros(steps, streams, dtype=torch.long)
     targets = torch.zeros(steps, streams, dtype=torch.long)
     counts = torch.zeros(steps, streams, dtype=torch.bool)
-    for s, (a, b) in enumerate(zip(cuts, cuts[1:])):
+    for s, (a, b) in enumerate(pairwise(cuts)):
         piece = text[a : lead + b]  # the tail's character i is text[lead + i]
         used = len(piece) - 1
         inputs[:used, s] = piece[:-1]

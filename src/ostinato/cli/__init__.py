@@ -1,0 +1,48 @@
+"""The command line: one file per verb.
+
+Each verb imports what is heavy inside its function, so that `ostinato --help` answers at once.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .cells import cells
+from .console import Verbs, show_version
+from .sample import sample
+from .train import text
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="ostinato",
+    help="Recurrent networks in which a cell is its equations.",
+    cls=Verbs,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+train = typer.Typer(help="Train a model and write a run folder.", no_args_is_help=True)
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=show_version),
+    ] = False,
+) -> None:
+    """Recurrent networks in which a cell is its equations."""
+
+
+train.command("text")(text)
+app.add_typer(train, name="train")
+app.command("sample")(sample)
+app.command("cells")(cells)
+
+
+def main() -> None:
+    """What the console script `ostinato` calls."""
+    app(prog_name="ostinato")

@@ -1,0 +1,98 @@
+"""What `--cell` may say: a name of the catalogue, or a cell in a file of one's own."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..errors import CellError, ShapeError
+
+__all__ = ["check_sizes", "find_cell", "parse_sizes"]
+
+
+def find_cell(text: str) -> Any:
+    """The cell that an option names.
+
+    Args:
+        text: a name of the catalogue, such as `lstm`, or `FILE.py:NAME`.
+
+    Raises:
+        CellError: there is no such cell, or its file cannot be run.
+    """
+    file, colon, name = text.rpartition(":")
+    if not colon or not file.endswith(".py"):
+        from ..cells import get
+
+        if text.endswith(".py"):
+            raise CellError(f"--cell {text} names a file and no cell in it; write --cell {text}:NAME.")
+        return get(text)
+    held = _run(Path(file))
+    from ..lang import Cell
+
+    found = held.get(name)
+    if not isinstance(found, Cell):
+        cells = ", ".join(key for key, value in held.items() if isinstance(value, Cell)) or "none"
+        raise CellError(
+            f"{file} has no cell {name!r}; its cells are: {cells}. A cell is a function under @cell."
+        )
+    return found
+
+
+def check_sizes(cell: Any, sizes: dict[str, int]) -> None:
+    """Refuse a cell whose own sizes are not given, in the words of the command line.
+
+    Raises:
+        ShapeError: a size is missing.
+    """
+    missing = [symbol for symbol in cell.program().symbols if symbol not in ("D", "H", *sizes)]
+    if missing:
+        raise ShapeError(
+            f"cell {cell.name} has a size {missing[0]} of its own; pass --size {missing[0]}=NUMBER."
+        )
+
+
+def parse_sizes(given: list[str]) -> dict[str, int]:
+    """The sizes of `--size P=32 --size Q=8`.
+
+    Raises:
+        ShapeError: not NAME=NUMBER.
+    """
+    sizes: dict[str, int] = {}
+    for text in given:
+        name, equals, number = text.partition("=")
+        if not (name.isidentifier() and equals and number.isdecimal() and int(number) > 0):
+            raise ShapeError(f"--size {text} is not NAME=NUMBER; write, for example, --size P=32.")
+        sizes[name] = int(number)
+    return sizes
+
+
+def _run(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise CellError(f"there is no file {path} (looked from {Path.cwd()}); check the name in --cell.")
+    name = f"_cells_of_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    if spec is None or spec.loader is None:
+        raise CellError(f"{path} cannot be run as Python; check the name in --cell.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # as an import does: a dataclass in the file asks for it
+    try:
+        spec.loader.exec_module(module)
+    except CellError:
+        raise
+    except Exception as error:
+        line = _line(error, path)
+        raise CellError(f"{path}{line} could not be run: {type(error).__name__}: {error}.") from error
+    return vars(module)
+
+
+def _line(error: Exception, path: Path) -> str:
+    if isinstance(error, SyntaxError):
+        return f", line {error.lineno},"
+    trace, line = error.__traceback__, ""
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path.resolve()):
+            line = f", line {trace.tb_lineno},"
+        trace = trace.tb_next
+    return line

@@ -1,0 +1,59 @@
+"""What all verbs share: how errors end, and how text reaches the terminal."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from ..errors import OstinatoError, RunError
+
+__all__ = ["Verbs", "is_terminal", "printable", "show_version", "write"]
+
+_BAD_INPUT = 2
+_RUN_FAILED = 1
+
+
+class Verbs(TyperGroup):
+    """The verbs; an error raised on purpose ends any of them with one message and no traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a verb."""
+        try:
+            return super().invoke(ctx)
+        except OstinatoError as error:
+            typer.echo(f"{typer.style('error:', fg='red', bold=True)} {error}", err=True)
+            raise typer.Exit(_RUN_FAILED if isinstance(error, RunError) else _BAD_INPUT) from None
+
+
+def show_version(asked: bool) -> None:
+    """Print the version and exit, if asked."""
+    if asked:
+        from .. import __version__
+
+        typer.echo(f"ostinato {__version__}")
+        raise typer.Exit
+
+
+def is_terminal() -> bool:
+    """Whether a person watches standard output."""
+    return sys.stdout.isatty()
+
+
+def printable(text: str) -> str:
+    """The text without what would command a terminal (colours, cursor moves): a model may have learned it."""
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" else c
+        for c in text
+    )
+
+
+def write(text: str) -> None:
+    """Write to standard output at once; what its encoding cannot say becomes a question mark."""
+    encoding = sys.stdout.encoding or "utf-8"
+    shown = printable(text) if is_terminal() else text
+    sys.stdout.write(shown.encode(encoding, "replace").decode(encoding))
+    sys.stdout.flush()

@@ -1,0 +1,84 @@
+"""`ostinato sample`: text from a trained model, as it is drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ..training import Sampler
+
+__all__ = ["sample"]
+
+
+def sample(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a .safetensors file of one.")],
+    prime: Annotated[str, typer.Option(help="What the text begins with.")] = "",
+    length: Annotated[int, typer.Option(min=0, help="How many characters to draw.")] = 500,
+    temperature: Annotated[
+        float, typer.Option(help="Below 1 safer, above 1 wilder, 0 always the most likely character.")
+    ] = 0.8,
+    top_k: Annotated[
+        int | None, typer.Option(help="Draw among the K most likely.", show_default="all")
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(help="Draw among the most likely that make up this share.", show_default="all"),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="The same seed draws the same text.", show_default="a fresh one")
+    ] = None,
+    interactive: Annotated[
+        bool, typer.Option("--interactive", help="Ask for a beginning, go on from it, ask again.")
+    ] = False,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(help="best or last.", show_default="best, or last while there is no best"),
+    ] = None,
+    backend: Annotated[str, typer.Option(help="eager, c or auto.")] = "auto",
+) -> None:
+    """Draw text from a trained model; it appears character by character."""
+    from ..training import Sampler, load_model
+    from .train import check_name
+
+    check_name("checkpoint", checkpoint, ("best", "last"))
+    check_name("backend", backend, ("auto", "c", "eager"))
+    model, vocabulary = load_model(run, checkpoint, backend)
+    sampler = Sampler(model, vocabulary, temperature, top_k, top_p, seed)
+    if interactive:
+        _converse(sampler, prime, length)
+    else:
+        _write(sampler, prime, length)
+
+
+def _write(sampler: Sampler, prime: str, length: int) -> None:
+    from .console import write
+
+    sampler.feed(prime)
+    write(prime)
+    for _ in range(length):
+        write(sampler.draw())
+    write("\n")
+
+
+def _converse(sampler: Sampler, prime: str, length: int) -> None:
+    from ..errors import DataError
+    from .console import write
+
+    typer.echo("Write a beginning; an empty line goes on from where the text stopped; Ctrl-D ends.", err=True)
+    if prime:
+        _write(sampler, prime, length)
+    while True:
+        try:
+            line = input("> ")
+        except EOFError:
+            write("\n")
+            return
+        try:
+            _write(sampler, line, length)
+        except DataError as error:
+            typer.echo(str(error), err=True)
+        except KeyboardInterrupt:
+            write("\n")  # enough of this one; a second Ctrl-C, at the prompt, ends

@@ -1,0 +1,238 @@
+"""The files of a run: never torn, never another's, and what is wrong with them is said."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ostinato.errors import DataError, RunError
+from ostinato.training import TrainConfig, load_model, resume_text, train_text
+from ostinato.training.checkpoint import read_checkpoint, write_checkpoint
+from ostinato.training.files import write_atomically
+from ostinato.training.metrics import COLUMNS, Metrics
+from ostinato.training.run_folder import RunFolder
+from tiny_runs import StopAt, losses, tiny, weights
+
+# ---------------------------------------------------------------- files
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+    for function in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+
+            def full(*args: object) -> None:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+            patch.setattr(os, function, full)
+            with pytest.raises(RunError, match=r"the disk is full: .*file could not be written"):
+                write_atomically(path, "new")
+        assert path.read_text() == "old"
+        assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+    write_atomically(path, b"new")
+    assert path.read_text() == "new"
+    with pytest.raises(RunError, match="could not be written: No such file"):
+        write_atomically(tmp_path / "missing" / "file", "new")
+
+
+def test_a_checkpoint_gives_back_what_it_was_given(tmp_path):
+    base = torch.arange(12.0).reshape(3, 4)
+    tensors = {"a": base.t(), "b": base[1:], "c": base, "d": torch.tensor(3), "e": torch.zeros(0, 2)}
+    write_checkpoint(tmp_path, ["best", "last"], {"say": "ünï"}, tensors)
+    for name in ("best", "last"):
+        found = read_checkpoint(tmp_path / f"{name}.safetensors")
+        assert found.document == {"format": 1, "say": "ünï"}
+        assert found.tensors.keys() == tensors.keys()
+        for key, value in tensors.items():
+            assert torch.equal(found.tensors[key], value)
+    assert found.part("a") == {}
+
+
+@given(st.data())
+def test_a_checkpoint_cut_or_altered_anywhere_is_found_out(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("damage")
+    write_checkpoint(folder, ["last"], {"n": 1}, {"w": torch.arange(10.0), "v": torch.ones(3)})
+    path = folder / "last.safetensors"
+    whole = path.read_bytes()
+    if data.draw(st.booleans()):
+        path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
+    else:
+        place, bit = data.draw(st.integers(0, len(whole) - 1)), data.draw(st.integers(0, 7))
+        altered = bytearray(whole)
+        altered[place] ^= 1 << bit
+        path.write_bytes(altered)
+    try:
+        found = read_checkpoint(path)
+    except RunError as error:
+        assert str(path) in str(error)
+    else:  # a blank of the header's padding, or the like, says nothing else
+        assert found.document == {"format": 1, "n": 1}
+        assert torch.equal(found.tensors["w"], torch.arange(10.0))
+        assert torch.equal(found.tensors["v"], torch.ones(3))
+
+
+def test_a_damaged_last_names_the_best_that_is_there(tmp_path):
+    train_text(tiny(tmp_path), tmp_path / "run", reporter=StopAt(30))
+    path = tmp_path / "run" / "checkpoints" / "last.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    for use in (lambda: resume_text(tmp_path / "run"), lambda: load_model(tmp_path / "run", "last")):
+        with pytest.raises(
+            RunError, match=r"last.safetensors is damaged: .* there is best: pass --checkpoint best"
+        ):
+            use()
+    load_model(tmp_path / "run")
+    assert resume_text(tmp_path / "run", checkpoint="best").finished
+
+
+def test_other_formats_and_other_files_are_told_apart(tmp_path, monkeypatch):
+    import safetensors.torch
+
+    from ostinato.training import checkpoint
+
+    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    write_checkpoint(tmp_path, ["last"], {"ostinato": "9.9"}, {"w": torch.ones(1)})
+    monkeypatch.undo()
+    with pytest.raises(RunError, match=r"is of format 2, this Ostinato reads format 1; .* wrote it \(9.9\)"):
+        read_checkpoint(tmp_path / "last.safetensors")
+    safetensors.torch.save_file({"w": torch.ones(1)}, tmp_path / "foreign.safetensors")
+    with pytest.raises(RunError, match="no checkpoint of Ostinato"):
+        read_checkpoint(tmp_path / "foreign.safetensors")
+    with pytest.raises(RunError, match="there is no run"):
+        load_model(tmp_path / "missing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunError, match="not a run folder"):
+        load_model(tmp_path / "empty")
+
+
+def test_a_checkpoint_that_lacks_an_entry_is_refused(tmp_path):
+    write_checkpoint(tmp_path, ["last"], {"vocabulary": 3}, {"w": torch.ones(1)})
+    with pytest.raises(RunError, match="does not hold a usable 'model'"):
+        load_model(tmp_path / "last.safetensors")
+
+
+def test_metrics_that_are_no_metrics_are_refused_with_their_line(tmp_path):
+    path = tmp_path / "metrics.csv"
+    assert Metrics.load(path, 10).rows == []
+    metrics = Metrics(path)
+    metrics.add({"step": 1, "train_nats": 0.1 + 0.2})
+    metrics.add({"step": 1, "validation_nats": 2.0})
+    metrics.add({"step": 5})
+    metrics.write()
+    assert Metrics.load(path, 10).rows == [
+        {"step": 1, "train_nats": 0.1 + 0.2, "validation_nats": 2.0},
+        {"step": 5},
+    ]
+    assert len(Metrics.load(path, 4).rows) == 1
+    for text, words in (
+        ("", "does not begin with the names"),
+        ("a,b\n", "does not begin with the names"),
+        (",".join(COLUMNS) + "\n1,2\n", "line 2, has 2 fields of 10"),
+        (",".join(COLUMNS) + "\n" + "x," * 9 + "\n", "line 2: could not convert"),
+    ):
+        path.write_text(text)
+        with pytest.raises(RunError, match=words):
+            Metrics.load(path, 10)
+
+
+# ---------------------------------------------------------------- folders
+
+
+def test_an_existing_run_is_overwritten_only_by_force(tmp_path):
+    out = tmp_path / "run"
+    train_text(tiny(tmp_path), out, reporter=StopAt(30))
+    (out / "notes.md").write_text("mine")
+    before = losses(out)
+    with pytest.raises(
+        RunError, match=r"already holds a run; go on with it by --resume, overwrite it by --force"
+    ):
+        train_text(tiny(tmp_path), out)
+    assert losses(out) == before
+    with pytest.raises(DataError, match="too few"):
+        train_text(tiny(tmp_path, batch_size=5000), out, force=True)
+    assert losses(out) == before  # a mistake in the new run costs nothing of the old one
+    train_text(tiny(tmp_path, eval_every=100), out, force=True, reporter=StopAt(6))
+    assert [row["step"] for row in losses(out)] == ["3", "6"]
+    assert (out / "notes.md").read_text() == "mine"
+    assert len(list(out.glob("events*"))) == 1
+    assert not list((out / "samples").iterdir())
+    assert not (out / "checkpoints" / "best.safetensors").exists()
+
+
+def test_a_folder_of_other_things_is_never_used(tmp_path):
+    for force in (False, True):
+        with pytest.raises(RunError, match=r"holds files that are not a run's \(text.txt\)"):
+            train_text(tiny(tmp_path), tmp_path, force=force)
+        with pytest.raises(RunError, match="is a file"):
+            train_text(tiny(tmp_path), tmp_path / "text.txt", force=force)
+    with pytest.raises(RunError, match="could not be written"):
+        train_text(tiny(tmp_path), tmp_path / "text.txt" / "run")
+    with pytest.raises(RunError, match="nothing to resume"):
+        resume_text(tmp_path)
+    with pytest.raises(RunError, match="does not exist"):
+        resume_text(tmp_path / "missing")
+    assert not (tmp_path / "missing").exists()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["text.txt"]
+
+
+def test_a_run_is_trained_by_one_at_a_time(tmp_path):
+    train_text(tiny(tmp_path), tmp_path / "run", reporter=StopAt(2))
+    with RunFolder(tmp_path / "run"), pytest.raises(RunError, match="another training is at work"):
+        resume_text(tmp_path / "run")
+    assert resume_text(tmp_path / "run").finished
+
+
+# ---------------------------------------------------------------- what may go wrong with numbers
+
+
+def test_a_training_that_diverges_says_so_and_keeps_its_last_sound_checkpoint(tmp_path):
+    config = tiny(tmp_path, learning_rate=1e30, clip=0.0, save_every=1e-6, eval_every=1000)
+    with pytest.raises(RunError, match=r"diverged. Train again with a lower --learning-rate"):
+        train_text(config, tmp_path / "run")
+    for value in weights(tmp_path / "run").values():
+        assert torch.isfinite(value.double()).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"epochs": 1, "minutes": 1}, "exactly one"),
+        ({}, "exactly one"),
+        ({"epochs": 0}, "epochs is 0; pass a number above 0"),
+        ({"epochs": math.nan}, "epochs is nan"),
+        ({"minutes": math.inf}, "minutes is inf"),
+        ({"epochs": 1, "hidden_size": 0}, "hidden_size is 0; pass 1 or more"),
+        ({"epochs": 1, "learning_rate": -1.0}, "learning_rate is -1.0"),
+        ({"epochs": 1, "dropout": 1.0}, "dropout is 1.0; pass 0 or more and less than 1"),
+        ({"epochs": 1, "held_out": 0.0}, "held_out is 0.0"),
+        ({"epochs": 1, "clip": -0.5}, "clip is -0.5"),
+        ({"epochs": 1, "seed": -1}, "seed is -1"),
+    ],
+)
+def test_a_config_out_of_range_is_refused(options, words):
+    with pytest.raises(RunError, match=words):
+        TrainConfig(**options)
+
+
+def test_a_config_survives_json_and_refuses_another_versions():
+    config = TrainConfig(minutes=3.0, embedding_size=None)
+    assert TrainConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+    for wrong in ({}, config.to_json() | {"flux": 1}, []):
+        with pytest.raises(RunError, match="does not fit this version"):
+            TrainConfig.from_json(wrong)
+    with pytest.raises(RunError, match="wrong type"):
+        TrainConfig.from_json(config.to_json() | {"hidden_size": "wide"})
+
+
+def test_a_device_that_is_not_here_is_refused(tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("has a GPU")
+    with pytest.raises(RunError, match="device 'cuda' is not here; torch sees cpu"):
+        train_text(tiny(tmp_path, device="cuda"), tmp_path / "run")
