@@ -1,0 +1,33 @@
+"""What every test stands on: no setting of the user's, no file of theirs, and one core for each process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+
+import pytest
+from hypothesis import settings
+
+for name in ("OSTINATO_BACKEND", "PYTORCH_JIT", "FORCE_COLOR", "NO_COLOR"):
+    os.environ.pop(name, None)
+os.environ["MPLBACKEND"] = "Agg"
+
+_FOLDER = "OSTINATO_TEST_CACHE"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: the processes share the cores
+else:
+    os.environ[_FOLDER] = tempfile.mkdtemp(prefix="ostinato-tests-")
+# Kernels are compiled once for all processes, and none is left behind.
+os.environ["XDG_CACHE_HOME"] = os.environ[_FOLDER]
+
+# No deadline: the first call of a kernel compiles it. On failure the line that repeats it is printed.
+settings.register_profile("ostinato", deadline=None, print_blob=True, derandomize="CI" in os.environ)
+settings.register_profile("thorough", deadline=None, print_blob=True, max_examples=5000)
+settings.load_profile("ostinato")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the kernel cache of this run."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ[_FOLDER], ignore_errors=True)
