@@ -1,8 +1,9 @@
-"""From layers to backends."""
+"""From layers to backends: choosing one, the kernels, autograd, the registered operator."""
 
 from __future__ import annotations
 
-from .recurrence import CHOICES, check_choice, recurrence
+from .choose import CHOICES, check_choice, choose
+from .recurrence import recurrence
 from .step import Step
 
-__all__ = ["CHOICES", "Step", "check_choice", "recurrence"]
+__all__ = ["CHOICES", "Step", "check_choice", "choose", "recurrence"]

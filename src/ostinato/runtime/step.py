@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
-from ..ir import Program, simplify, size_value, without_params
+import torch
+from torch import Tensor
+
+from ..backends import eager
+from ..backends.base import Kernel
+from ..ir import Program, levels, simplify, size_value, without_params
+from ..schedule import Plan, Prologue, make_plan, split_prologue
 
 
 @lru_cache(maxsize=512)
@@ -17,29 +23,72 @@ def _prepared(program: Program, bias: bool) -> Program:
     return simplify(program)
 
 
-@dataclass(frozen=True)
-class Step:
-    """A simplified Program and the number each size symbol stands for."""
+@lru_cache(maxsize=512)
+def _prologue(program: Program) -> Prologue:
+    return split_prologue(program)
 
-    program: Program
-    sizes: Mapping[str, int] = field(hash=False)
+
+class Step:
+    """A simplified Program and the number each size symbol stands for.
+
+    Attributes:
+        program: the equations; sizes: a number for each symbol.
+        param_shapes, state_sizes, output_size: in numbers.
+        plan_sizes: the numbers in the order of the Plan's symbols.
+        kernels: the kernel chosen for a (backend, device type, dtype), None for eager; kept here since choosing costs
+            more than a step.
+    """
+
+    def __init__(self, program: Program, sizes: Mapping[str, int]) -> None:
+        self.program = program
+        self.sizes = dict(sizes)
+        self.param_shapes = [tuple(size_value(s, self.sizes) for s in shape) for shape in program.params.values()]
+        self.state_sizes = [size_value(s, self.sizes) for s in program.state_sizes.values()]
+        self.output_size = size_value(program.output_size, self.sizes)
+        self.kernels: dict[Any, Kernel | None] = {}
+        self.text = program.dumps()
+        self.plan_sizes = [self.sizes[s] for s in self.plan.symbols]
+        self.direct = self.prologue.trivial  # the kernel takes the parameters as they are
 
     @classmethod
     def of(cls, program: Program, bias: bool, sizes: Mapping[str, int]) -> Step:
         """Simplify `program`; without `bias`, leave out the vectors named ``b`` or ``b_*``."""
-        return cls(_prepared(program, bias), dict(sizes))
+        return cls(_prepared(program, bias), sizes)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Step, (self.program, self.sizes)
 
     @property
-    def param_shapes(self) -> list[tuple[int, ...]]:
-        """The shape of each parameter."""
-        return [tuple(size_value(s, dict(self.sizes)) for s in shape) for shape in self.program.params.values()]
+    def prologue(self) -> Prologue:
+        """What depends on parameters only, and the step that is left."""
+        return _prologue(self.program)
 
     @property
-    def state_sizes(self) -> list[int]:
-        """The width of each state."""
-        return [size_value(s, dict(self.sizes)) for s in self.program.state_sizes.values()]
+    def plan(self) -> Plan:
+        """The schedule of the step."""
+        return make_plan(self.prologue.core)
 
-    @property
-    def output_size(self) -> int:
-        """The width of the output."""
-        return size_value(self.program.output_size, dict(self.sizes))
+    def derived(self, params: Sequence[Tensor]) -> list[Tensor]:
+        """What the kernel takes as parameters: values computed from the layer's own, differentiably."""
+        prologue = self.prologue
+        named = dict(zip(self.program.params, params, strict=True))
+        if prologue.trivial:
+            return [named[name] for name, _ in prologue.derived]
+        level = levels(self.program)
+        values: list[Any] = [None] * len(self.program.nodes)
+        wanted = {i for _, i in prologue.derived}
+        last = max(wanted, default=-1)
+        for i, node in enumerate(self.program.nodes[: last + 1]):
+            if level[i] or node.op == "input":
+                continue
+            if node.op == "const":
+                values[i] = node.attr
+            elif node.op == "param":
+                values[i] = named[str(node.attr)]
+            else:
+                values[i] = eager.evaluate(node, [values[a] for a in node.args], self.sizes)
+        like = params[0] if params else torch.empty(0)
+        return [
+            v if isinstance(v, Tensor) and v.dtype == like.dtype else torch.as_tensor(v, dtype=like.dtype, device=like.device)
+            for v in (values[i] for _, i in prologue.derived)
+        ]

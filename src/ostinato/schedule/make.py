@@ -32,6 +32,7 @@ class _Maker:
         self.core, self.graph = core, graph
         self.nodes = graph.nodes
         self.ready = Ready(graph)
+        self.ready_back = Ready(graph, backward=True)
         self.forward_accs = len(graph.acc_grads)
         self.order = arrange(graph)  # accumulator -> column
         self.columns: list[Column] = [Column("", "")] * self.forward_accs
@@ -115,7 +116,6 @@ class _Maker:
 
         for position in self.operand_column:
             put(position, self._operand(position), self.ready.of(position))
-        last = max([self.ready.of(i) for i in (*self.graph.next_states, self.graph.output)])
         for (state, _), node in zip(self._states(), self.graph.next_states, strict=True):
             put(node, Place("next", state), self.ready.of(node))
         put(self.graph.output, Place("out"), self.ready.of(self.graph.output))
@@ -124,7 +124,7 @@ class _Maker:
                 if place is not None and place.kind == "col":
                     put(node, place, self.ready.of(node))
             for node, column in keep.kept.items():
-                put(node, Place("col", str(column)), min(self.ready.of(node), last) if node not in keep.slot else keep.slot[node])
+                put(node, Place("col", str(column)), keep.slot[node])
         return stores
 
     def _states(self) -> list[tuple[str, str]]:
@@ -167,7 +167,7 @@ class _Maker:
         loads: _Loads = dict(self.base)
 
         def put(node: int, place: Place, add: bool = False) -> None:
-            stores.setdefault(self.ready.of(node), []).append(Store(place, node, add))
+            stores.setdefault(self.ready_back.of(node), []).append(Store(place, node, add))
 
         for acc, grad in enumerate(self.graph.acc_grads):
             if grad >= 0:
@@ -176,7 +176,7 @@ class _Maker:
         deferred: list[Run] = []
         whole = [(Place("grad_prev", s), total) for (s, _), total in zip(self._states(), self.graph.state_grads, strict=True)]
         for place, total in [*whole, (Place("grad_x"), self.graph.input_grad)]:
-            terms = sorted(total.terms, key=self.ready.of)
+            terms = sorted(total.terms, key=self.ready_back.of)
             for k, term in enumerate(terms):
                 put(term, place, k > 0)
             if total.acc >= 0:
@@ -185,8 +185,8 @@ class _Maker:
                     deferred = parts
                 else:
                     slot = 1 + max(
-                        [self.ready.of(t) for t in terms]
-                        + [self.ready.of(p.operand) for p in self.graph.accs[total.acc].products]
+                        [self.ready_back.of(t) for t in terms]
+                        + [self.ready_back.of(p.operand) for p in self.graph.accs[total.acc].products]
                     )
                     products.setdefault(slot, []).extend(parts)
             elif not terms and zero is not None:
@@ -198,7 +198,7 @@ class _Maker:
                 if self.temp_of[number] == len(self.temps):
                     self.temps.append(self.graph.accs[number].size)
                 loads[i] = Place("temp", str(self.temp_of[number]))
-                products.setdefault(self.ready.of(i), []).extend(self._transposed(number, loads[i], False, grad_column))
+                products.setdefault(self.ready_back.of(i), []).extend(self._transposed(number, loads[i], False, grad_column))
         columns = {grad: grad_column[a] for a, grad in enumerate(self.graph.acc_grads)}
         for name, grad in self.graph.vector_grads:
             if grad not in columns:
@@ -277,6 +277,6 @@ class _Maker:
         return [
             acc
             for acc, grad in enumerate(self.graph.acc_grads)
-            if grad >= 0 and last.get(Place("col", str(grad_column[acc])), -2) > self.ready.of(grad)
+            if grad >= 0 and last.get(Place("col", str(grad_column[acc])), -2) > self.ready_back.of(grad)
         ]
 

@@ -12,11 +12,13 @@ from .plan import Place
 class Ready:
     """The slot in which a value can first be computed.
 
-    Slot -1 needs no product of the step; slot k comes behind the k-th round of products (from 0).
+    Slot -1 needs no product of the section; slot k comes behind the k-th round of products (from 0). `backward`: the
+    section is the step's derivative, where the sums of forward lie ready.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, backward: bool = False) -> None:
         self.graph = graph
+        self.done = len(graph.acc_grads) if backward else 0  # accumulators of forward lie ready in backward
         self._known: dict[int, int] = {}
 
     def of(self, position: int) -> int:
@@ -24,13 +26,13 @@ class Ready:
         if position not in self._known:
             node = self.graph.nodes[position]
             if node.op == "acc":
-                products = self.graph.accs[int(float(node.attr or 0))].products
+                number = int(float(node.attr or 0))
                 waits = [
                     self.of(p.operand) + 1
-                    for p in products
+                    for p in self.graph.accs[number].products
                     if p.transposed or self.graph.nodes[p.operand].op != "input"
                 ]
-                self._known[position] = max(waits, default=-1)
+                self._known[position] = -1 if number < self.done else max(waits, default=-1)
             else:
                 self._known[position] = max((self.of(a) for a in node.args), default=-1)
         return self._known[position]

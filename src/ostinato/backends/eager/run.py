@@ -125,7 +125,7 @@ def recurrence(
         x = x.flip(0)
     outputs, finals = _loop(program, x, states, params, sizes, [batch] * steps)
     if not outputs:
-        return x.new_zeros(0, batch, sizes[program.output_size]), finals
+        return _nothing(x, params, 0, sizes[program.output_size]), finals
     if reverse:
         outputs.reverse()
     return torch.stack(outputs), finals
@@ -153,7 +153,7 @@ def _ragged(
     outputs, finals = _loop(program, x, [s[rank] for s in states], params, sizes, running)
     width = sizes[program.output_size]
     padded = [functional.pad(y, (0, 0, 0, batch - y.shape[0])) for y in outputs]
-    stacked = torch.stack(padded) if padded else x.new_zeros(0, batch, width)
+    stacked = torch.stack(padded) if padded else _nothing(x, params, 1 if steps else 0, width)
     finals = tuple(s[back] for s in finals)
     whole = functional.pad(stacked, (0, 0, 0, 0, 0, steps - stacked.shape[0]))[:, back]
     if reverse:  # put step t of the reversed run where it came from
@@ -161,6 +161,12 @@ def _ragged(
         at = torch.tensor(where, dtype=torch.long, device=x.device).reshape(steps, batch)
         whole = whole[at, torch.arange(batch, device=x.device)]
     return whole, finals
+
+
+def _nothing(x: Tensor, params: Sequence[Tensor], steps: int, width: int) -> Tensor:
+    """The zeros that no step wrote; they hang on the inputs, whose gradients are zeros."""
+    none = torch.cat([t.reshape(-1)[:0] for t in (x, *params)]).sum()
+    return x.new_zeros(steps, x.shape[1], width) + none
 
 
 def _loop(

@@ -1,0 +1,57 @@
+"""The C backend: render, compile, cache, load."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from pathlib import Path
+
+import torch
+
+from ...schedule import Plan
+from . import cache, compiler
+from .kernel import CKernel
+from .render import refusal, render
+
+_SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
+
+
+class CBackend:
+    """See `ostinato.backends.base.Backend`. float32 and float64 on the CPU."""
+
+    name = "c"
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[Plan, torch.dtype], CKernel] = {}
+        self._lock = threading.Lock()
+
+    def refuses(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> str | None:
+        """Why it cannot run this, or None."""
+        if device.type != "cpu":
+            return f"the tensors are on {device}, and this backend runs on the CPU"
+        if dtype not in _SUFFIX:
+            return f"the tensors are {dtype}, and this backend takes float32 and float64"
+        return refusal(plan)
+
+    def compile(self, plan: Plan, dtype: torch.dtype) -> CKernel:
+        """The kernel of a Plan; see `cache` for where it is kept."""
+        key = (plan, dtype)
+        kernel = self._made.get(key)
+        if kernel is None:
+            with self._lock:
+                kernel = self._made.get(key)
+                if kernel is None:
+                    kernel = self._made[key] = CKernel(plan, self._library(plan, dtype))
+        return kernel
+
+    def _library(self, plan: Plan, dtype: torch.dtype) -> Path:
+        source = render(plan)
+        suffix = _SUFFIX[dtype]
+        key = hashlib.sha256("\0".join([source, suffix, compiler.identity()]).encode()).hexdigest()[:40]
+
+        def build(target: Path) -> None:
+            text = target.with_name(f"kernel.{suffix}.c")
+            text.write_text(source)
+            compiler.compile_file(text, target)
+
+        return cache.fetch(key, build)

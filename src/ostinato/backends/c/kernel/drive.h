@@ -1,0 +1,219 @@
+/* Forward and backward of one call, over the tables and the pointwise loops rendered above. */
+
+INLINE long matrix_rows(const Job *g, int m) { return g->size[MATRIX_SIZE[m][0]]; }
+INLINE long matrix_columns(const Job *g, int m) { return g->size[MATRIX_SIZE[m][1]]; }
+INLINE long column_width(const Job *g, int c) { return padded(g->size[SIZE_OF_COLUMN[c]]); }
+INLINE long state_row(const Job *g, int s) { return padded(g->size[SIZE_OF_STATE[s]]); }
+
+/* A packed product: its tape columns stand together. */
+static long run_width(const Job *g, const Run *r) {
+    long width = 0;
+    for (int e = r->first; e < r->first + r->count; e++) width += column_width(g, ENTRIES[e].column);
+    return width;
+}
+static long run_depth(const Job *g, const Run *r) {
+    return r->transposed ? run_width(g, r) : matrix_columns(g, ENTRIES[r->first].matrix);
+}
+static long run_columns(const Job *g, const Run *r) {
+    return r->transposed ? matrix_columns(g, ENTRIES[r->first].matrix) : run_width(g, r);
+}
+
+static void pack_entry(Job *g, long task) {
+    for (int i = 0; i < N_RUNS; i++) {
+        const Run *r = &RUNS[i];
+        if (!g->panels[i]) continue;
+        if (task >= r->count) {
+            task -= r->count;
+            continue;
+        }
+        const int e = r->first + (int)task, m = ENTRIES[e].matrix;
+        const long at = g->column[ENTRIES[e].column] - g->column[ENTRIES[r->first].column];
+        if (r->transposed)
+            pack_columns(g->matrix[m].value, g->matrix[m].row, matrix_rows(g, m), matrix_columns(g, m), g->panels[i],
+                         run_depth(g, r), at);
+        else
+            pack_rows(g->matrix[m].value, g->matrix[m].row, matrix_rows(g, m), matrix_columns(g, m), g->panels[i], at);
+        return;
+    }
+}
+
+static void pack_all(Job *g) {
+    long tasks = 0;
+    for (int i = 0; i < N_RUNS; i++)
+        if (g->panels[i]) tasks += RUNS[i].count;
+    each(g, pack_entry, tasks);
+}
+
+/* What both directions share: padded vectors, biases, panels of the runs from `first` to `last`. */
+static void carve_shared(Job *g, int first, int last, int skip_from, int skip_to) {
+    g->bias = CARVE(g, real, g->row_size + PANEL);
+    long widest = 1;
+    for (int i = 0; i < N_SYMBOLS; i++) widest = most(widest, g->size[i]);
+    g->zeros = CARVE(g, real, padded(widest));
+    for (int v = 0; v < N_VECTORS; v++) g->vector_padded[v] = CARVE(g, real, padded(g->size[SIZE_OF_VECTOR[v]]));
+    for (int i = first; i < last; i++) {
+        if ((g->flags & UNPACKED) || (i >= skip_from && i < skip_to)) continue;
+        g->panels[i] = CARVE(g, real, panels_of(run_columns(g, &RUNS[i])) * PANEL * run_depth(g, &RUNS[i]));
+    }
+    if (!g->arena) return;
+    memset(g->zeros, 0, sizeof(real) * (size_t)padded(widest));
+    memset(g->bias, 0, sizeof(real) * (size_t)(g->row_size + PANEL));
+    for (int v = 0; v < N_VECTORS; v++) {
+        const long n = g->size[SIZE_OF_VECTOR[v]];
+        memcpy(g->vector_padded[v], g->vector[v].value, sizeof(real) * (size_t)n);
+        memset(g->vector_padded[v] + n, 0, sizeof(real) * (size_t)(padded(n) - n));
+    }
+    for (int i = 0; i < N_BIASES; i++) {
+        real *to = g->bias + g->column[BIASES[i][0]];
+        const real *from = g->vector_padded[BIASES[i][1]];
+        for (long j = 0; j < g->size[SIZE_OF_VECTOR[BIASES[i][1]]]; j++) to[j] += from[j];
+    }
+}
+
+static void run(const Job *g, Part *p, int index, long t, long rows, const real *source, long source_row, real *target,
+                long target_row) {
+    const Run *r = &RUNS[index];
+    const long first = g->column[ENTRIES[r->first].column];
+    (void)p, (void)t;
+    if (g->panels[index]) {
+        const int from = r->accumulate ? FROM_TARGET : r->transposed ? FROM_ZERO : FROM_BIAS;
+        multiply(rows, run_columns(g, r), run_depth(g, r), source, source_row, g->panels[index], target, target_row,
+                 from, g->bias + first);
+        return;
+    }
+    for (int e = r->first; e < r->first + r->count; e++) {
+        const int m = ENTRIES[e].matrix, c = ENTRIES[e].column;
+        real *to = target + g->column[c] - first;
+        if (!r->accumulate)
+            for (long k = 0; k < rows; k++)
+                memcpy(to + k * target_row, g->bias + g->column[c], sizeof(real) * (size_t)column_width(g, c));
+        multiply_unpacked(rows, g->matrix[m].value, matrix_rows(g, m), g->matrix[m].row, matrix_columns(g, m), source,
+                          source_row, to, target_row);
+    }
+}
+
+/* a product within a step */
+static void step_run(const Job *g, Part *p, int index, long t, long n) {
+    const Run *r = &RUNS[index];
+    real *row = tape_row(g, p, t, 0), *columns = row + g->column[ENTRIES[r->first].column];
+    const real *source = columns;
+    real *target = columns;
+    long source_row = g->row_size, target_row = g->row_size;
+    if (r->source == AT_STATE) source = p->now[r->source_index], source_row = state_row(g, r->source_index);
+    if (r->source == AT_COLUMN) source = row + g->column[r->source_index];
+    if (r->target == AT_TEMP) target = p->temp[r->target_index], target_row = padded(g->size[SIZE_OF_TEMP[r->target_index]]);
+    if (r->target == AT_GRAD_STATE) target = p->next[r->target_index], target_row = state_row(g, r->target_index);
+    run(g, p, index, t, n, source, source_row, target, target_row);
+}
+
+static void swap_states(Part *p) {
+    for (int s = 0; s < N_STATES; s++) {
+        real *other = p->now[s];
+        p->now[s] = p->next[s];
+        p->next[s] = other;
+    }
+}
+
+static void copy_row(real *to, const real *from, long count, long width) {
+    if (from) memcpy(to, from, sizeof(real) * (size_t)count);
+    else memset(to, 0, sizeof(real) * (size_t)count);
+    if (width > count) memset(to + count, 0, sizeof(real) * (size_t)(width - count));
+}
+
+static void carve_parts(Job *g, int backward) {
+    for (long j = 0; j < g->parts; j++) {
+        Part none = {0}, *p = g->arena ? &g->part[j] : &none;
+        const long count = g->arena ? p->count : (g->batch + g->parts - 1) / g->parts;
+        const long rows = most(g->chunk, count) + 1;
+        for (int s = 0; s < N_STATES; s++) {
+            p->now[s] = CARVE(g, real, count * state_row(g, s) + 1);
+            p->next[s] = CARVE(g, real, count * state_row(g, s) + 1);
+        }
+        const long width = padded(g->size[SIZE_OF_X]);
+        if (!backward) {
+            p->x = CARVE(g, real, rows * width);
+            if (!(g->flags & TRAINING)) p->tape = CARVE(g, real, rows * g->row_size);
+            else p->tape = g->tape + p->row * g->row_size;
+            continue;
+        }
+        p->tape = g->tape + p->row * g->row_size;
+        p->grad_x = CARVE(g, real, rows * width);
+        for (int i = 0; i < N_TEMPS; i++) p->temp[i] = CARVE(g, real, count * padded(g->size[SIZE_OF_TEMP[i]]) + 1);
+        for (int v = 0; v < N_VECTORS; v++) p->grad_vector[v] = CARVE(g, real, padded(g->size[SIZE_OF_VECTOR[v]]));
+        for (int v = 0; v < N_SCALARS; v++) p->grad_scalar[v] = CARVE(g, real, LANES);
+    }
+}
+
+static long chunk_end(const Job *g, const Part *p, long t0) {
+    long t = t0 + 1;
+    while (t < p->steps && p->offset[t + 1] - p->offset[t0] <= g->chunk) t++;
+    return t;
+}
+
+static void forward_part(Job *g, long j) {
+    Part *p = &g->part[j];
+    const long width = padded(g->size[SIZE_OF_X]);
+    real *scratch_tape = p->tape;
+    for (int s = 0; s < N_STATES; s++)
+        for (long k = 0; k < p->count; k++) {
+            const long n = g->size[SIZE_OF_STATE[s]];
+            copy_row(p->now[s] + k * state_row(g, s), history(g, p, s, -1, k), n, state_row(g, s));
+            if (!p->length[k]) memcpy(g->state[s].final + p->batch[k] * n, p->now[s] + k * state_row(g, s), sizeof(real) * (size_t)n);
+        }
+    for (long t0 = 0, t1; t0 < p->steps; t0 = t1) {
+        t1 = chunk_end(g, p, t0);
+        const long rows = p->offset[t1] - p->offset[t0];
+        if (!(g->flags & TRAINING)) p->tape = scratch_tape - p->offset[t0] * g->row_size;
+        real *base = tape_row(g, p, t0, 0);
+        if (HOIST_TO > HOIST_FROM)
+            for (long t = t0, r = 0; t < t1; t++)
+                for (long k = 0; k < active(p, t); k++, r++)
+                    memcpy(p->x + r * width, x_row(g, p, t, k), sizeof(real) * (size_t)g->size[SIZE_OF_X]);
+        for (int i = HOIST_FROM; i < HOIST_TO; i++)
+            run(g, p, i, t0, rows, p->x, width, base + g->column[ENTRIES[RUNS[i].first].column], g->row_size);
+        for (int i = 0; i < N_FILLS; i++)
+            for (long r = 0; r < rows; r++)
+                memcpy(base + r * g->row_size + g->column[FILLS[i]], g->bias + g->column[FILLS[i]],
+                       sizeof(real) * (size_t)column_width(g, FILLS[i]));
+        for (long t = t0; t < t1; t++) {
+            const long n = active(p, t);
+            if (g->flags & TRAINING) slots_forward(g, p, t, n);
+            else slots_infer(g, p, t, n);
+            swap_states(p);
+            for (int s = 0; s < N_STATES; s++)
+                for (long k = active(p, t + 1); k < n; k++) {
+                    const long m = g->size[SIZE_OF_STATE[s]];
+                    memcpy(g->state[s].final + p->batch[k] * m, p->now[s] + k * state_row(g, s), sizeof(real) * (size_t)m);
+                }
+        }
+    }
+    for (long k = 0; k < p->count; k++) /* past a sequence's end */
+        for (long t = p->length[k]; t < g->steps; t++)
+            memset(g->out + t * g->out_step + p->batch[k] * g->out_batch, 0, sizeof(real) * (size_t)g->size[SIZE_OF_OUT]);
+}
+
+/* so many rows at a time that their tape stays in the second-level cache */
+static void plan_chunk(Job *g) {
+    const long fit = (long)(CHUNK_BYTES / sizeof(real)) / most(g->row_size, 1);
+    g->chunk = most(24, least(192, fit));
+}
+
+int ostinato_forward(const int64_t *arguments) {
+    Job job, *g = &job;
+    read_arguments(g, arguments);
+    g->parts = most(1, least(g->threads, g->batch));
+    plan_chunk(g);
+    for (int pass = 0; pass < 2; pass++) {
+        g->used = 0;
+        share_out(g);
+        carve_shared(g, HOIST_FROM, STEP_TO, 0, 0);
+        carve_parts(g, 0);
+        if (!pass && !(g->arena = scratch(g->used))) return 1;
+    }
+    pack_all(g);
+    each(g, forward_part, g->parts);
+    release_scratch();
+    return 0;
+}
+
+#include "backward.h"

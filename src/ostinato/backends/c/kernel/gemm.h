@@ -1,0 +1,163 @@
+/* Products of rows with packed matrices.
+ *
+ * A matrix is packed into panels of PANEL columns: panel[k][PANEL], so that the innermost loop reads it in order. A tile
+ * of up to TILE_ROWS rows and one to four panels stays in registers over the whole of k. */
+
+enum { FROM_ZERO, FROM_TARGET, FROM_BIAS };
+
+#define DEPTH 512 /* of a panel at a time: PANEL * DEPTH values stay in the second-level cache */
+
+/* target[rows][panels * PANEL] (+)= a[rows][depth] @ panels; `vectors` of the target are written */
+INLINE void tile(const int rows, const int panels, long depth, const real *a, long a_row, const long a_depth,
+                 const real *packed, long panel_size, real *target, long target_row, long vectors, int from,
+                 const real *bias) {
+    vec sum[rows][2 * panels];
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 8
+        for (int v = 0; v < 2 * panels; v++) {
+            if (from == FROM_ZERO || v >= vectors) sum[i][v] = splat(0);
+            else sum[i][v] = load(from == FROM_BIAS ? bias + v * LANES : target + i * target_row + v * LANES);
+        }
+    for (long k = 0; k < depth; k++) {
+        vec b[2 * panels];
+#pragma GCC unroll 8
+        for (int v = 0; v < 2 * panels; v++) b[v] = load(packed + (v / 2) * panel_size + k * PANEL + (v % 2) * LANES);
+#pragma GCC unroll 16
+        for (int i = 0; i < rows; i++) {
+            const vec left = splat(a[i * a_row + k * a_depth]);
+#pragma GCC unroll 8
+            for (int v = 0; v < 2 * panels; v++) sum[i][v] += left * b[v];
+        }
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 8
+        for (int v = 0; v < 2 * panels; v++)
+            if (v < vectors) store(target + i * target_row + v * LANES, sum[i][v]);
+}
+
+/* one function for each height; low tiles take more panels, to have enough independent sums */
+#define TILE(rows, panels)                                                                                        \
+    static __attribute__((noinline)) void tile_##rows##_##panels(                                                 \
+        long depth, const real *a, long a_row, const real *packed, long panel_size, real *target, long target_row, \
+        long vectors, int from, const real *bias) {                                                               \
+        tile(rows, panels, depth, a, a_row, 1, packed, panel_size, target, target_row, vectors, from, bias);       \
+    }
+typedef void tile_function(long, const real *, long, const real *, long, real *, long, long, int, const real *);
+TILE(1, 1) TILE(2, 1) TILE(3, 1) TILE(4, 1)
+#if TILE_ROWS >= 6
+TILE(5, 1) TILE(6, 1)
+#endif
+#if TILE_ROWS >= 8
+TILE(7, 1) TILE(8, 1)
+#endif
+#if TILE_ROWS >= 12
+TILE(9, 1) TILE(10, 1) TILE(11, 1) TILE(12, 1)
+TILE(1, 4) TILE(2, 4) TILE(3, 4) TILE(4, 2) TILE(5, 2) TILE(6, 2)
+#endif
+
+static tile_function *const ONE_PANEL[] = {
+    0, tile_1_1, tile_2_1, tile_3_1, tile_4_1,
+#if TILE_ROWS >= 6
+    tile_5_1, tile_6_1,
+#endif
+#if TILE_ROWS >= 8
+    tile_7_1, tile_8_1,
+#endif
+#if TILE_ROWS >= 12
+    tile_9_1, tile_10_1, tile_11_1, tile_12_1,
+#endif
+};
+#if TILE_ROWS >= 12
+#define WIDE_ROWS 6
+static tile_function *const WIDE[] = {0, tile_1_4, tile_2_4, tile_3_4, tile_4_2, tile_5_2, tile_6_2};
+static const int WIDE_PANELS[] = {0, 4, 4, 4, 2, 2, 2};
+#endif
+
+/* target[rows][columns] (+)= a[rows][depth] @ packed, a row-major; target and bias are padded to whole vectors */
+static void multiply(long rows, long columns, long depth, const real *a, long a_row, const real *packed, real *target,
+                     long target_row, int from, const real *bias) {
+    const long panels = panels_of(columns), panel_size = depth * PANEL;
+    const long vectors = padded(columns) / LANES;
+    const long blocks = (rows + TILE_ROWS - 1) / TILE_ROWS;
+    if (rows == 0) return;
+    for (long start = 0; start < most(depth, 1); start += DEPTH) {
+        const long deep = least(DEPTH, depth - start);
+        const int begin = start ? FROM_TARGET : from;
+        long p = 0;
+#ifdef WIDE_ROWS
+        if (rows <= WIDE_ROWS)
+            for (; p + WIDE_PANELS[rows] <= panels; p += WIDE_PANELS[rows])
+                WIDE[rows](deep, a + start, a_row, packed + p * panel_size + start * PANEL, panel_size,
+                           target + p * PANEL, target_row, vectors - 2 * p, begin, bias + p * PANEL);
+#endif
+        for (; p < panels; p++) {
+            long row = 0;
+            for (long block = 0; block < blocks; block++) {
+                const long count = (rows - row + blocks - block - 1) / (blocks - block);
+                ONE_PANEL[count](deep, a + row * a_row + start, a_row, packed + p * panel_size + start * PANEL,
+                                 panel_size, target + row * target_row + p * PANEL, target_row, vectors - 2 * p,
+                                 begin, bias + p * PANEL);
+                row += count;
+            }
+        }
+    }
+}
+
+/* target[rows][matrix rows] += a[rows][depth] @ matrixᵀ straight from the caller's matrix: when there are too few rows
+ * to pay for packing */
+static void multiply_unpacked(long rows, const real *matrix, long matrix_rows, long matrix_row, long depth,
+                              const real *a, long a_row, real *target, long target_row) {
+    for (long r = 0; r < rows; r++) {
+        const real *left = a + r * a_row;
+        for (long m = 0; m < matrix_rows; m += 4) {
+            const real *w[4];
+            vec sum[4] = {{0}};
+            for (int i = 0; i < 4; i++) w[i] = matrix + least(m + i, matrix_rows - 1) * matrix_row;
+            long k = 0;
+            for (; k + LANES <= depth; k += LANES) {
+                const vec x = load(left + k);
+                for (int i = 0; i < 4; i++) sum[i] += x * load(w[i] + k);
+            }
+            real total[4] = {0};
+            for (int i = 0; i < 4; i++)
+                for (int l = 0; l < LANES; l++) total[i] += sum[i][l];
+            for (; k < depth; k++)
+                for (int i = 0; i < 4; i++) total[i] += left[k] * w[i][k];
+            for (int i = 0; i < 4 && m + i < matrix_rows; i++) target[r * target_row + m + i] += total[i];
+        }
+    }
+}
+
+/* Columns [column, column + matrix rows) of the packed matrix become the rows of `matrix`: panels for a @ matrixᵀ.
+ * The columns up to the next whole vector become 0. */
+static void pack_rows(const real *matrix, long matrix_row, long rows, long depth, real *packed, long column) {
+    for (long start = 0; start < depth; start += LANES) {
+        const long stop = least(depth, start + LANES);
+        for (long r = 0; r < padded(rows); r++) {
+            const long c = column + r;
+            real *to = packed + (c / PANEL) * depth * PANEL + c % PANEL;
+            if (r < rows)
+                for (long k = start; k < stop; k++) to[k * PANEL] = matrix[r * matrix_row + k];
+            else
+                for (long k = start; k < stop; k++) to[k * PANEL] = 0;
+        }
+    }
+}
+
+/* Rows [at, at + rows) of the panels become the rows of `matrix`: panels for a @ matrix. Padding becomes 0. */
+static void pack_columns(const real *matrix, long matrix_row, long rows, long columns, real *packed, long depth, long at) {
+    for (long p = 0; p < panels_of(columns); p++) {
+        const long width = least(PANEL, columns - p * PANEL);
+        real *to = packed + p * depth * PANEL + at * PANEL;
+        for (long r = 0; r < padded(rows); r++, to += PANEL) {
+            if (r >= rows) {
+                memset(to, 0, sizeof(real) * (size_t)PANEL);
+                continue;
+            }
+            memcpy(to, matrix + r * matrix_row + p * PANEL, sizeof(real) * (size_t)width);
+            if (width < PANEL) memset(to + width, 0, sizeof(real) * (size_t)(PANEL - width));
+        }
+    }
+}

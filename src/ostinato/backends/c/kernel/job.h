@@ -1,0 +1,210 @@
+/* One call: what the caller gives, and how rows, parts and scratch are laid out.
+ *
+ * A part owns some sequences for all of time, so parts never wait for one another. Its sequences are sorted, longest
+ * first: those still running at step t are the first rows of the step. Rows of a part are numbered step by step;
+ * `offset[t]` is the first row of step t. The tables N_*, SIZE_OF_* and so on are rendered from the Plan. */
+
+typedef struct {
+    long steps; /* of its longest sequence */
+    long count; /* sequences */
+    long row;   /* its first row on the tape */
+    long *batch, *length, *offset;
+    real *tape; /* row 0 of the part; without training only the current chunk is there */
+    real *now[N_STATES + 1], *next[N_STATES + 1]; /* states, or their gradients */
+    real *temp[N_TEMPS + 1];
+    real *x, *grad_x; /* rows of the current chunk, from `chunk` on */
+    long chunk;
+    real *grad_vector[N_VECTORS + 1], *grad_scalar[N_SCALARS + 1], *grad_matrix[N_MATRICES + 1];
+    const real **rows;
+    real *left, *right;
+} Part;
+
+typedef void Parallel(void (*)(void *), void *, unsigned, unsigned);
+
+typedef struct {
+    long steps, batch, threads, flags, reverse, rows, parts, chunk;
+    const real *x; long x_step, x_batch;
+    real *out; long out_step, out_batch;
+    const int64_t *length;
+    real *tape;
+    const real *grad_out; long grad_out_step, grad_out_batch;
+    real *grad_x; long grad_x_step, grad_x_batch;
+    Parallel *parallel;
+    long size[N_SYMBOLS];
+    struct { const real *start; long start_batch; real *final; const real *grad_final; long grad_final_batch; real *grad_start; } state[N_STATES + 1];
+    struct { const real *value; long row; real *grad; } matrix[N_MATRICES + 1];
+    struct { const real *value; real *grad; } vector[N_VECTORS + 1];
+    struct { const real *value; real *grad; } scalar[N_SCALARS + 1];
+    long column[N_COLUMNS + 1], row_size; /* offsets within a row of the tape, and its size */
+    real *bias, *zeros; /* one row of the tape with each accumulator's bias; a row of zeros */
+    real *vector_padded[N_VECTORS + 1];
+    real *panels[N_RUNS + 1];
+    Part *part;
+    char *arena; /* scratch; 0 while it is measured */
+    size_t used;
+} Job;
+
+static void *carve(Job *g, size_t bytes) {
+    void *p = g->arena ? g->arena + g->used : 0;
+    g->used += (bytes + 127) / 64 * 64;
+    return p;
+}
+#define CARVE(g, type, count) ((type *)carve(g, sizeof(type) * (size_t)(count)))
+
+INLINE long active(const Part *p, long t) { return t < p->steps ? p->offset[t + 1] - p->offset[t] : 0; }
+INLINE long position(const Job *g, const Part *p, long t, long k) { return g->reverse ? p->length[k] - 1 - t : t; }
+INLINE real *tape_row(const Job *g, const Part *p, long t, long k) { return p->tape + (p->offset[t] + k) * g->row_size; }
+INLINE const real *x_row(const Job *g, const Part *p, long t, long k) {
+    return g->x + position(g, p, t, k) * g->x_step + p->batch[k] * g->x_batch;
+}
+INLINE real *out_row(const Job *g, const Part *p, long t, long k) {
+    return g->out + position(g, p, t, k) * g->out_step + p->batch[k] * g->out_batch;
+}
+/* where backward finds state s after step t; t = -1 is the start */
+INLINE const real *history(const Job *g, const Part *p, int s, long t, long k) {
+    if (t < 0) return g->state[s].start ? g->state[s].start + p->batch[k] * g->state[s].start_batch : g->zeros;
+    return HISTORY[s] < 0 ? out_row(g, p, t, k) : tape_row(g, p, t, k) + g->column[HISTORY[s]];
+}
+
+static void read_arguments(Job *g, const int64_t *a) {
+    memset(g, 0, sizeof *g);
+#define NUMBER(field) g->field = (long)*a++
+#define POINTER(field) g->field = (void *)(intptr_t)*a++
+    NUMBER(steps); NUMBER(batch); NUMBER(threads); NUMBER(flags); NUMBER(reverse);
+    POINTER(x); NUMBER(x_step); NUMBER(x_batch);
+    POINTER(out); NUMBER(out_step); NUMBER(out_batch);
+    POINTER(length); POINTER(tape);
+    POINTER(grad_out); NUMBER(grad_out_step); NUMBER(grad_out_batch);
+    POINTER(grad_x); NUMBER(grad_x_step); NUMBER(grad_x_batch);
+    POINTER(parallel);
+    for (int i = 0; i < N_SYMBOLS; i++) NUMBER(size[i]);
+    for (int s = 0; s < N_STATES; s++) {
+        POINTER(state[s].start); NUMBER(state[s].start_batch); POINTER(state[s].final);
+        POINTER(state[s].grad_final); NUMBER(state[s].grad_final_batch); POINTER(state[s].grad_start);
+    }
+    for (int m = 0; m < N_MATRICES; m++) { POINTER(matrix[m].value); NUMBER(matrix[m].row); POINTER(matrix[m].grad); }
+    for (int v = 0; v < N_VECTORS; v++) { POINTER(vector[v].value); POINTER(vector[v].grad); }
+    for (int v = 0; v < N_SCALARS; v++) { POINTER(scalar[v].value); POINTER(scalar[v].grad); }
+#undef NUMBER
+#undef POINTER
+    long at = 0;
+    for (int c = 0; c < N_COLUMNS; c++) {
+        g->column[c] = at;
+        at += padded(g->size[SIZE_OF_COLUMN[c]]);
+    }
+    if (at * sizeof(real) % 4096 == 0) at += LANES; /* rows a page apart would fall into the same cache sets */
+    g->row_size = at;
+}
+
+typedef struct { int64_t length; long batch; } Sequence;
+static int longer_first(const void *a, const void *b) {
+    const Sequence *m = a, *n = b;
+    return m->length != n->length ? (m->length > n->length ? -1 : 1) : (m->batch > n->batch) - (m->batch < n->batch);
+}
+
+/* Which part has which sequences: neighbours if all are equally long, else dealt out in turn. */
+static void share_out(Job *g) {
+    const long B = g->batch, P = g->parts;
+    Sequence *order = CARVE(g, Sequence, B + 1);
+    g->part = CARVE(g, Part, P);
+    long *batch = CARVE(g, long, B + 1), *length = CARVE(g, long, B + 1);
+    long *offset = CARVE(g, long, P * (g->steps + 1));
+    if (!g->arena) return;
+    memset(g->part, 0, sizeof(Part) * (size_t)P);
+    for (long i = 0; i < B; i++) order[i] = (Sequence){g->length ? g->length[i] : g->steps, i};
+    if (g->length) qsort(order, (size_t)B, sizeof *order, longer_first);
+    long done = 0, row = 0;
+    for (long j = 0; j < P; j++) {
+        Part *p = &g->part[j];
+        p->batch = batch + done;
+        p->length = length + done;
+        p->offset = offset + j * (g->steps + 1);
+        const long first = B * j / P, last = B * (j + 1) / P;
+        if (g->length)
+            for (long i = j; i < B; i += P) p->batch[p->count++] = order[i].batch;
+        else
+            for (long i = first; i < last; i++) p->batch[p->count++] = i;
+        for (long k = 0; k < p->count; k++) p->length[k] = g->length ? (long)g->length[p->batch[k]] : g->steps;
+        p->steps = p->count ? p->length[0] : 0;
+        p->row = row;
+        long running = p->count;
+        p->offset[0] = 0;
+        for (long t = 0; t < p->steps; t++) {
+            while (running && p->length[running - 1] <= t) running--;
+            p->offset[t + 1] = p->offset[t] + running;
+        }
+        row += p->steps ? p->offset[p->steps] : 0;
+        done += p->count;
+    }
+    g->rows = row;
+}
+
+/* A team of threads takes pieces of work until none is left. */
+typedef struct { void (*work)(Job *, long); Job *job; long count, taken; } Team;
+
+static void member(void *data) {
+    Team *team = data;
+    for (long i; (i = __atomic_fetch_add(&team->taken, 1, __ATOMIC_RELAXED)) < team->count;) team->work(team->job, i);
+}
+static void *member_thread(void *data) {
+    member(data);
+    return 0;
+}
+
+static void each(Job *g, void (*work)(Job *, long), long count) {
+    Team team = {work, g, count, 0};
+    const long threads = least(g->threads, count);
+    if (threads <= 1) {
+        member(&team);
+    } else if (g->parallel) { /* the pool of threads that torch already has */
+        g->parallel(member, &team, (unsigned)threads, 0);
+    } else {
+        pthread_t other[64];
+        long started = 0;
+        while (started < least(threads, 65) - 1 && !pthread_create(&other[started], 0, member_thread, &team)) started++;
+        member(&team);
+        for (long i = 0; i < started; i++) pthread_join(other[i], 0);
+    }
+}
+
+/* Scratch lives as long as the calling thread, unless it is large. */
+static pthread_key_t scratch_key;
+static pthread_once_t scratch_once = PTHREAD_ONCE_INIT;
+typedef struct { size_t size; char *base; } Scratch;
+static void free_scratch(void *data) {
+    Scratch *s = data;
+    free(s->base);
+    free(s);
+}
+static void make_key(void) { pthread_key_create(&scratch_key, free_scratch); }
+#define KEEP_SCRATCH ((size_t)64 << 20)
+
+static char *scratch(size_t bytes) {
+    pthread_once(&scratch_once, make_key);
+    Scratch *s = pthread_getspecific(scratch_key);
+    if (!s) {
+        if (!(s = calloc(1, sizeof *s))) return 0;
+        pthread_setspecific(scratch_key, s);
+    }
+    if (s->size < bytes) {
+        free(s->base);
+        void *base = 0;
+        s->size = 0;
+        s->base = 0;
+        if (posix_memalign(&base, 64, bytes)) return 0;
+        s->base = base;
+        s->size = bytes;
+    }
+#ifdef POISON
+    memset(s->base, 0xff, s->size); /* NaN */
+#endif
+    return s->base;
+}
+static void release_scratch(void) {
+    Scratch *s = pthread_getspecific(scratch_key);
+    if (s && s->size > KEEP_SCRATCH) {
+        free(s->base);
+        s->base = 0;
+        s->size = 0;
+    }
+}

@@ -1,0 +1,63 @@
+/* Vectors: GCC's vector extensions, no intrinsics. `real` is float or double. */
+
+#include <math.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+#define VECTOR_BYTES 64
+#define TILE_ROWS 12 /* 12 x 2 accumulators, 2 of a panel, the rest for addresses and broadcasts: 32 registers */
+#elif defined(__AVX__)
+#define VECTOR_BYTES 32
+#define TILE_ROWS 6 /* 16 registers */
+#else
+#define VECTOR_BYTES 16
+#if defined(__aarch64__)
+#define TILE_ROWS 8
+#else
+#define TILE_ROWS 4
+#endif
+#endif
+
+#if REAL_BITS == 64
+typedef double real;
+typedef int64_t whole;
+#else
+typedef float real;
+typedef int32_t whole;
+#endif
+
+#define LANES ((long)(VECTOR_BYTES / sizeof(real)))
+#define PANEL (2 * LANES) /* columns of a panel: two vectors */
+#define INLINE static inline __attribute__((always_inline))
+
+typedef real vec __attribute__((vector_size(VECTOR_BYTES)));
+typedef whole ivec __attribute__((vector_size(VECTOR_BYTES)));
+typedef real unaligned_vec __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+
+INLINE vec load(const real *p) { return *(const unaligned_vec *)p; }
+INLINE void store(real *p, vec v) { *(unaligned_vec *)p = v; }
+INLINE vec splat(real a) { return a - (vec){0}; }
+INLINE ivec isplat(whole a) { return a - (ivec){0}; }
+
+/* The last, partial vector of a row. Scratch is padded to whole vectors, and its padding is always 0. */
+INLINE vec load_part(const real *p, long lanes) {
+    vec v = {0};
+    memcpy(&v, p, (size_t)lanes * sizeof(real));
+    return v;
+}
+INLINE void store_part(real *p, vec v, long lanes) { memcpy(p, &v, (size_t)lanes * sizeof(real)); }
+INLINE vec first_lanes(vec v, long lanes) {
+    ivec lane;
+    for (int i = 0; i < LANES; i++) lane[i] = i;
+    return (vec)((ivec)v & (lane < isplat((whole)lanes)));
+}
+
+INLINE vec choose(ivec condition, vec a, vec b) { return (vec)(((ivec)a & condition) | ((ivec)b & ~condition)); }
+
+INLINE long padded(long n) { return (n + LANES - 1) / LANES * LANES; }
+INLINE long panels_of(long n) { return (n + PANEL - 1) / PANEL; }
+INLINE long least(long a, long b) { return a < b ? a : b; }
+INLINE long most(long a, long b) { return a > b ? a : b; }

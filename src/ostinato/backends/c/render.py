@@ -1,0 +1,312 @@
+"""A Plan as one C file: tables and pointwise loops rendered here, the rest read from ``kernel/``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from ...schedule import Loop, Place, Plan, Run, Slot, Store
+
+KERNEL = Path(__file__).parent / "kernel"
+
+_CALLS = ("sigmoid", "tanh", "relu", "exp", "log", "sqrt", "softplus", "abs", "maximum", "minimum")
+_INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+_PLACES = {"tape": "TAPE", "x": "X", "prev": "STATE", "col": "COLUMN", "temp": "TEMP", "grad_prev": "GRAD_STATE"}
+
+
+def refusal(plan: Plan) -> str | None:
+    """Why a Plan cannot be rendered, or None."""
+    sizes = [plan.output_size, plan.input_size, *(s for _, s in plan.states)]
+    sizes += [s for _, *shape in plan.matrices for s in shape]
+    if any("+" in s for s in sizes):
+        return "the output or a matrix of the cell is a concatenation; put out one of its parts"
+    return None
+
+
+@lru_cache(maxsize=64)
+def _kernel(name: str) -> str:
+    return (KERNEL / name).read_text()
+
+
+def render(plan: Plan) -> str:
+    """The C source of a Plan; equal plans give equal text."""
+    return _Renderer(plan).source()
+
+
+class _Renderer:
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.symbols = {s: i for i, s in enumerate(plan.symbols)}
+        self.matrices = {m: i for i, (m, *_) in enumerate(plan.matrices)}
+        self.vectors = {v: i for i, (v, _) in enumerate(plan.vectors)}
+        self.scalars = {v: i for i, v in enumerate(plan.scalars)}
+        self.states = {s: i for i, (s, _) in enumerate(plan.states)}
+        self.runs: list[Run] = []
+
+    def source(self) -> str:
+        plan = self.plan
+        loops: list[str] = []
+        bounds: list[int] = []
+        self.runs += plan.hoist
+        bounds.append(len(self.runs))
+        infer = self._slots("infer", plan.infer, False, loops)
+        forward = self._slots("forward", plan.forward, False, loops)
+        bounds.append(len(self.runs))
+        backward = self._slots("backward", plan.backward, True, loops)
+        bounds.append(len(self.runs))
+        self.runs += plan.deferred
+        parts = [
+            f"/* {plan.name}: rendered by Ostinato */",
+            self._sizes(bounds),
+            _kernel("vector.h"),
+            _kernel("math.h"),
+            _kernel("gemm.h"),
+            _kernel("outer.h"),
+            self._tables(),
+            _kernel("job.h"),
+            *loops,
+            "static void step_run(const Job *g, Part *p, int index, long t, long n);",
+            *(self._steps(name, calls) for name, calls in (("infer", infer), ("forward", forward), ("backward", backward))),
+            _kernel("drive.h").replace('#include "backward.h"', _kernel("backward.h")),
+        ]
+        return "\n".join(parts)
+
+    def _sizes(self, bounds: Sequence[int]) -> str:
+        plan = self.plan
+        outer = len(plan.weight_grads)
+        counts = {
+            "N_SYMBOLS": len(self.symbols),
+            "N_STATES": len(self.states),
+            "N_MATRICES": len(self.matrices),
+            "N_VECTORS": len(self.vectors),
+            "N_SCALARS": len(self.scalars),
+            "N_COLUMNS": len(plan.columns),
+            "N_TEMPS": len(plan.temps),
+            "N_RUNS": len(self.runs),
+            "N_OUTER": outer,
+            "N_BIASES": len(self._biases()),
+            "N_BIAS_GRADS": len(plan.bias_grads),
+            "N_FILLS": len(plan.fills),
+            "HOIST_FROM": 0,
+            "HOIST_TO": bounds[0],
+            "STEP_TO": bounds[1],
+            "BACKWARD_FROM": bounds[1],
+            "DEFERRED_FROM": bounds[2],
+            "DEFERRED_TO": len(self.runs),
+            "SIZE_OF_X": self.symbols[plan.input_size],
+            "SIZE_OF_OUT": self.symbols[plan.output_size],
+            "OUTER_COUNT": 256,
+            "CHUNK_BYTES": 1 << 18,
+            "PRIVATE_BYTES": 2 << 20,
+        }
+        return "\n".join(f"#define {name} {value}" for name, value in counts.items())
+
+    def _biases(self) -> list[tuple[int, int]]:
+        entries = [e for run in self.plan.hoist for e in run.entries] + list(self.plan.fills)
+        return [(e.column, self.vectors[v]) for e in entries for v in e.bias]
+
+    def _tables(self) -> str:
+        plan = self.plan
+        entries = [(e.matrix, e.column) for run in self.runs for e in run.entries]
+        first, rows = 0, []
+        for run in self.runs:
+            rows.append(
+                [*self._end(run.source), *self._end(run.target), first, len(run.entries), int(run.accumulate), int(run.transposed)]
+            )
+            first += len(run.entries)
+        history = [-2 if h is None else -1 if h.kind == "out" else h.column for h in plan.history]
+        outer = sorted(
+            [[*self._end(w.operand), self.matrices[w.matrix], w.column] for w in plan.weight_grads], key=lambda r: r[:2]
+        )
+        return "\n".join(
+            [
+                _table("int", "SIZE_OF_COLUMN", [self.symbols[c.size] for c in plan.columns]),
+                _table("int", "SIZE_OF_STATE", [self.symbols[s] for _, s in plan.states]),
+                _table("int", "SIZE_OF_VECTOR", [self.symbols[s] for _, s in plan.vectors]),
+                _table("int", "SIZE_OF_TEMP", [self.symbols[s] for s in plan.temps]),
+                _table("int", "HISTORY", history),
+                _table("int", "FILLS", [e.column for e in plan.fills]),
+                _table("int", "MATRIX_SIZE", [[self.symbols[r], self.symbols[c]] for _, r, c in plan.matrices], "[2]"),
+                _table("int", "BIASES", [list(b) for b in self._biases()], "[2]"),
+                _table("int", "BIAS_GRADS", [[self.vectors[v], c] for v, c in plan.bias_grads], "[2]"),
+                _kernel("types.h"),
+                _table("Run", "RUNS", rows),
+                _table("Entry", "ENTRIES", [[self.matrices[m], c] for m, c in entries]),
+                _table("Outer", "OUTER", outer),
+            ]
+        )
+
+    def _end(self, place: Place) -> list[str | int]:
+        kind = "AT_GRAD_X" if place.kind == "grad_x" else f"AT_{_PLACES[place.kind]}"
+        if place.kind in ("prev", "grad_prev"):
+            return [kind, self.states[place.name]]
+        return [kind, int(place.name) if place.name else 0]
+
+    def _slots(self, name: str, slots: Iterable[Slot], back: bool, loops: list[str]) -> list[str]:
+        calls: list[str] = []
+        for slot in slots:
+            if isinstance(slot, Run):
+                if slot not in self.runs:
+                    self.runs.append(slot)
+                calls.append(f"step_run(g, p, {self.runs.index(slot)}, t, n);")
+            else:
+                loop = f"{name}_{len(loops)}"
+                loops.append(_LoopText(self, slot, back).function(loop))
+                calls.append(f"{loop}(g, p, t, n);")
+        return calls
+
+    def _steps(self, name: str, calls: Sequence[str]) -> str:
+        body = "\n".join(f"    {call}" for call in calls)
+        return f"static void slots_{name}(Job *g, Part *p, long t, long n) {{\n{body}\n}}"
+
+
+def _table(kind: str, name: str, rows: Sequence[object], inner: str = "") -> str:
+    """A constant table; never empty, since C has no empty arrays."""
+
+    def text(row: object) -> str:
+        return "{" + ", ".join(map(str, row)) + "}" if isinstance(row, list) else str(row)
+
+    filled = [text(r) for r in rows] or ["{0}" if kind != "int" or inner else "0"]
+    return f"static const {kind} {name}[]{inner} = {{{', '.join(filled)}}};"
+
+
+class _LoopText:
+    """A pointwise loop over the rows of a step: whole vectors, then what is left of the row."""
+
+    def __init__(self, renderer: _Renderer, loop: Loop, back: bool) -> None:
+        self.r, self.loop, self.back = renderer, loop, back
+        self.loads = dict(loop.loads)
+        self.pointers: dict[Place, tuple[str, str, bool]] = {}  # place -> name, address, padded
+
+    def function(self, name: str) -> str:
+        whole, part = self._body(False), self._body(True)
+        addresses = [f"        real *{n} = (real *)({a});" for n, a, _ in self.pointers.values()]
+        return "\n".join(
+            [
+                f"static void {name}(Job *g, Part *p, long t, long n) {{",
+                f"    const long width = g->size[{self.r.symbols[self.loop.size]}];",
+                "    for (long k = 0; k < n; k++) {",
+                "        real *row = tape_row(g, p, t, k);",
+                "        (void)row;",
+                *addresses,
+                "        long j = 0;",
+                "        for (; j + LANES <= width; j += LANES) {",
+                *whole,
+                "        }",
+                "        if (j < width) {",
+                "            const long lanes = width - j;",
+                *part,
+                "        }",
+                "    }",
+                "}",
+            ]
+        )
+
+    def _address(self, place: Place) -> tuple[str, bool]:
+        """Where the row of a place begins, and whether it is scratch, padded to whole vectors."""
+        r, name = self.r, place.name
+        kind = place.kind
+        if kind == "col":
+            return f"row + g->column[{name}]", True
+        if kind == "x":
+            return "x_row(g, p, t, k)", False
+        if kind == "out":
+            return "out_row(g, p, t, k)", False
+        if kind == "grad_out":
+            where = "position(g, p, t, k) * g->grad_out_step + p->batch[k] * g->grad_out_batch"
+            return f"g->grad_out + {where}", False
+        if kind in ("prev", "next") and self.back:
+            return f"history(g, p, {r.states[name]}, t{' - 1' if kind == 'prev' else ''}, k)", False
+        if kind in ("prev", "next", "grad_next", "grad_prev"):
+            s = r.states[name]
+            which = "now" if kind in ("prev", "grad_next") else "next"
+            return f"p->{which}[{s}] + k * padded(g->size[SIZE_OF_STATE[{s}]])", True
+        if kind == "grad_x":
+            return "p->grad_x + (p->offset[t] + k - p->chunk) * padded(g->size[SIZE_OF_X])", True
+        if kind == "temp":
+            return f"p->temp[{name}] + k * padded(g->size[SIZE_OF_TEMP[{name}]])", True
+        if kind == "vector":
+            return f"g->vector_padded[{r.vectors[name]}]", True
+        if kind == "grad_vector":
+            return f"p->grad_vector[{r.vectors[name]}]", True
+        if kind == "scalar":
+            return f"(real *)g->scalar[{r.scalars[name]}].value", True
+        return f"p->grad_scalar[{r.scalars[name]}]", True
+
+    def _pointer(self, place: Place) -> tuple[str, bool]:
+        if place not in self.pointers:
+            address, padded = self._address(place)
+            name = f"{place.kind}_{len(self.pointers)}"
+            self.pointers[place] = (name, address, padded)
+        name, _, padded = self.pointers[place]
+        return name, padded
+
+    def _load(self, place: Place, tail: bool) -> str:
+        name, padded = self._pointer(place)
+        if place.kind == "scalar":
+            return f"splat(*{name})"
+        return f"load_part({name} + j, lanes)" if tail and not padded else f"load({name} + j)"
+
+    def _body(self, tail: bool) -> list[str]:
+        lines: list[str] = []
+        known: dict[int, str] = {}
+        nodes = self.r.plan.nodes
+        done: list[tuple[Store, str]] = []
+        stack = [s.node for s in reversed(self.loop.stores)]
+        while stack:
+            i = stack[-1]
+            node = nodes[i]
+            waiting = [] if i in self.loads else [a for a in node.args if a not in known]
+            if i in known or waiting:
+                stack.extend(reversed(waiting)) if i not in known else stack.pop()
+                continue
+            stack.pop()
+            truth = node.op in ("lt", "le", "gt", "ge")
+            text = self._load(self.loads[i], tail) if i in self.loads else self._text(i, [known[a] for a in node.args])
+            known[i] = f"v{i}"
+            comment = f" /* {node.name} */" if node.name and i not in self.loads else ""
+            lines.append(f"            const {'ivec' if truth else 'vec'} v{i} = {text};{comment}")
+        done = [(s, known[s.node]) for s in self.loop.stores]
+        for s, value in done:  # loads come first: a store may overwrite what was loaded
+            lines.append(f"            {self._store(s, value, tail)}")
+        return lines
+
+    def _store(self, s: Store, value: str, tail: bool) -> str:
+        name, padded = self._pointer(s.place)
+        if s.place.kind == "grad_scalar":
+            value = f"first_lanes({value}, lanes)" if tail else value
+            return f"store({name}, load({name}) + {value});"
+        if not padded and tail:
+            return f"store_part({name} + j, {value}, lanes);"
+        if s.add:
+            value = f"load({name} + j) + {value}"
+        return f"store({name} + j, {f'first_lanes({value}, lanes)' if tail and padded else value});"
+
+    def _text(self, position: int, args: Sequence[str]) -> str:
+        node = self.r.plan.nodes[position]
+        if node.op == "const":
+            value = float(node.attr or 0.0)
+            return f"splat((real){_number(value)})"
+        if node.op in _INFIX:
+            return f"{args[0]} {_INFIX[node.op]} {args[1]}"
+        if node.op == "neg":
+            return f"-{args[0]}"
+        if node.op == "where":
+            return f"choose({', '.join(args)})"
+        if node.op == "pow":
+            exponent = float(node.attr or 0.0)
+            if exponent in (3.0, 4.0):
+                square = f"({args[0]} * {args[0]})"
+                return f"{square} * {args[0]}" if exponent == 3.0 else f"{square} * {square}"
+            return f"v_pow({args[0]}, {_number(exponent)})"
+        if node.op in _CALLS:
+            return f"v_{node.op}({', '.join(args)})"
+        raise ValueError(f"no C for {node.op}")
+
+
+def _number(value: float) -> str:
+    if math.isinf(value):
+        return "INFINITY" if value > 0 else "-INFINITY"
+    return repr(value)

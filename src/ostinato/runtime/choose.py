@@ -1,0 +1,82 @@
+"""Choosing a backend: what is asked for, what can run, and what is said when it cannot."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+
+import torch
+
+from ..backends.base import Kernel
+from ..backends.c import CBackend
+from ..errors import BackendError, CacheError, CompileError
+from .step import Step
+
+CHOICES = ("auto", "c", "eager")
+_C = CBackend()
+_log = logging.getLogger("ostinato")
+_said: set[str] = set()
+
+
+def check_choice(backend: str) -> None:
+    """A BackendError unless `backend` is one of `CHOICES`."""
+    if backend not in CHOICES:
+        raise BackendError(f"there is no backend {backend!r}; choose one of {', '.join(CHOICES)}")
+
+
+def asked(backend: str) -> str:
+    """`backend`, or what OSTINATO_BACKEND says if it is "auto"."""
+    if backend != "auto":
+        return backend
+    chosen = os.environ.get("OSTINATO_BACKEND") or "auto"
+    if chosen not in CHOICES:
+        raise BackendError(f"OSTINATO_BACKEND is {chosen!r}; set it to one of {', '.join(CHOICES)}")
+    return chosen
+
+
+def say_once(message: str) -> None:
+    """Log that something fell back, once for each reason."""
+    if message not in _said:
+        _said.add(message)
+        _log.info(message)
+
+
+def choose(step: Step, backend: str, device: torch.device, dtype: torch.dtype) -> Kernel | None:
+    """The kernel that runs `step`; None for the eager backend.
+
+    Raises:
+        BackendError: ``backend="c"`` cannot run this.
+        CacheError: the kernel cache is not safe to load code from.
+    """
+    backend = asked(backend)
+    key = (backend, device.type, dtype)
+    if key in step.kernels:
+        return step.kernels[key]
+    step.kernels[key] = kernel = None if backend == "eager" else _compiled(step, backend, device, dtype)
+    return kernel
+
+
+def _compiled(step: Step, backend: str, device: torch.device, dtype: torch.dtype) -> Kernel | None:
+    plan = step.plan.anonymous()
+    reason = _C.refuses(plan, device, dtype)
+    if reason is not None:
+        if backend == "c":
+            raise BackendError(f"the C backend cannot run {step.program.name}: {reason}; use backend='eager'")
+        say_once(f"{step.program.name} runs on the eager backend: {reason}")
+        return None
+    try:
+        return _C.compile(plan, dtype)
+    except (CompileError, CacheError) as error:
+        unsafe = isinstance(error, CacheError) and "code is loaded" in str(error)
+        if backend == "c" or unsafe:
+            raise
+        warn_once(f"Ostinato runs on the slow eager backend: {error}")
+        return None
+
+
+def warn_once(message: str) -> None:
+    """Warn that kernels cannot be compiled: once in a process, whatever the number of layers."""
+    if "compile" not in _said:
+        _said.add("compile")
+        warnings.warn(message, RuntimeWarning, stacklevel=2)

@@ -1,0 +1,95 @@
+"""The one autograd function: a kernel's forward and backward; double backward through the eager backend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..backends import eager
+from ..backends.base import Kernel, Wanted
+from .step import Step
+
+
+class Recurrence(torch.autograd.Function):
+    """``outputs, *finals = Recurrence.apply(step, kernel, lengths, reverse, has_states, x, *states, *params)``.
+
+    `params` are what the kernel takes (see `Step.derived`). Backward overwrites the tape; a second one runs forward
+    again. Under ``create_graph=True`` the gradients come from the eager backend, which torch can differentiate.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        step: Step,
+        kernel: Kernel,
+        lengths: Tensor | None,
+        reverse: bool,
+        has_states: bool,
+        x: Tensor,
+        *tensors: Tensor,
+    ) -> tuple[Tensor, ...]:
+        count = len(step.state_sizes) if has_states else 0
+        states, params = tensors[:count] if has_states else None, tensors[count:]
+        result = kernel.forward(x, states, params, step.plan_sizes, lengths, reverse, True)
+        ctx.save_for_backward(x, result.output, *tensors)
+        ctx.set_materialize_grads(False)
+        ctx.step, ctx.kernel, ctx.lengths, ctx.reverse = step, kernel, lengths, reverse
+        ctx.count, ctx.has_states, ctx.tape = count, has_states, result.tape
+        return result.output, *result.finals
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        x, output, *tensors = ctx.saved_tensors
+        grad_output, *grad_finals = grads
+        nothing = (None,) * 5
+        if torch.is_grad_enabled():
+            return (*nothing, *_eager_gradients(ctx, x, tensors, grads))
+        states = tensors[: ctx.count] if ctx.has_states else None
+        params = tensors[ctx.count :]
+        sizes = ctx.step.plan_sizes
+        tape, ctx.tape = ctx.tape, None
+        if tape is None:
+            tape = ctx.kernel.forward(x, states, params, sizes, ctx.lengths, ctx.reverse, True).tape
+        needs = ctx.needs_input_grad[5:]
+        wanted = Wanted(needs[0], any(needs[1 : 1 + ctx.count]), any(needs[1 + ctx.count :]))
+        found = ctx.kernel.backward(
+            tape, x, states, params, sizes, ctx.lengths, ctx.reverse, output, grad_output, grad_finals, wanted
+        )
+        return (*nothing, found.x, *(found.states if ctx.has_states else ()), *found.params)
+
+
+def _eager_gradients(
+    ctx: Any, x: Tensor, tensors: Sequence[Tensor], grads: Sequence[Tensor | None]
+) -> Sequence[Tensor | None]:
+    """The same gradients in operations that can be differentiated again."""
+    step: Step = ctx.step
+    with torch.enable_grad():
+        states = list(tensors[: ctx.count]) or [x.new_zeros(x.shape[1], s) for s in step.state_sizes]
+        output, finals = run_eager(step, x, states, tensors[ctx.count :], ctx.lengths, ctx.reverse, core=True)
+        pairs = [(o, g) for o, g in zip((output, *finals), grads, strict=True) if g is not None and o.requires_grad]
+        inputs = [t for t, need in zip((x, *tensors), ctx.needs_input_grad[5:], strict=True) if need]
+        if not pairs or not inputs:
+            return [None] * (1 + len(tensors))
+        outs, gs = zip(*pairs, strict=True)
+        found = iter(torch.autograd.grad(outs, inputs, gs, create_graph=True, allow_unused=True))
+    return [next(found) if need else None for need in ctx.needs_input_grad[5:]]
+
+
+def run_eager(
+    step: Step,
+    x: Tensor,
+    states: Sequence[Tensor],
+    params: Sequence[Tensor],
+    lengths: Tensor | None,
+    reverse: bool,
+    core: bool = False,
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The eager backend on a step, or (`core`) on what is left of it behind the prologue."""
+    program = step.prologue.core if core else step.program
+    with torch.autocast(x.device.type, enabled=False):
+        return eager.recurrence(
+            program, x, states, params, step.sizes, None if lengths is None else lengths.tolist(), reverse
+        )

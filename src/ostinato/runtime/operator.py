@@ -1,0 +1,197 @@
+"""The registered torch operator, so that torch.compile and torch.export pass through a layer without a break.
+
+    ostinato::recurrence(x, states, params, lengths, program, sizes, reverse, backend, training)
+        -> (output, final states, tape)
+    ostinato::recurrence_backward(...) -> (gradient of x, of the states, of the parameters)
+
+`params` are the layer's own, `program` is the simplified Program as JSON: a graph that holds the operator needs nothing
+else to run. The tape is opaque: on the eager backend it is empty, and backward runs forward again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from ..backends.base import Wanted
+from ..errors import ShapeError
+from ..ir import Program, size_value
+from .choose import choose
+from .function import run_eager
+from .step import Step
+
+
+@lru_cache(maxsize=256)
+def _program(text: str) -> Program:
+    return Program.from_json(json.loads(text))
+
+
+@lru_cache(maxsize=256)
+def step_of(text: str, sizes: tuple[int, ...]) -> Step:
+    """The step that an operator's arguments name."""
+    program = _program(text)
+    return Step(program, dict(zip(program.symbols, sizes, strict=True)))
+
+
+def _checked(lengths: Tensor | None, steps: int) -> Tensor | None:
+    """Lengths that no kernel can run past the end with; a captured graph meets their values only here."""
+    if lengths is None:
+        return None
+    lengths = lengths.cpu()
+    if lengths.numel() and not 0 <= int(lengths.min()) <= int(lengths.max()) <= steps:
+        raise ShapeError(f"lengths are between {int(lengths.min())} and {int(lengths.max())}; pass 0 <= lengths <= T = {steps}")
+    return lengths
+
+
+@torch.library.custom_op("ostinato::recurrence", mutates_args=())
+def recurrence_op(
+    x: Tensor,
+    states: Sequence[Tensor],
+    params: Sequence[Tensor],
+    lengths: Tensor | None,
+    program: str,
+    sizes: Sequence[int],
+    reverse: bool,
+    backend: str,
+    training: bool,
+) -> tuple[Tensor, list[Tensor], Tensor]:
+    """See the module."""
+    step = step_of(program, tuple(sizes))
+    lengths = _checked(lengths, x.shape[0])
+    kernel = choose(step, backend, x.device, x.dtype)
+    if kernel is None:
+        output, finals = run_eager(step, x, states, params, lengths, reverse)
+        tape = x.new_empty(_tape_values(step, x.shape[0] * x.shape[1]) if training else 0)
+        return output.clone(memory_format=torch.contiguous_format), [s.clone() for s in finals], tape
+    result = kernel.forward(x, states, step.derived(params), step.plan_sizes, lengths, reverse, training)
+    tape = x.new_empty(0) if result.tape is None else result.tape
+    return result.output.contiguous(), list(result.finals), tape
+
+
+def _tape_values(step: Step, rows: int) -> int:
+    sizes = dict(zip(step.plan.symbols, step.plan_sizes, strict=True))
+    return rows * (sum(-(-sizes[c.size] // 16) * 16 for c in step.plan.columns) + 16)
+
+
+@recurrence_op.register_fake
+def _(
+    x: Tensor,
+    states: Sequence[Tensor],
+    params: Sequence[Tensor],
+    lengths: Tensor | None,
+    program: str,
+    sizes: Sequence[int],
+    reverse: bool,
+    backend: str,
+    training: bool,
+) -> tuple[Tensor, list[Tensor], Tensor]:
+    step = step_of(program, tuple(sizes))
+    rows = x.shape[0] * x.shape[1]
+    output = x.new_empty((x.shape[0], x.shape[1], step.output_size))
+    tape = x.new_empty(_tape_values(step, rows) if training else 0)
+    return output, [x.new_empty((x.shape[1], n)) for n in step.state_sizes], tape
+
+
+@torch.library.custom_op("ostinato::recurrence_backward", mutates_args=("tape",))
+def recurrence_backward_op(
+    tape: Tensor,
+    x: Tensor,
+    states: Sequence[Tensor],
+    params: Sequence[Tensor],
+    lengths: Tensor | None,
+    program: str,
+    sizes: Sequence[int],
+    reverse: bool,
+    backend: str,
+    output: Tensor,
+    grad_output: Tensor,
+    grad_finals: Sequence[Tensor],
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """See the module."""
+    step = step_of(program, tuple(sizes))
+    lengths = _checked(lengths, x.shape[0])
+    kernel = choose(step, backend, x.device, x.dtype)
+    inputs = [t.detach().requires_grad_() for t in (x, *states, *params)]
+    count = 1 + len(states)
+    if kernel is not None and step.direct:
+        found = kernel.backward(
+            tape, x, states, step.derived(params), step.plan_sizes, lengths, reverse, output, grad_output, grad_finals,
+            Wanted(True, True, True),
+        )
+        # the kernel's order is that of the core; a parameter that no step uses has a gradient of 0
+        named = dict(zip(step.prologue.core.params, found.params, strict=True))
+        grads = [_owned(named.get(n), p) for n, p in zip(step.program.params, params, strict=True)]
+        return _owned(found.x, x), [_owned(g, s) for g, s in zip(found.states, states, strict=True)], grads
+    with torch.enable_grad():
+        outputs, finals = run_eager(step, inputs[0], inputs[1:count], inputs[count:], lengths, reverse)
+        pairs = [
+            (o, g) for o, g in zip((outputs, *finals), (grad_output, *grad_finals), strict=True) if o.requires_grad
+        ]
+        outs, gs = zip(*pairs, strict=True)
+        made = torch.autograd.grad(outs, inputs, gs, allow_unused=True)
+    whole = [_owned(g, t) for g, t in zip(made, inputs, strict=True)]
+    return whole[0], whole[1:count], whole[count:]
+
+
+def _owned(grad: Tensor | None, like: Tensor) -> Tensor:
+    """An operator returns tensors of its own: no input, no view, none missing."""
+    if grad is None:
+        return torch.zeros_like(like, memory_format=torch.contiguous_format)
+    return grad.contiguous() if grad.is_contiguous() else grad.clone(memory_format=torch.contiguous_format)
+
+
+@recurrence_backward_op.register_fake
+def _(
+    tape: Tensor,
+    x: Tensor,
+    states: Sequence[Tensor],
+    params: Sequence[Tensor],
+    lengths: Tensor | None,
+    program: str,
+    sizes: Sequence[int],
+    reverse: bool,
+    backend: str,
+    output: Tensor,
+    grad_output: Tensor,
+    grad_finals: Sequence[Tensor],
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    def like(t: Tensor) -> Tensor:
+        return torch.empty_like(t, memory_format=torch.contiguous_format)
+
+    return like(x), [like(s) for s in states], [like(p) for p in params]
+
+
+def _setup(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: tuple[Tensor, list[Tensor], Tensor]) -> None:
+    x, states, params, lengths, program, sizes, reverse, backend, _ = inputs
+    ctx.save_for_backward(x, output[0], output[2], *([] if lengths is None else [lengths]), *states, *params)  # type: ignore[attr-defined,misc]
+    ctx.rest = (program, sizes, reverse, backend)  # type: ignore[attr-defined]
+    ctx.counts = (lengths is not None, len(states))  # type: ignore[attr-defined,arg-type]
+
+
+def _backward(ctx: object, grad_output: Tensor | None, grad_finals: list[Tensor | None], _: Tensor | None) -> tuple[object, ...]:
+    x, output, tape, *rest = ctx.saved_tensors  # type: ignore[attr-defined]
+    has_lengths, count = ctx.counts  # type: ignore[attr-defined]
+    lengths = rest.pop(0) if has_lengths else None
+    states, params = rest[:count], rest[count:]
+    program, sizes, reverse, backend = ctx.rest  # type: ignore[attr-defined]
+    step = step_of(program, tuple(sizes))
+    finals = [
+        g if g is not None else x.new_zeros((x.shape[1], n)) for g, n in zip(grad_finals, step.state_sizes, strict=True)
+    ]
+    gradient = torch.zeros_like(output) if grad_output is None else grad_output
+    gx, gs, gp = torch.ops.ostinato.recurrence_backward(
+        tape.clone(), x, states, params, lengths, program, sizes, reverse, backend, output, gradient, finals
+    )
+    return gx, gs, gp, None, None, None, None, None, None
+
+
+recurrence_op.register_autograd(_backward, setup_context=_setup)
+
+
+def size_numbers(program: Program, sizes: dict[str, int]) -> list[int]:
+    """The numbers of a Program's symbols, in their order."""
+    return [size_value(s, sizes) for s in program.symbols]
