@@ -16,6 +16,7 @@ from ostinato.bench import run as engine
 from ostinato.bench.contest import Problem, difference
 from ostinato.bench.loops import LOOPS
 from ostinato.bench.ours import build_ours, gradients_of_views
+from ostinato.bench.peak import compiler
 from ostinato.bench.peers import TORCH_MODULES, build_peer
 from ostinato.bench.record import ROW_KEYS, load_record
 from ostinato.bench.rows import Row
@@ -47,6 +48,15 @@ def test_our_layer_agrees_with_every_peer(cell: str, pass_: str) -> None:
     for peer in peers:
         found = build_peer(peer, problem, ours.weights).outcome(pass_)
         assert difference(ours.contestant.outcome(pass_), found) is None, peer
+
+
+def test_the_backend_that_is_named_is_the_one_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = Problem.draw("lstm", SHAPE)
+    assert build_ours(problem, "eager").backend == "eager"
+    if compiler() is not None:
+        assert build_ours(problem, "c").backend == "c"
+    monkeypatch.setenv("OSTINATO_BACKEND", "eager")
+    assert build_ours(problem, "auto").backend == "eager"
 
 
 def test_every_loop_by_hand_is_of_a_cell_in_the_catalogue() -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..nn import RNN
+from ..runtime import choose
 from .contest import Problem, TorchContestant
 
 __all__ = ["Ours", "build_ours", "gradients_of_views", "ran_on"]
@@ -55,8 +56,9 @@ def build_ours(problem: Problem, backend: str = "auto", seed: int = 0) -> Ours:
 
 def ran_on(layer: RNN) -> str:
     """The name of the backend that runs a layer's float32 calls on CPU."""
-    name = getattr(layer, "backend_name", None)
-    return name(torch.device("cpu"), torch.float32) if name is not None else "eager"
+    (step,) = layer._steps
+    kernel = choose(step, layer.backend, torch.device("cpu"), torch.float32)
+    return "eager" if kernel is None else "c"
 
 
 def gradients_of_views(views: Mapping[str, Tensor], parameters: list[nn.Parameter]) -> dict[str, Tensor]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -13,6 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..backends.c.compiler import find
+from ..errors import CompileError
 from .fma_source import FMA_SOURCE
 
 __all__ = ["SGEMM_SIZES", "best_sgemm", "compiler", "fma_peak", "merge_peaks", "sgemm_peaks"]
@@ -57,11 +57,11 @@ def merge_peaks(*runs: dict[str, float]) -> dict[str, float]:
 
 
 def compiler() -> str | None:
-    """The path of the system's C compiler, or None; `CC` is asked first."""
-    for name in (os.environ.get("CC", ""), "cc", "gcc", "clang"):
-        if name and (found := shutil.which(name)):
-            return found
-    return None
+    """The path of the C compiler that builds the kernels, or None."""
+    try:
+        return find()
+    except CompileError:
+        return None
 
 
 def fma_peak(threads: int) -> float | None:
