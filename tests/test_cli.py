@@ -144,7 +144,7 @@ WRONG = {
         1,
         "learning_rate is -1.0; pass a number above 0",
     ),
-    "dropout": (["text.txt", "--dropout", "1"], 1, "dropout is 1.0"),
+    "dropout": (["text.txt", "--dropout", "1"], 2, "dropout is 1.0"),
     "device": (["text.txt", "--device", "toaster"], 2, "none of auto, cpu"),
     "backend": (["text.txt", "--backend", "rust"], 2, "none of auto, c, eager"),
     "tied": (["text.txt", "--tied", "--embedding-size", "5"], 2, "tied weights"),

@@ -182,6 +182,13 @@ def test_a_folder_of_other_things_is_never_used(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["text.txt"]
 
 
+def test_what_a_run_killed_in_its_first_moment_leaves_is_no_hindrance(tmp_path):
+    RunFolder(tmp_path / "run").close()
+    (tmp_path / "run" / ".config.json.1.partial").write_bytes(b"half")
+    assert train_text(tiny(tmp_path, epochs=0.1), tmp_path / "run").finished
+    assert not list((tmp_path / "run").rglob("*.partial"))
+
+
 def test_a_run_is_trained_by_one_at_a_time(tmp_path):
     train_text(tiny(tmp_path), tmp_path / "run", reporter=StopAt(2))
     with RunFolder(tmp_path / "run"), pytest.raises(RunError, match="another training is at work"):

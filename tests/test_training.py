@@ -128,6 +128,17 @@ def test_going_on_from_the_best_repeats_what_came_after_it(whole, tmp_path):
     same_run(whole, tmp_path / "run")
 
 
+def test_tensorboard_forgets_what_was_taken_back(whole, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train_text(tiny(tmp_path, epochs=3), tmp_path / "run", reporter=StopAt(40))
+    resume_text(tmp_path / "run", checkpoint="best")  # steps 26 to 40 a second time
+    events = EventAccumulator(str(tmp_path / "run"))
+    events.Reload()
+    steps = [event.step for event in events.Scalars("loss/train_bits")]
+    assert steps == [int(row["step"]) for row in losses(whole)]
+
+
 def test_a_finished_run_is_finished_and_may_be_given_more(whole, tmp_path):
     train_text(tiny(tmp_path, epochs=1), tmp_path / "run")
     rows = losses(tmp_path / "run")

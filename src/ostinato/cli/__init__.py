@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from .bench import bench
 from .cells import cells
 from .console import Verbs, show_version
 from .sample import sample
@@ -41,6 +42,7 @@ train.command("text")(text)
 app.add_typer(train, name="train")
 app.command("sample")(sample)
 app.command("cells")(cells)
+app.command("bench")(bench)
 
 
 def main() -> None:

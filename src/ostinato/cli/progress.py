@@ -49,7 +49,7 @@ class Pace:
         self._marks.append((now, progress, characters))
         while now - self._marks[0][0] > 30.0 and len(self._marks) > 2:
             self._marks.popleft()
-        self.nats = nats if math.isnan(self.nats) else 0.95 * self.nats + 0.05 * nats
+        self.nats = nats if math.isnan(self.nats) else 0.9 * self.nats + 0.1 * nats
 
     def describe(self) -> tuple[str, str, str]:
         """Characters per second, bits per character, time left."""

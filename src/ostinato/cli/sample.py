@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,6 +67,9 @@ def _write(sampler: Sampler, prime: str, length: int) -> None:
 def _converse(sampler: Sampler, prime: str, length: int) -> None:
     from ..errors import DataError
     from .console import write
+
+    with suppress(ImportError):  # where there is one, it gives the prompt its arrow keys
+        import readline  # noqa: F401
 
     typer.echo("Write a beginning; an empty line goes on from where the text stopped; Ctrl-D ends.", err=True)
     if prime:

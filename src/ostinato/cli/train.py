@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..errors import RunError
 from ..training.config import TrainConfig
 from .cell_option import check_sizes, find_cell, parse_sizes
 
@@ -120,20 +121,31 @@ def text(
 
     from .progress import watching
 
-    with watching() as reporter:
-        if resume:
-            from ..training import resume_text
+    try:
+        with watching() as reporter:
+            if resume:
+                from ..training import resume_text
 
-            outcome = resume_text(out, given, checkpoint=checkpoint, reporter=reporter)
-        else:
-            from ..training import train_text
+                outcome = resume_text(out, given, checkpoint=checkpoint, reporter=reporter)
+            else:
+                from ..training import train_text
 
-            config = TrainConfig(**given)
-            found = find_cell(config.cell)
-            check_sizes(found, config.sizes)
-            outcome = train_text(config, out, cell=found, force=force, reporter=reporter)
+                config = _config(given)
+                found = find_cell(config.cell)
+                check_sizes(found, config.sizes)
+                outcome = train_text(config, out, cell=found, force=force, reporter=reporter)
+    except KeyboardInterrupt:
+        typer.echo("aborted; what the last checkpoint holds stands.", err=True)
+        raise typer.Exit(130) from None
     if not outcome.finished:
         raise typer.Exit(130)
+
+
+def _config(given: dict[str, Any]) -> TrainConfig:
+    try:
+        return TrainConfig(**given)
+    except RunError as error:  # an option out of its range is bad input, not a run that failed
+        raise typer.BadParameter(str(error)) from None
 
 
 _FIELDS = set(_RECIPE.to_json()) - {"text"}

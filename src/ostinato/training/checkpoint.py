@@ -159,4 +159,6 @@ def _beside(path: Path) -> str:
 
 
 def _damaged(path: Path, reason: str) -> str:
-    return f"{path} is damaged: {reason}. It was not used; {_beside(path)}."
+    others = any(other != path for other in path.parent.glob("*.safetensors"))
+    remedy = _beside(path) if others else "bring back a copy of it, or train again with --force"
+    return f"{path} is damaged: {reason}. It was not used; {remedy}."

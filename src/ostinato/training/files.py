@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import RunError
 
-__all__ = ["explained", "remove_leftovers", "write_atomically", "write_json"]
+__all__ = ["explained", "is_leftover", "remove_leftovers", "write_atomically", "write_json"]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LEFTOVER = ".partial"
@@ -63,6 +63,11 @@ def explained(path: Path) -> Iterator[None]:
         raise RunError(
             f"{path} could not be written: {error.strerror or error}; check the folder and its permissions."
         ) from error
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a file is what a killed process left half-written."""
+    return path.name.startswith(".") and path.name.endswith(_LEFTOVER)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -262,9 +262,8 @@ class Trainer:
         for name, parameter in self.plain_model.named_parameters():
             for key, value in checkpoint.part(f"optimizer.{name}").items():
                 self.optimizer.optimizer.state[parameter][key] = value.to(parameter.device)
-        carried = tuple(
-            value.to(self.fabric.device) for _, value in sorted(checkpoint.part("carried").items())
-        )
+        parts = checkpoint.part("carried")
+        carried = tuple(parts[str(i)].to(self.fabric.device) for i in range(len(parts)))
         self.state = {"none": None, "tensor": carried[0] if carried else None, "tuple": carried}[
             document["carried"]
         ]

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from ..errors import RunError
 from .checkpoint import FORMAT
-from .files import explained, remove_leftovers, write_atomically, write_json
+from .files import explained, is_leftover, remove_leftovers, write_atomically, write_json
 
 try:
     import fcntl
@@ -48,7 +48,8 @@ def check_new(path: Path, force: bool) -> None:
     try:
         if path.exists() and not path.is_dir():
             raise RunError(f"{path} is a file, a run needs a folder; pass another --out.")
-        held = sorted(entry.name for entry in path.iterdir() if entry.name != _LOCK) if path.is_dir() else []
+        entries = path.iterdir() if path.is_dir() else ()
+        held = sorted(entry.name for entry in entries if not _says_nothing(entry))
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror}; pass another --out.") from None
     if not held:
@@ -61,6 +62,13 @@ def check_new(path: Path, force: bool) -> None:
             f"{path} already holds a run; go on with it by --resume, overwrite it by --force, "
             f"or pass another --out."
         )
+
+
+def _says_nothing(entry: Path) -> bool:
+    """Whether an entry is what a run that was killed in its first moment leaves."""
+    if entry.name in ("checkpoints", "samples") and entry.is_dir():
+        return not any(entry.iterdir())
+    return entry.name == _LOCK or is_leftover(entry)
 
 
 class RunFolder:
