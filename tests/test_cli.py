@@ -141,7 +141,7 @@ WRONG = {
     "not a number": (["text.txt", "--epochs", "many"], 2, "epochs"),
     "learning rate": (
         ["text.txt", "--learning-rate", "-1"],
-        1,
+        2,
         "learning_rate is -1.0; pass a number above 0",
     ),
     "dropout": (["text.txt", "--dropout", "1"], 2, "dropout is 1.0"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 
 from .files import write_atomically
@@ -37,11 +38,13 @@ def draw_loss(path: Path, rows: list[Row], title: str) -> None:
             axes.plot(*zip(*train, strict=True), color=_TRAIN, linewidth=0.6, alpha=0.35)
         axes.plot(
             *zip(*(_smoothed(train) if many else train), strict=True),
+            marker="." if len(train) == 1 else None,
             color=_TRAIN,
             linewidth=1.6,
             label="training",
         )
     if held_out:
+        best = min(y for _, y in held_out)
         axes.plot(
             *zip(*held_out, strict=True),
             color=_HELD_OUT,
@@ -49,19 +52,9 @@ def draw_loss(path: Path, rows: list[Row], title: str) -> None:
             marker="o",
             markersize=5,
             markeredgecolor="white",
-            label="held out",
+            label=f"held out, best {best:.3f} bits ({best * math.log(2):.3f} nats)",
         )
-        x, y = min(held_out, key=lambda point: point[1])
-        axes.axhline(y, color=_HELD_OUT, linewidth=0.8, linestyle=(0, (4, 4)), alpha=0.6)
-        axes.annotate(
-            f"best {y:.3f} bits ({y * 0.6931471805599453:.3f} nats)",
-            (x, y),
-            xytext=(0, 14),
-            textcoords="offset points",
-            ha="right" if x > held_out[-1][0] / 2 else "left",
-            color=_HELD_OUT,
-            fontsize=10,
-        )
+        axes.axhline(best, color=_HELD_OUT, linewidth=0.8, linestyle=(0, (4, 4)), alpha=0.6)
     axes.set_ylim(*_limits([y for _, y in train], [y for _, y in held_out]))
     axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
