@@ -18,7 +18,7 @@ REMEDY = "install one (Debian and Ubuntu: apt install gcc; macOS: xcode-select -
 def flags() -> list[str]:
     """NaN and infinities keep their meaning, so no -ffast-math. OSTINATO_CFLAGS adds to the end."""
     native = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
-    own = ["-O3", native, "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared", "-w"]
+    own = ["-O2", native, "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared", "-w"]
     if platform.machine() in ("x86_64", "AMD64"):
         own.append("-mprefer-vector-width=512")
     if os.environ.get("OSTINATO_POISON"):

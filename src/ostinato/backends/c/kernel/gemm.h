@@ -7,11 +7,15 @@ enum { FROM_ZERO, FROM_TARGET, FROM_BIAS };
 
 #define DEPTH 512 /* of a panel at a time: PANEL * DEPTH values stay in the second-level cache */
 
-/* target[rows][panels * PANEL] (+)= a[rows][depth] @ panels; `vectors` of the target are written */
-INLINE void tile(const int rows, const int panels, long depth, const real *a, long a_row, const long a_depth,
-                 const real *packed, long panel_size, real *target, long target_row, long vectors, int from,
+/* target[rows][panels * PANEL] (+)= a[rows][depth] @ panels; `vectors` of the target are written.
+ * Rows are addressed from every third one, (base), (base + row), (base + 2 row), so that few registers hold addresses. */
+INLINE void tile(const int rows, const int panels, long depth, const real *a, const long a_row, const long a_depth,
+                 const real *packed, const long panel_size, real *target, long target_row, long vectors, int from,
                  const real *bias) {
-    vec sum[rows][2 * panels];
+    vec sum[TILE_ROWS][8]; /* what is not used takes no register */
+    const real *base[(TILE_ROWS + 2) / 3];
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i += 3) base[i / 3] = a + i * a_row;
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
@@ -20,15 +24,18 @@ INLINE void tile(const int rows, const int panels, long depth, const real *a, lo
             else sum[i][v] = load(from == FROM_BIAS ? bias + v * LANES : target + i * target_row + v * LANES);
         }
     for (long k = 0; k < depth; k++) {
-        vec b[2 * panels];
+        vec b[8];
 #pragma GCC unroll 8
-        for (int v = 0; v < 2 * panels; v++) b[v] = load(packed + (v / 2) * panel_size + k * PANEL + (v % 2) * LANES);
+        for (int v = 0; v < 2 * panels; v++) b[v] = load(packed + (v / 2) * panel_size + (v % 2) * LANES);
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++) {
-            const vec left = splat(a[i * a_row + k * a_depth]);
+            const vec left = splat(base[i / 3][(i % 3) * a_row]);
 #pragma GCC unroll 8
             for (int v = 0; v < 2 * panels; v++) sum[i][v] += left * b[v];
         }
+#pragma GCC unroll 16
+        for (int i = 0; i < rows; i += 3) base[i / 3] += a_depth;
+        packed += PANEL;
     }
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++)
