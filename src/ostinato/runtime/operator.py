@@ -74,7 +74,7 @@ def recurrence_op(
 
 def _tape_values(step: Step, rows: int) -> int:
     sizes = dict(zip(step.plan.symbols, step.plan_sizes, strict=True))
-    return rows * (sum(-(-sizes[c.size] // 16) * 16 for c in step.plan.columns) + 16)
+    return rows * (sum(-(-sizes[c.size] // 16) * 16 for c in step.plan.columns) + 16) + 32
 
 
 @recurrence_op.register_fake

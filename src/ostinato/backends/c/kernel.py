@@ -59,8 +59,8 @@ class CKernel:
         self._output = self._shape[plan.output_size]
 
     def tape_values(self, sizes: Sequence[int], rows: int) -> int:
-        """Values of the tape of so many rows: each column padded to whole vectors, and a vector more."""
-        return rows * (sum(-(-sizes[c] // _LANES) * _LANES for c in self._columns) + _LANES)
+        """Values of the tape of so many rows: columns padded to whole vectors, a vector more, and room to read past the end."""
+        return rows * (sum(-(-sizes[c] // _LANES) * _LANES for c in self._columns) + _LANES) + 2 * _LANES
 
     def _arguments(
         self,

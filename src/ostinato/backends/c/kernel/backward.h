@@ -25,7 +25,7 @@ static void add_weight_grads(Job *g, Part *p, long first, long count, long t, re
             pack_operand(count, rows, wide, right);
         }
         add_outer(count, p->tape + first * g->row_size + g->column[o->column], g->row_size, from, to, right, wide,
-                  target[o->matrix], panels_of(wide) * PANEL, FROM_TARGET, left);
+                  target[o->matrix], panels_of(wide) * PANEL, left);
     }
 }
 
@@ -146,7 +146,7 @@ static void carve_outer(Job *g) {
     for (long j = 0; j < g->parts; j++) {
         Part none = {0}, *p = g->arena ? &g->part[j] : &none;
         p->rows = CARVE(g, const real *, OUTER_COUNT);
-        p->left = CARVE(g, real, OUTER_COUNT * (OUTER_ROWS + TILE_ROWS));
+        p->left = CARVE(g, real, OUTER_COUNT * (OUTER_ROWS + TILE_ROWS) + TILE_ROWS + LANES);
         p->right = CARVE(g, real, OUTER_COUNT * widest);
         if (j && (g->flags & SHARED_OUTER)) continue;
         for (int m = 0; m < N_MATRICES; m++)
@@ -183,12 +183,4 @@ int ostinato_backward(const int64_t *arguments) {
     }
     release_scratch();
     return 0;
-}
-
-/* the tape of a call, in values */
-int64_t ostinato_tape(const int64_t *sizes, int64_t rows) {
-    int64_t row = 0;
-    for (int c = 0; c < N_COLUMNS; c++) row += padded(sizes[SIZE_OF_COLUMN[c]]);
-    if (row * (int64_t)sizeof(real) % 4096 == 0) row += LANES;
-    return row * rows;
 }

@@ -49,14 +49,14 @@ static void carve_shared(Job *g, int first, int last, int skip_from, int skip_to
     g->bias = CARVE(g, real, g->row_size + PANEL);
     long widest = 1;
     for (int i = 0; i < N_SYMBOLS; i++) widest = most(widest, g->size[i]);
-    g->zeros = CARVE(g, real, padded(widest));
+    g->zeros = CARVE(g, real, padded(widest) + PANEL);
     for (int v = 0; v < N_VECTORS; v++) g->vector_padded[v] = CARVE(g, real, padded(g->size[SIZE_OF_VECTOR[v]]));
     for (int i = first; i < last; i++) {
         if ((g->flags & UNPACKED) || (i >= skip_from && i < skip_to)) continue;
         g->panels[i] = CARVE(g, real, panels_of(run_columns(g, &RUNS[i])) * PANEL * run_depth(g, &RUNS[i]));
     }
     if (!g->arena) return;
-    memset(g->zeros, 0, sizeof(real) * (size_t)padded(widest));
+    memset(g->zeros, 0, sizeof(real) * (size_t)(padded(widest) + PANEL));
     memset(g->bias, 0, sizeof(real) * (size_t)(g->row_size + PANEL));
     for (int v = 0; v < N_VECTORS; v++) {
         const long n = g->size[SIZE_OF_VECTOR[v]];
@@ -76,9 +76,9 @@ static void run(const Job *g, Part *p, int index, long t, long rows, const real 
     const long first = g->column[ENTRIES[r->first].column];
     (void)p, (void)t;
     if (g->panels[index]) {
-        const int from = r->accumulate ? FROM_TARGET : r->transposed ? FROM_ZERO : FROM_BIAS;
-        multiply(rows, run_columns(g, r), run_depth(g, r), source, source_row, g->panels[index], target, target_row,
-                 from, g->bias + first);
+        const real *start = r->accumulate ? target : r->transposed ? g->zeros : g->bias + first;
+        multiply(rows, run_columns(g, r), run_depth(g, r), source, source_row, g->panels[index], start,
+                 r->accumulate ? target_row : 0, target, target_row);
         return;
     }
     for (int e = r->first; e < r->first + r->count; e++) {

@@ -3,15 +3,14 @@
  * A matrix is packed into panels of PANEL columns: panel[k][PANEL], so that the innermost loop reads it in order. A tile
  * of up to TILE_ROWS rows and one to four panels stays in registers over the whole of k. */
 
-enum { FROM_ZERO, FROM_TARGET, FROM_BIAS };
-
 #define DEPTH 512 /* of a panel at a time: PANEL * DEPTH values stay in the second-level cache */
 
-/* target[rows][panels * PANEL] (+)= a[rows][depth] @ panels; `vectors` of the target are written.
+/* target[rows][panels * PANEL] = start[rows][panels * PANEL] + a[rows][depth] @ panels; the first `vectors` of each row
+ * are written. What a start is read beyond them is not used: scratch has room for it.
  * Rows are addressed from every third one, (base), (base + row), (base + 2 row), so that few registers hold addresses. */
 INLINE void tile(const int rows, const int panels, long depth, const real *a, const long a_row, const long a_depth,
-                 const real *packed, const long panel_size, real *target, long target_row, long vectors, int from,
-                 const real *bias) {
+                 const real *packed, const long panel_size, const real *start, long start_row, real *target,
+                 long target_row, long vectors) {
     vec sum[TILE_ROWS][8]; /* what is not used takes no register */
     const real *base[(TILE_ROWS + 2) / 3];
 #pragma GCC unroll 16
@@ -19,10 +18,7 @@ INLINE void tile(const int rows, const int panels, long depth, const real *a, co
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
-        for (int v = 0; v < 2 * panels; v++) {
-            if (from == FROM_ZERO || v >= vectors) sum[i][v] = splat(0);
-            else sum[i][v] = load(from == FROM_BIAS ? bias + v * LANES : target + i * target_row + v * LANES);
-        }
+        for (int v = 0; v < 2 * panels; v++) sum[i][v] = load(start + i * start_row + v * LANES);
     for (long k = 0; k < depth; k++) {
         vec b[8];
 #pragma GCC unroll 8
@@ -47,11 +43,11 @@ INLINE void tile(const int rows, const int panels, long depth, const real *a, co
 /* one function for each height; low tiles take more panels, to have enough independent sums */
 #define TILE(rows, panels)                                                                                        \
     static __attribute__((noinline)) void tile_##rows##_##panels(                                                 \
-        long depth, const real *a, long a_row, const real *packed, long panel_size, real *target, long target_row, \
-        long vectors, int from, const real *bias) {                                                               \
-        tile(rows, panels, depth, a, a_row, 1, packed, panel_size, target, target_row, vectors, from, bias);       \
+        long depth, const real *a, long a_row, const real *packed, long panel_size, const real *start,             \
+        long start_row, real *target, long target_row, long vectors) {                                            \
+        tile(rows, panels, depth, a, a_row, 1, packed, panel_size, start, start_row, target, target_row, vectors); \
     }
-typedef void tile_function(long, const real *, long, const real *, long, real *, long, long, int, const real *);
+typedef void tile_function(long, const real *, long, const real *, long, const real *, long, real *, long, long);
 TILE(1, 1) TILE(2, 1) TILE(3, 1) TILE(4, 1)
 #if TILE_ROWS >= 6
 TILE(5, 1) TILE(6, 1)
@@ -82,33 +78,35 @@ static tile_function *const WIDE[] = {0, tile_1_4, tile_2_4, tile_3_4, tile_4_2,
 static const int WIDE_PANELS[] = {0, 4, 4, 4, 2, 2, 2};
 #endif
 
-/* target[rows][columns] (+)= a[rows][depth] @ packed, a row-major; target and bias are padded to whole vectors */
-static void multiply(long rows, long columns, long depth, const real *a, long a_row, const real *packed, real *target,
-                     long target_row, int from, const real *bias) {
+/* target[rows][columns] = start[rows][columns] + a[rows][depth] @ packed, a row-major; target and start are padded to
+ * whole vectors. start_row = 0 starts every row from one (a bias, zeros); start may be the target. */
+static void multiply(long rows, long columns, long depth, const real *a, long a_row, const real *packed,
+                     const real *start, long start_row, real *target, long target_row) {
     const long panels = panels_of(columns), panel_size = depth * PANEL;
     const long vectors = padded(columns) / LANES;
     const long blocks = (rows + TILE_ROWS - 1) / TILE_ROWS;
     if (rows == 0) return;
-    for (long start = 0; start < most(depth, 1); start += DEPTH) {
-        const long deep = least(DEPTH, depth - start);
-        const int begin = start ? FROM_TARGET : from;
+    for (long k = 0; k < most(depth, 1); k += DEPTH) {
+        const long deep = least(DEPTH, depth - k);
         long p = 0;
 #ifdef WIDE_ROWS
         if (rows <= WIDE_ROWS)
             for (; p + WIDE_PANELS[rows] <= panels; p += WIDE_PANELS[rows])
-                WIDE[rows](deep, a + start, a_row, packed + p * panel_size + start * PANEL, panel_size,
-                           target + p * PANEL, target_row, vectors - 2 * p, begin, bias + p * PANEL);
+                WIDE[rows](deep, a + k, a_row, packed + p * panel_size + k * PANEL, panel_size, start + p * PANEL,
+                           start_row, target + p * PANEL, target_row, vectors - 2 * p);
 #endif
         for (; p < panels; p++) {
             long row = 0;
             for (long block = 0; block < blocks; block++) {
                 const long count = (rows - row + blocks - block - 1) / (blocks - block);
-                ONE_PANEL[count](deep, a + row * a_row + start, a_row, packed + p * panel_size + start * PANEL,
-                                 panel_size, target + row * target_row + p * PANEL, target_row, vectors - 2 * p,
-                                 begin, bias + p * PANEL);
+                ONE_PANEL[count](deep, a + row * a_row + k, a_row, packed + p * panel_size + k * PANEL, panel_size,
+                                 start + row * start_row + p * PANEL, start_row,
+                                 target + row * target_row + p * PANEL, target_row, vectors - 2 * p);
                 row += count;
             }
         }
+        start = target; /* the rest of the depth adds to it */
+        start_row = target_row;
     }
 }
 

@@ -92,7 +92,7 @@ static void read_arguments(Job *g, const int64_t *a) {
         g->column[c] = at;
         at += padded(g->size[SIZE_OF_COLUMN[c]]);
     }
-    if (at * sizeof(real) % 4096 == 0) at += LANES; /* rows a page apart would fall into the same cache sets */
+    if (at * (long)sizeof(real) / VECTOR_BYTES % 2 == 0) at += LANES; /* so that a column of rows uses every cache set */
     g->row_size = at;
 }
 

@@ -9,6 +9,7 @@ INLINE void exp_parts(vec x, vec *scale, vec *p) {
     vec q = splat(1.0 / 6227020800.0);
     const real c[] = {1.0 / 479001600.0, 1.0 / 39916800.0, 1.0 / 3628800.0, 1.0 / 362880.0, 1.0 / 40320.0,
                       1.0 / 5040.0,      1.0 / 720.0,      1.0 / 120.0,     1.0 / 24.0,     1.0 / 6.0, 0.5};
+#pragma GCC unroll 16
     for (int i = 0; i < 11; i++) q = q * r + splat(c[i]);
     *p = r + r * r * q;
     *scale = (vec)((__builtin_convertvector(n, ivec) + isplat(1023)) << 52);
@@ -18,6 +19,7 @@ INLINE void exp_parts(vec x, vec *scale, vec *p) {
     const vec r = (x - n * splat(0.693359375f)) - n * splat(-2.12194440e-4f);
     vec q = splat(1.0f / 5040.0f);
     const real c[] = {1.0f / 720.0f, 1.0f / 120.0f, 1.0f / 24.0f, 1.0f / 6.0f, 0.5f};
+#pragma GCC unroll 16
     for (int i = 0; i < 5; i++) q = q * r + splat(c[i]);
     *p = r + r * r * q;
     *scale = (vec)((__builtin_convertvector(n, ivec) + isplat(127)) << 23);

@@ -3,8 +3,8 @@
 #define OUTER_ROWS 240 /* of the gradient at a time: their packed values stay in the second-level cache */
 
 static __attribute__((noinline)) void outer_tile(long count, const real *left, const real *right, real *target,
-                                                 long target_row, int from) {
-    tile(TILE_ROWS, 1, count, left, 1, TILE_ROWS, right, 0, target, target_row, 2, from, 0);
+                                                 long target_row) {
+    tile(TILE_ROWS, 1, count, left, 1, TILE_ROWS, right, 0, target, target_row, target, target_row, 2);
 }
 
 /* packed[panel][row][PANEL] from `count` rows at row(r) = values + offset[r], `width` wide */
@@ -25,36 +25,32 @@ static void pack_operand(long count, const real *const *rows, long width, real *
     }
 }
 
-/* target[m][panels] (+)= Σ over rows of gradient[row][m] * operand[row]; m from `first` to `last`.
+/* target[m][panels] += Σ over rows of gradient[row][m] * operand[row]; m from `first` to `last`.
  * `left` has room for count * OUTER_ROWS values (and a tile more); the target has room for whole panels. */
 static void add_outer(long count, const real *gradient, long gradient_row, long first, long last, const real *operand,
-                      long width, real *target, long target_row, int from, real *left) {
+                      long width, real *target, long target_row, real *left) {
     const long block = OUTER_ROWS / TILE_ROWS * TILE_ROWS;
     for (long m0 = first; m0 < last; m0 += block) {
         const long m1 = least(last, m0 + block), tiles = (m1 - m0 + TILE_ROWS - 1) / TILE_ROWS;
         for (long i = 0; i < tiles; i++) {
-            const long m = m0 + i * TILE_ROWS, high = least(TILE_ROWS, m1 - m);
-            const real *g = gradient + m;
+            const real *g = gradient + m0 + i * TILE_ROWS;
             real *to = left + i * count * TILE_ROWS;
-            if (high == TILE_ROWS)
-                for (long r = 0; r < count; r++, to += TILE_ROWS, g += gradient_row)
-                    memcpy(to, g, sizeof(real) * TILE_ROWS);
-            else
-                for (long r = 0; r < count; r++, to += TILE_ROWS, g += gradient_row)
-                    for (long j = 0; j < TILE_ROWS; j++) to[j] = j < high ? g[j] : 0;
+            for (long r = 0; r < count; r++, to += TILE_ROWS, g += gradient_row)
+                for (long j = 0; j < TILE_ROWS; j += LANES) /* whole vectors; the next row overwrites what is too much */
+                    store(to + j, load(g + j));
         }
         for (long p = 0; p < panels_of(width); p++)
             for (long i = 0; i < tiles; i++) {
                 const long m = m0 + i * TILE_ROWS, high = least(TILE_ROWS, m1 - m);
                 real *to = target + m * target_row + p * PANEL;
                 if (high == TILE_ROWS) {
-                    outer_tile(count, left + i * count * TILE_ROWS, operand + p * count * PANEL, to, target_row, from);
+                    outer_tile(count, left + i * count * TILE_ROWS, operand + p * count * PANEL, to, target_row);
                 } else { /* rows beyond the matrix go to a tile of their own */
                     real edge[TILE_ROWS * PANEL];
-                    outer_tile(count, left + i * count * TILE_ROWS, operand + p * count * PANEL, edge, PANEL, FROM_ZERO);
+                    memset(edge, 0, sizeof edge);
+                    outer_tile(count, left + i * count * TILE_ROWS, operand + p * count * PANEL, edge, PANEL);
                     for (long j = 0; j < high; j++)
-                        for (long c = 0; c < PANEL; c++)
-                            to[j * target_row + c] = edge[j * PANEL + c] + (from == FROM_ZERO ? 0 : to[j * target_row + c]);
+                        for (long c = 0; c < PANEL; c++) to[j * target_row + c] += edge[j * PANEL + c];
                 }
             }
     }
