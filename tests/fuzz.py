@@ -1,0 +1,170 @@
+"""Compare thousands of cells drawn at random with eager; the command is `scripts/fuzz`.
+
+A failure is shrunk, and printed as the source of a cell with the command that replays it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+SHRINKS = 200  # programs tried to make a failure smaller
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One program: its number, its text, what was wrong, or why it was refused."""
+
+    number: int
+    source: str
+    wrong: tuple[str, ...] = ()
+    refused: str = ""
+    compared: int = 0
+
+
+def check(
+    picks: Sequence[int] | random.Random, backend: str, dtypes: Sequence[str], number: int = 0
+) -> Outcome:
+    """Draw a program and compare it; `picks` are its choices, or where they come from."""
+    import torch
+
+    from agreement import compare
+    from programs import draw
+
+    torch.set_num_threads(1)
+    drawn = draw(picks.randrange if isinstance(picks, random.Random) else replay(picks))
+    try:
+        verdict = compare(drawn, backend, [getattr(torch, d) for d in dtypes])
+    except Exception as error:  # noqa: BLE001 - any exception is a finding
+        return Outcome(number, drawn.source, (f"{type(error).__name__}: {error}",))
+    return Outcome(number, drawn.source, tuple(verdict.wrong), verdict.refused, verdict.compared)
+
+
+def replay(picks: Sequence[int]):
+    """Choices from a list; the simplest once it is used up."""
+    rest = iter(picks)
+    return lambda n: min(next(rest, 0), n - 1)
+
+
+def recorded(source: random.Random, picks: list[int]):
+    """Choices from `source`, written down."""
+
+    def pick(n: int) -> int:
+        picks.append(source.randrange(n))
+        return picks[-1]
+
+    return pick
+
+
+def shrink(seed: str, backend: str, dtypes: Sequence[str]) -> Outcome:
+    """The smallest program found that fails in the same way."""
+    from programs import draw
+
+    picks: list[int] = []
+    draw(recorded(random.Random(seed), picks))
+    best, tried = check(picks, backend, dtypes), 0
+    kind = way(best)
+    size = max(1, len(picks) // 2)
+    while size and tried < SHRINKS:
+        improved = False
+        for start in range(0, len(picks), size):
+            for change in ([], [0] * size):  # leave choices out, or make them the simplest
+                candidate = picks[:start] + change + picks[start + size :]
+                if len(candidate) >= len(picks) and sum(candidate) >= sum(picks):
+                    continue
+                tried += 1
+                found = check(candidate, backend, dtypes)
+                if way(found) == kind and len(found.source) <= len(best.source):
+                    picks, best, improved = candidate, found, True
+                    break
+            if tried >= SHRINKS:
+                break
+        if not improved:
+            size //= 2
+    return best
+
+
+def way(outcome: Outcome) -> tuple[str, ...]:
+    """How a program fails: the kind of result that is off in the first run, numbers left out."""
+    first = [re.sub(r"\d+|_l\d.*", "", line.split(":")[0]) for line in outcome.wrong[:2]]
+    return tuple(first[-1:])
+
+
+def run_one(job: tuple[str, int, str, tuple[str, ...]]) -> Outcome:
+    """A program of the campaign, by its number."""
+    seed, number, backend, dtypes = job
+    return check(random.Random(f"{seed}:{number}"), backend, dtypes, number)
+
+
+def outcomes(jobs: Sequence[tuple[str, int, str, tuple[str, ...]]], workers: int) -> Iterator[Outcome]:
+    """Every program's outcome, in order."""
+    if workers == 1:
+        yield from map(run_one, jobs)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        yield from pool.map(run_one, jobs, chunksize=4)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="scripts/fuzz", description="Compare random cells with eager, through a backend."
+    )
+    parser.add_argument("--count", type=int, default=1000, help="programs (default 1000)")
+    parser.add_argument("--seed", default="0", help="any text (default 0)")
+    parser.add_argument("--only", type=int, help="this program of the seed alone, shrunk if it fails")
+    parser.add_argument("--backend", default="c", help="what is compared with eager (default c)")
+    parser.add_argument("--dtype", action="append", choices=("float32", "float64"), help="default: both")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)"
+    )
+    parser.add_argument("--show", action="store_true", help="print every program")
+    options = parser.parse_args(arguments)
+    if options.count < 1 or options.jobs < 1:
+        parser.error("--count and --jobs are at least 1")
+    dtypes = tuple(options.dtype or ("float64", "float32"))
+    numbers = range(options.count) if options.only is None else [options.only]
+    jobs = [(options.seed, n, options.backend, dtypes) for n in numbers]
+    started, failed, refusals, compared = time.monotonic(), [], {}, 0
+    for done, outcome in enumerate(outcomes(jobs, options.jobs if len(jobs) > 1 else 1), 1):
+        compared += outcome.compared
+        if options.show:
+            print(f"# program {outcome.number}\n{outcome.source}")
+        if outcome.refused:
+            refusals.setdefault(outcome.refused, outcome)
+        if outcome.wrong:
+            failed.append(outcome)
+            print(f"\nprogram {outcome.number} of seed {options.seed} is wrong:\n\n{outcome.source}")
+            print("\n".join(outcome.wrong))
+            command = (
+                f"scripts/fuzz --seed {options.seed} --only {outcome.number} --backend {options.backend}"
+            )
+            print(f"\nreplay: {command}", flush=True)
+        elif sys.stderr.isatty() or done % 100 == 0:
+            rate = done / (time.monotonic() - started)
+            print(
+                f"{done} of {len(jobs)} programs, {rate:.1f} a second, {len(failed)} wrong",
+                file=sys.stderr,
+                flush=True,
+            )
+    if options.only is not None and failed:
+        small = shrink(f"{options.seed}:{options.only}", options.backend, dtypes)
+        print(f"\nthe smallest that fails:\n\n{small.source}")
+        print("\n".join(small.wrong))
+    for reason, outcome in refusals.items():
+        print(f"\nrefused: {reason}\nas in program {outcome.number}:\n\n{outcome.source}")
+    print(f"{len(jobs)} programs, {compared} runs compared: {len(failed)} wrong")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        sys.exit(main())
+    sys.exit(130)
