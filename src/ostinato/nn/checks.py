@@ -97,10 +97,10 @@ def check_states(
     for name, tensor, shape in zip(names, given, shapes, strict=True):
         if not isinstance(tensor, Tensor):
             raise ShapeError(f"the state {name} is {type(tensor).__name__}; pass a tensor {list(shape)}")
-        want = list(shape) if batched else [shape[0], shape[2]]
-        if list(tensor.shape) != want:
+        want = shape if batched else (shape[0], shape[2])
+        if tensor.shape != want:
             axes = "[num_layers * num_directions, B, size]" if batched else "[num_layers * num_directions, size]"
-            raise ShapeError(f"the state {name} has shape {list(tensor.shape)}; it must be {want}: {axes}")
+            raise ShapeError(f"the state {name} has shape {list(tensor.shape)}; it must be {list(want)}: {axes}")
         if tensor.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
             raise ShapeError(f"the state {name} is {tensor.dtype}, but the input is {x.dtype}; use .to({x.dtype})")
         if tensor.device != x.device:

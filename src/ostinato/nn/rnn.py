@@ -222,21 +222,21 @@ class RNN(nn.Module):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Layer on layer. x is [T, B, D]."""
         finals: list[tuple[Tensor, ...]] = []
-        for layer in range(self.num_layers):
-            outputs: list[Tensor] = []
-            for direction in range(self.num_directions):
-                place = layer * self.num_directions + direction
-                own = None if states is None else tuple(s[place] for s in states)
-                weights = [self._parameters[name] for name in self._names[place]]
-                output, final = recurrence(self._steps[place], x, own, weights, lengths, direction == 1, self.backend)
-                outputs.append(output)
-                finals.append(final)
-            x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
-            if self.dropout and self.training and layer < self.num_layers - 1:
+        parameters, directions = self._parameters, self.num_directions
+        for place, (step, names) in enumerate(zip(self._steps, self._names, strict=True)):
+            own = None if states is None else [s[place] for s in states]
+            weights = [parameters[name] for name in names]
+            output, final = recurrence(step, x, own, weights, lengths, directions == 2 and place % 2 == 1, self.backend)
+            finals.append(final)
+            if directions == 2 and place % 2 == 0:
+                forwards = output
+                continue
+            x = output if directions == 1 else torch.cat((forwards, output), -1)
+            if self.dropout and self.training and place < len(self._steps) - 1:
                 x = nn.functional.dropout(x, self.dropout)
         if len(finals) == 1:
-            return x, tuple(s.unsqueeze(0) for s in finals[0])
-        return x, tuple(torch.stack(column) for column in zip(*finals, strict=True))
+            return x, tuple([s.unsqueeze(0) for s in finals[0]])
+        return x, tuple([torch.stack(column) for column in zip(*finals, strict=True)])
 
     def spec(self) -> dict[str, Any]:
         """What a checkpoint needs to build the layer again, in plain values: the arguments and the cell's Program."""

@@ -43,18 +43,17 @@ def say_once(message: str) -> None:
 
 
 def choose(step: Step, backend: str, device: torch.device, dtype: torch.dtype) -> Kernel | None:
-    """The kernel that runs `step`; None for the eager backend.
+    """The kernel that runs `step`; None for the eager backend. The choice is made once for each step.
 
     Raises:
         BackendError: ``backend="c"`` cannot run this.
         CacheError: the kernel cache is not safe to load code from.
     """
-    backend = asked(backend)
     key = (backend, device.type, dtype)
-    if key in step.kernels:
-        return step.kernels[key]
-    step.kernels[key] = kernel = None if backend == "eager" else _compiled(step, backend, device, dtype)
-    return kernel
+    if key not in step.kernels:
+        named = asked(backend)
+        step.kernels[key] = None if named == "eager" else _compiled(step, named, device, dtype)
+    return step.kernels[key]
 
 
 def _compiled(step: Step, backend: str, device: torch.device, dtype: torch.dtype) -> Kernel | None:

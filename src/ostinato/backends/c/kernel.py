@@ -57,6 +57,8 @@ class CKernel:
         self._columns = [self._shape[c.size] for c in plan.columns]
         self._state_sizes = [self._shape[s] for _, s in plan.states]
         self._output = self._shape[plan.output_size]
+        # positions of the matrices, vectors and scalars among the parameters; known when the first ones come
+        self._order: tuple[list[int], list[int], list[int]] | None = None
 
     def tape_values(self, sizes: Sequence[int], rows: int) -> int:
         """Values of the tape of so many rows: columns padded to whole vectors, a vector more, and room to read past the end."""
@@ -74,12 +76,15 @@ class CKernel:
         grad_out: Tensor | None,
         grad_x: Tensor | None,
     ) -> list[int]:
-        a = [x.shape[0], x.shape[1], torch.get_num_threads(), flags, int(reverse)]
-        a += [x.data_ptr(), x.stride(0), x.stride(1), out.data_ptr(), out.stride(0), out.stride(1)]
-        a += [0 if lengths is None else lengths.data_ptr(), 0 if tape is None else tape.data_ptr()]
+        steps, batch, _ = x.shape
+        x_step, x_batch, _ = x.stride()
+        out_step, out_batch, _ = out.stride()
+        a = [steps, batch, torch.get_num_threads(), flags, reverse, x.data_ptr(), x_step, x_batch]
+        a += (out.data_ptr(), out_step, out_batch)
+        a += (0 if lengths is None else lengths.data_ptr(), 0 if tape is None else tape.data_ptr())
         for g in (grad_out, grad_x):
-            a += [0, 0, 0] if g is None else [g.data_ptr(), g.stride(0), g.stride(1)]
-        a.append(_pool())
+            a += (0, 0, 0) if g is None else (g.data_ptr(), *g.stride()[:2])
+        a.append(_pool() if batch > 1 else 0)
         a += sizes
         return a
 
@@ -95,40 +100,43 @@ class CKernel:
     ) -> Forward:
         """Run over x [T, B, D]."""
         x = _rows(x)
-        steps, batch = x.shape[0], x.shape[1]
+        steps, batch, _ = x.shape
         out = _like_rows(x, sizes[self._output])
-        finals = tuple(x.new_empty((batch, sizes[s])) for s in self._state_sizes)
+        finals = [x.new_empty((batch, sizes[s])) for s in self._state_sizes]
         tape = x.new_empty(self.tape_values(sizes, steps * batch)) if training else None
         flags = _TRAINING if training else _UNPACKED if steps * batch <= _UNPACKED_ROWS else 0
         a = self._arguments(x, out, sizes, lengths, reverse, flags, tape, None, None)
         keep: list[Tensor] = []  # contiguous copies live until the kernel returns
         for i, final in enumerate(finals):
             start, stride = _state(None if states is None else states[i], keep)
-            a += [start, stride, final.data_ptr(), 0, 0, 0]
+            a += (start, stride, final.data_ptr(), 0, 0, 0)
         self._params(a, params, None, keep)
         self._call(self._forward, a)
-        return Forward(out, finals, tape)
+        return Forward(out, tuple(finals), tape)
 
     def _params(
         self, a: list[int], params: Sequence[Tensor], grads: Sequence[Tensor | None] | None, keep: list[Tensor]
     ) -> None:
         """Matrices, then vectors, then scalars, each in the order of the Plan."""
-        parts: tuple[list[int], list[int], list[int]] = ([], [], [])
-        for i, p in enumerate(params):
-            kind = 2 - p.dim()
-            grad = 0 if grads is None else _address(grads[i])
-            if kind == 0:
-                if p.stride(1) != 1:
+        if self._order is None:
+            ranks = [p.dim() for p in params]
+            self._order = tuple([i for i, r in enumerate(ranks) if r == rank] for rank in (2, 1, 0))  # type: ignore[assignment]
+        matrices, *others = self._order or ([], [], [])
+        for i in matrices:
+            p = params[i]
+            row, column = p.stride()
+            if column != 1:
+                p = p.contiguous()
+                row = p.stride(0)
+                keep.append(p)
+            a += (p.data_ptr(), row, 0 if grads is None else _address(grads[i]))
+        for group in others:
+            for i in group:
+                p = params[i]
+                if not p.is_contiguous():
                     p = p.contiguous()
                     keep.append(p)
-                parts[0].extend((p.data_ptr(), p.stride(0), grad))
-            else:
-                if kind == 1 and p.stride(0) != 1:
-                    p = p.contiguous()
-                    keep.append(p)
-                parts[kind].extend((p.data_ptr(), grad))
-        for part in parts:
-            a.extend(part)
+                a += (p.data_ptr(), 0 if grads is None else _address(grads[i]))
 
     @staticmethod
     def _call(function: ctypes._CFuncPtr, arguments: list[int]) -> None:  # type: ignore[name-defined]
@@ -181,8 +189,8 @@ def _rows(tensor: Tensor) -> Tensor:
 
 def _like_rows(x: Tensor, width: int) -> Tensor:
     """An empty [T, B, width] in the layout of x: sequences in one piece if they are so in x."""
-    steps, batch = x.shape[0], x.shape[1]
-    if x.stride(1) > x.stride(0) and batch > 1:
+    steps, batch, _ = x.shape
+    if batch > 1 and x.stride(1) > x.stride(0):
         return x.new_empty((batch, steps, width)).transpose(0, 1)
     return x.new_empty((steps, batch, width))
 
@@ -190,7 +198,9 @@ def _like_rows(x: Tensor, width: int) -> Tensor:
 def _state(tensor: Tensor | None, keep: list[Tensor]) -> tuple[int, int]:
     if tensor is None:
         return 0, 0
-    if tensor.stride(1) != 1:
+    row, column = tensor.stride()
+    if column != 1:
         tensor = tensor.contiguous()
+        row = tensor.stride(0)
         keep.append(tensor)
-    return tensor.data_ptr(), tensor.stride(0)
+    return tensor.data_ptr(), row

@@ -110,27 +110,48 @@ static void multiply(long rows, long columns, long depth, const real *a, long a_
     }
 }
 
+/* the sum of a vector's lanes, by halves */
+INLINE real lanes_sum(vec v) {
+    for (int half = (int)LANES / 2; half; half /= 2) {
+        ivec other;
+        for (int l = 0; l < LANES; l++) other[l] = l ^ half;
+        v += __builtin_shuffle(v, other);
+    }
+    return v[0];
+}
+
+#define DOT_ROWS 8 /* of the matrix at a time: enough independent sums */
+
 /* target[rows][matrix rows] += a[rows][depth] @ matrixᵀ straight from the caller's matrix: when there are too few rows
  * to pay for packing */
 static void multiply_unpacked(long rows, const real *matrix, long matrix_rows, long matrix_row, long depth,
                               const real *a, long a_row, real *target, long target_row) {
     for (long r = 0; r < rows; r++) {
         const real *left = a + r * a_row;
-        for (long m = 0; m < matrix_rows; m += 4) {
-            const real *w[4];
-            vec sum[4] = {{0}};
-            for (int i = 0; i < 4; i++) w[i] = matrix + least(m + i, matrix_rows - 1) * matrix_row;
+        for (long m = 0; m < matrix_rows; m += DOT_ROWS) {
+            const real *w[DOT_ROWS];
+            vec sum[DOT_ROWS];
+#pragma GCC unroll 8
+            for (int i = 0; i < DOT_ROWS; i++) {
+                w[i] = matrix + least(m + i, matrix_rows - 1) * matrix_row;
+                sum[i] = splat(0);
+            }
             long k = 0;
             for (; k + LANES <= depth; k += LANES) {
                 const vec x = load(left + k);
-                for (int i = 0; i < 4; i++) sum[i] += x * load(w[i] + k);
+#pragma GCC unroll 8
+                for (int i = 0; i < DOT_ROWS; i++) sum[i] += x * load(w[i] + k);
             }
-            real total[4] = {0};
-            for (int i = 0; i < 4; i++)
-                for (int l = 0; l < LANES; l++) total[i] += sum[i][l];
-            for (; k < depth; k++)
-                for (int i = 0; i < 4; i++) total[i] += left[k] * w[i][k];
-            for (int i = 0; i < 4 && m + i < matrix_rows; i++) target[r * target_row + m + i] += total[i];
+            if (k < depth) {
+                const vec x = load_part(left + k, depth - k);
+#pragma GCC unroll 8
+                for (int i = 0; i < DOT_ROWS; i++) sum[i] += x * load_part(w[i] + k, depth - k);
+            }
+#pragma GCC unroll 8
+            for (int i = 0; i < DOT_ROWS; i++) {
+                const real total = lanes_sum(sum[i]);
+                if (m + i < matrix_rows) target[r * target_row + m + i] += total;
+            }
         }
     }
 }
