@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from .config import TrainConfig
 
 if TYPE_CHECKING:
+    from .loading import load_model
     from .report import Outcome, Reporter
     from .sampling import Sampler, generate
-    from .text_run import load_model, resume_text, train_text
+    from .text_run import resume_text, train_text
 
 __all__ = [
     "Outcome",
@@ -27,7 +28,7 @@ _HOMES = {
     "Reporter": "report",
     "Sampler": "sampling",
     "generate": "sampling",
-    "load_model": "text_run",
+    "load_model": "loading",
     "resume_text": "text_run",
     "train_text": "text_run",
 }

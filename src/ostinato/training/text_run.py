@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
 from .. import __version__
 from ..data import Vocabulary
-from ..errors import OstinatoError, RunError
+from ..errors import RunError
 from ..models import LanguageModel
 from .checkpoint import Checkpoint, find_checkpoint, read_checkpoint
 from .config import TrainConfig
 from .corpus import Corpus
 from .interrupt import Interrupt
+from .loading import build_model, read_entry
 from .loop import Trainer
 from .report import Outcome, Reporter, RunInfo, Silent
 from .run_folder import RunFolder, check_new, is_run
 
-__all__ = ["load_model", "resume_text", "train_text"]
-
-T = TypeVar("T")
+__all__ = ["resume_text", "train_text"]
 
 
 def train_text(
@@ -98,33 +96,16 @@ def resume_text(
         )
     with RunFolder(out) as run:
         found = read_checkpoint(find_checkpoint(out, checkpoint))
-        config = _entry(found, "config", TrainConfig.from_json).changed(changes or {})
-        corpus = Corpus.read(config, _entry(found, "vocabulary", Vocabulary.from_json))
-        begun_with = _entry(found, "text", lambda text: text["sha256"])
+        config = read_entry(found, "config", TrainConfig.from_json).changed(changes or {})
+        corpus = Corpus.read(config, read_entry(found, "vocabulary", Vocabulary.from_json))
+        begun_with = read_entry(found, "text", lambda text: text["sha256"])
         if corpus.sha256 != begun_with:
             raise RunError(
                 f"{corpus.source} is not the text that {out} was begun with: its content has changed. "
                 f"Pass that text as FILE, or begin another run."
             )
-        model = _model(found, config.backend)
+        model = build_model(found, config.backend)
         return _fit(config, model, corpus, run, reporter or Silent(), found)
-
-
-def load_model(
-    run: str | Path, checkpoint: str | None = None, backend: str = "auto"
-) -> tuple[LanguageModel, Vocabulary]:
-    """A trained model and its characters. Its cell is the Program in the checkpoint: no one's code is run.
-
-    Args:
-        run: a run folder or a `.safetensors` file of one.
-        checkpoint: "best" or "last"; None is the best, or the last while there is no best.
-        backend: which backend runs it here.
-
-    Raises:
-        RunError: missing, damaged, or of another format.
-    """
-    found = read_checkpoint(find_checkpoint(Path(run), checkpoint))
-    return _model(found, backend).eval(), _entry(found, "vocabulary", Vocabulary.from_json)
 
 
 def _fit(
@@ -183,24 +164,3 @@ def _fit(
     )
     reporter.ended(outcome)
     return outcome
-
-
-def _model(found: Checkpoint, backend: str) -> LanguageModel:
-    model = _entry(found, "model", lambda spec: LanguageModel.from_spec(spec, backend))
-    try:
-        model.load_state_dict(found.part("model"))
-    except RuntimeError as error:
-        raise RunError(f"the weights in {found.path} do not fit its model: {error}") from None
-    return model
-
-
-def _entry(found: Checkpoint, name: str, read: Callable[[Any], T]) -> T:
-    try:
-        return read(found.document[name])
-    except OstinatoError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RunError(
-            f"{found.path} does not hold a usable {name!r} ({type(error).__name__}: {error}); "
-            f"it was not written by this version of Ostinato, use the one that wrote it."
-        ) from None

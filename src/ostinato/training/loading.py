@@ -1,0 +1,64 @@
+"""From a checkpoint to a model. Nothing of the training is imported, so that a sample comes quickly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..data import Vocabulary
+from ..errors import OstinatoError, RunError
+from ..models import LanguageModel
+from .checkpoint import Checkpoint, find_checkpoint, read_checkpoint
+
+__all__ = ["build_model", "load_model", "read_entry"]
+
+T = TypeVar("T")
+
+
+def load_model(
+    run: str | Path, checkpoint: str | None = None, backend: str = "auto"
+) -> tuple[LanguageModel, Vocabulary]:
+    """A trained model and its characters. Its cell is the Program in the checkpoint: no one's code is run.
+
+    Args:
+        run: a run folder or a `.safetensors` file of one.
+        checkpoint: "best" or "last"; None is the best, or the last while there is no best.
+        backend: which backend runs it here.
+
+    Raises:
+        RunError: missing, damaged, or of another format.
+    """
+    found = read_checkpoint(find_checkpoint(Path(run), checkpoint))
+    return build_model(found, backend).eval(), read_entry(found, "vocabulary", Vocabulary.from_json)
+
+
+def build_model(found: Checkpoint, backend: str) -> LanguageModel:
+    """The model of a checkpoint, with its weights.
+
+    Raises:
+        RunError: it holds no model that fits.
+    """
+    model = read_entry(found, "model", lambda spec: LanguageModel.from_spec(spec, backend))
+    try:
+        model.load_state_dict(found.part("model"))
+    except RuntimeError as error:
+        raise RunError(f"the weights in {found.path} do not fit its model: {error}") from None
+    return model
+
+
+def read_entry(found: Checkpoint, name: str, read: Callable[[Any], T]) -> T:
+    """An entry of a checkpoint's JSON, as `read` makes it.
+
+    Raises:
+        RunError: missing, or not what `read` expects.
+    """
+    try:
+        return read(found.document[name])
+    except OstinatoError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(
+            f"{found.path} does not hold a usable {name!r} ({type(error).__name__}: {error}); "
+            f"it was not written by this version of Ostinato, use the one that wrote it."
+        ) from None
