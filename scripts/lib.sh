@@ -59,19 +59,25 @@ lock() {
 
 unlock() { exec 9<&-; }
 
-# Makes $root/.venv, or mends it: an install that was interrupted is started afresh.
+# Makes $venv, or makes it anew if we made it and it is not whole; one that is not ours is used or left alone.
 make_venv() {
-    if [ -f "$venv/.installing" ]; then
+    if [ -f "$venv/.ostinato-made" ] && [ -f "$venv/.ostinato-installing" ]; then
         say "the last install did not finish; starting afresh"
-    elif "$venv/bin/python" -c 'import sys, pip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+    elif "$venv/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+        "$venv/bin/python" -c 'import pip' 2>/dev/null || "$venv/bin/python" -m ensurepip ||
+            die "$venv has no pip and cannot get it; move it away and run this again."
         return 0
-    elif [ -e "$venv" ] && [ ! -f "$venv/pyvenv.cfg" ] && [ -n "$(ls -A "$venv" 2>/dev/null)" ]; then
-        die "$venv is there but is no Python environment; move it away and run this again."
+    elif [ ! -f "$venv/.ostinato-made" ] && [ -n "$(ls -A "$venv" 2>/dev/null)" ]; then
+        die "$venv is there but holds no Python 3.10 or newer that runs; move it away and run this again."
     fi
     find_python
     check_venv
     step "making $venv with Python $version"
-    "$python" -m venv --clear "$venv" || die "$python could not make $venv (see above)."
+    rm -rf "$venv"
+    mkdir "$venv"
+    : >"$venv/.ostinato-made"
+    : >"$venv/.ostinato-installing"
+    "$python" -m venv "$venv" || die "$python could not make $venv (see above)."
 }
 
 # What has to be the same for an install to be still good: the recipe, the interpreter and the place.
@@ -97,17 +103,17 @@ install() {
     if [ "$1" != main ]; then extra="[$1]"; fi
     lock
     make_venv
-    if [ "$(fingerprint)" != "$(cat "$venv/.installed-$1" 2>/dev/null)" ]; then
-        : >"$venv/.installing"
+    if [ "$(fingerprint)" != "$(cat "$venv/.ostinato-has-$1" 2>/dev/null)" ]; then
+        : >"$venv/.ostinato-installing"
         step "installing $TORCH"
         pip_install "$TORCH" || die "pip could not install $TORCH for $("$venv/bin/python" --version):" \
             "it needs the network and a Python that this torch is built for" \
             "(remove .venv and set PYTHON=/path/to/python to choose another)."
         step "installing Ostinato${extra:+ with what its checks need}"
         pip_install -e "$root$extra" || die "pip could not install Ostinato (see above)."
-        fingerprint >"$venv/.installed-main"
-        fingerprint >"$venv/.installed-$1"
-        rm "$venv/.installing"
+        fingerprint >"$venv/.ostinato-has-main"
+        fingerprint >"$venv/.ostinato-has-$1"
+        rm "$venv/.ostinato-installing"
     fi
     unlock
 }

@@ -24,11 +24,24 @@ exec '{sys.executable}' "$@"
 # An environment is made, and pip fails at whatever it is asked.
 WITHOUT_NETWORK = f"""#!/bin/sh
 if [ "$1 $2" = "-m venv" ]; then
-    mkdir -p "$4/bin" && : >"$4/pyvenv.cfg" && cp "$0" "$4/bin/python"
-    for file in "$4"/.installing; do if [ -e "$file" ]; then rm "$file"; echo "cleared"; fi; done
+    mkdir -p "$3/bin" && cp "$0" "$3/bin/python"
     exit
 fi
 if [ "$1 $2" = "-m pip" ]; then echo "no network" >&2; exit 1; fi
+exec '{sys.executable}' "$@"
+"""
+
+# An environment is made, and pip writes down what it is asked for.
+WITH_PIP = f"""#!/bin/sh
+if [ "$1 $2" = "-m venv" ]; then
+    mkdir -p "$3/bin" && cp "$0" "$3/bin/python"
+    exit
+fi
+if [ "$1 $2" = "-m pip" ]; then
+    shift 6
+    echo "$*" >>'{{log}}'
+    exit
+fi
 exec '{sys.executable}' "$@"
 """
 
@@ -134,29 +147,54 @@ def test_the_tests_name_a_missing_compiler_before_they_install(machine: Machine)
 
 @SCRIPTS
 def test_an_install_that_did_not_finish_is_started_afresh(machine: Machine, script: str) -> None:
-    for tool in ("mkdir", "cp"):
-        if not (machine.bin / tool).exists():
-            machine.link(tool)
+    machine.link("cp")
     machine.program("python3", WITHOUT_NETWORK)
     code, out, err = machine.run(script)
     assert code == 1
     assert "pip could not install torch==" in err
     assert "afresh" not in out
+    half = machine.root / ".venv" / "half of a package"
+    half.touch()
     code, out, err = machine.run(script)
     assert code == 1
     assert "the last install did not finish; starting afresh" in out
-    assert "cleared" in out
+    assert "pip could not install torch==" in err
+    assert not half.exists()
 
 
 @SCRIPTS
-def test_a_folder_that_is_no_environment_is_left_alone(machine: Machine, script: str) -> None:
+def test_an_environment_that_is_not_ours_is_never_removed(machine: Machine, script: str) -> None:
     machine.program("python3", WITHOUT_NETWORK)
-    (machine.root / ".venv").mkdir()
-    (machine.root / ".venv" / "mine.txt").write_text("keep me")
+    mine = machine.root / ".venv" / "mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("keep me")
     code, _, err = machine.run(script)
     assert code == 1
-    assert "is no Python environment; move it away" in err
-    assert (machine.root / ".venv" / "mine.txt").read_text() == "keep me"
+    assert "holds no Python 3.10 or newer that runs; move it away" in err
+    (mine.parent / "bin").mkdir()
+    shutil.copy(machine.bin / "python3", mine.parent / "bin" / "python")  # now it does, but pip fails
+    for _ in range(2):
+        code, out, err = machine.run(script)
+        assert code == 1
+        assert "pip could not install torch==" in err
+        assert "afresh" not in out
+    assert mine.read_text() == "keep me"
+
+
+def test_what_is_installed_is_not_installed_again(machine: Machine) -> None:
+    for tool in ("cp", "grep"):
+        machine.link(tool)
+    log = machine.root / "log"
+    machine.program("python3", WITH_PIP.format(log=log))
+    for _ in range(2):
+        code, _, err = machine.run("demo")
+        assert code == 127, err  # it gets as far as ostinato, which this pip did not bring
+    pips = log.read_text().splitlines()
+    assert [line.split()[0] for line in pips] == ["torch==2.13.0", "-e"]
+    assert pips[1].split(" ", 1)[1] == str(machine.root)
+    (machine.root / "pyproject.toml").write_text("# asks for something else now\n")
+    machine.run("demo")
+    assert len(log.read_text().splitlines()) == 4
 
 
 @pytest.mark.parametrize("path", [*(ROOT / "scripts").iterdir(), ROOT / ".ci" / "run"], ids=lambda p: p.name)
