@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -209,8 +210,17 @@ def start(config: TrainConfig, out: Path, mode: str, **options: object) -> subpr
     )
 
 
-def test_kill_9_loses_only_what_came_after_the_last_checkpoint(tmp_path):
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As the processes that `start` starts: sums of floats depend on how they are split."""
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_kill_9_loses_only_what_came_after_the_last_checkpoint(tmp_path):
     config = tiny(tmp_path, epochs=4, save_every=1e-6, eval_every=50)  # a checkpoint after every step
     out = tmp_path / "run"
     process = start(config, out, "new")
