@@ -1,16 +1,16 @@
 """Ostinato: recurrent networks for PyTorch in which a cell is its equations.
 
-    from ostinato import RNN, cell, sigmoid, tanh
+from ostinato import RNN, cell, sigmoid, tanh
 
-    @cell
-    def gru(p, x, h):
-        r = sigmoid(p.W_r @ x + p.U_r @ h + p.b_r)
-        z = sigmoid(p.W_z @ x + p.U_z @ h + p.b_z)
-        n = tanh(p.W_n @ x + p.U_n @ (r * h) + p.b_n)
-        return (1 - z) * n + z * h
+@cell
+def gru(p, x, h):
+    r = sigmoid(p.W_r @ x + p.U_r @ h + p.b_r)
+    z = sigmoid(p.W_z @ x + p.U_z @ h + p.b_z)
+    n = tanh(p.W_n @ x + p.U_n @ (r * h) + p.b_n)
+    return (1 - z) * n + z * h
 
-    layer = RNN(gru, input_size=64, hidden_size=256)
-    output, state = layer(x, lengths=lengths)
+layer = RNN(gru, input_size=64, hidden_size=256)
+output, state = layer(x, lengths=lengths)
 """
 
 from __future__ import annotations

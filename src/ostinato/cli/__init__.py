@@ -13,6 +13,7 @@ from .bench import bench
 from .cells import cells
 from .console import Verbs, show_version
 from .sample import sample
+from .show import show
 from .train import text
 
 __all__ = ["app", "main"]
@@ -42,6 +43,7 @@ train.command("text")(text)
 app.add_typer(train, name="train")
 app.command("sample")(sample)
 app.command("cells")(cells)
+app.command("show")(show)
 app.command("bench")(bench)
 
 

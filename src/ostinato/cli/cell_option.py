@@ -34,9 +34,7 @@ def find_cell(text: str) -> Any:
     found = held.get(name)
     if not isinstance(found, Cell):
         cells = ", ".join(key for key, value in held.items() if isinstance(value, Cell)) or "none"
-        raise CellError(
-            f"{file} has no cell {name!r}; its cells are: {cells}. A cell is a function under @cell."
-        )
+        raise CellError(f"{file} has no cell {name!r}; its cells are: {cells}. A cell is a function under @cell.")
     return found
 
 
@@ -48,9 +46,7 @@ def check_sizes(cell: Any, sizes: dict[str, int]) -> None:
     """
     missing = [symbol for symbol in cell.program().symbols if symbol not in ("D", "H", *sizes)]
     if missing:
-        raise ShapeError(
-            f"cell {cell.name} has a size {missing[0]} of its own; pass --size {missing[0]}=NUMBER."
-        )
+        raise ShapeError(f"cell {cell.name} has a size {missing[0]} of its own; pass --size {missing[0]}=NUMBER.")
 
 
 def parse_sizes(given: list[str]) -> dict[str, int]:

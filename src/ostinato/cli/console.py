@@ -46,8 +46,7 @@ def is_terminal() -> bool:
 def printable(text: str) -> str:
     """The text without what would command a terminal (colours, cursor moves): a model may have learned it."""
     return "".join(
-        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" else c
-        for c in text
+        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" else c for c in text
     )
 
 

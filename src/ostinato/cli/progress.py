@@ -154,9 +154,7 @@ def _introduce(console: Console, info: RunInfo) -> None:
         f"{info.held_out_characters:,} held out; {info.vocab_size - 1} different ones{unknown}"
     )
     begun = "into" if info.resumed_at is None else f"going on from step {info.resumed_at:,} in"
-    console.print(
-        f"{begun} {escape(str(info.out))}; Ctrl-C stops, --resume goes on; * marks the best so far\n"
-    )
+    console.print(f"{begun} {escape(str(info.out))}; Ctrl-C stops, --resume goes on; * marks the best so far\n")
 
 
 def _show_evaluation(console: Console, row: dict[str, float], sample: str, best: bool) -> None:
@@ -164,9 +162,8 @@ def _show_evaluation(console: Console, row: dict[str, float], sample: str, best:
         f"step {int(row['step']):,}",
         f"{_short(row['characters'])} characters",
         f"[bold]held out {row['validation_bits']:.3f} bits/char[/bold] ({row['validation_nats']:.3f} nats)",
+        f"training {row['train_bits']:.3f}",
     ]
-    if "train_bits" in row:
-        parts.append(f"training {row['train_bits']:.3f}")
     console.print(", ".join(parts) + (" [green]*[/green]" if best else ""))
     if sample:
         lines = printable(sample).strip("\n").split("\n")

@@ -21,9 +21,7 @@ def sample(
     temperature: Annotated[
         float, typer.Option(help="Below 1 safer, above 1 wilder, 0 always the most likely character.")
     ] = 0.8,
-    top_k: Annotated[
-        int | None, typer.Option(help="Draw among the K most likely.", show_default="all")
-    ] = None,
+    top_k: Annotated[int | None, typer.Option(help="Draw among the K most likely.", show_default="all")] = None,
     top_p: Annotated[
         float | None,
         typer.Option(help="Draw among the most likely that make up this share.", show_default="all"),

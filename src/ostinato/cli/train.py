@@ -33,9 +33,7 @@ def check_name(option: str, value: str | None, allowed: tuple[str, ...]) -> None
 def text(
     file: Annotated[
         Path | None,
-        typer.Argument(
-            metavar="[FILE]", help="A text.", show_default="the source of Python's standard library"
-        ),
+        typer.Argument(metavar="[FILE]", help="A text.", show_default="the source of Python's standard library"),
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="The run folder.")] = Path("runs/text"),
     minutes: Annotated[float | None, _option("minutes", "Train for so long.")] = None,
@@ -44,9 +42,7 @@ def text(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the run in --out.")] = False,
-    cell: Annotated[
-        str | None, _option("cell", "A cell of the catalogue (ostinato cells), or FILE.py:NAME.")
-    ] = None,
+    cell: Annotated[str | None, _option("cell", "A cell of the catalogue (ostinato cells), or FILE.py:NAME.")] = None,
     hidden_size: Annotated[int | None, _option("hidden_size", "Width of each layer.", min=1)] = None,
     num_layers: Annotated[int | None, _option("num_layers", "Layers.", min=1)] = None,
     embedding_size: Annotated[
@@ -59,27 +55,19 @@ def text(
     ] = None,
     size: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME=NUMBER", help="A size of the cell's own, such as P=32.", show_default="none"
-        ),
+        typer.Option(metavar="NAME=NUMBER", help="A size of the cell's own, such as P=32.", show_default="none"),
     ] = None,
     batch_size: Annotated[int | None, _option("batch_size", "Parallel streams of text.", min=1)] = None,
     bptt: Annotated[int | None, _option("bptt", "Steps the gradient flows back.", min=1)] = None,
     learning_rate: Annotated[float | None, _option("learning_rate", "The highest rate.")] = None,
     warmup: Annotated[float | None, _option("warmup", "Share of the run in which the rate rises.")] = None,
-    final_rate: Annotated[
-        float | None, _option("final_rate", "The last rate, as a share of the highest.")
-    ] = None,
+    final_rate: Annotated[float | None, _option("final_rate", "The last rate, as a share of the highest.")] = None,
     weight_decay: Annotated[float | None, _option("weight_decay", "Of AdamW.")] = None,
     clip: Annotated[float | None, _option("clip", "Largest norm of the gradient; 0 does not clip.")] = None,
-    held_out: Annotated[
-        float | None, _option("held_out", "Share of the text, its end, to evaluate on.")
-    ] = None,
+    held_out: Annotated[float | None, _option("held_out", "Share of the text, its end, to evaluate on.")] = None,
     max_characters: Annotated[
         int | None,
-        _option(
-            "max_characters", "Read no more of the text.", "all of FILE, 5 million of the library", min=1
-        ),
+        _option("max_characters", "Read no more of the text.", "all of FILE, 5 million of the library", min=1),
     ] = None,
     encoding: Annotated[str | None, _option("encoding", "Of FILE.")] = None,
     seed: Annotated[int | None, _option("seed", "The same seed gives the same run.", min=0)] = None,
@@ -88,9 +76,7 @@ def text(
     eval_every: Annotated[
         int | None, _option("eval_every", "Steps between evaluations.", "ten in a run", min=1)
     ] = None,
-    log_every: Annotated[
-        int | None, _option("log_every", "Steps between rows of metrics.csv.", min=1)
-    ] = None,
+    log_every: Annotated[int | None, _option("log_every", "Steps between rows of metrics.csv.", min=1)] = None,
     save_every: Annotated[float | None, _option("save_every", "Seconds between checkpoints.")] = None,
     sample_length: Annotated[
         int | None, _option("sample_length", "Characters of each sample on the way.", min=0)

@@ -76,9 +76,7 @@ def _read_bytes(path: Path) -> bytes:
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise DataError(
-                f"{path} is a folder; pass one text file (cat {path}/*.txt > all.txt joins them)."
-            )
+            raise DataError(f"{path} is a folder; pass one text file (cat {path}/*.txt > all.txt joins them).")
         if not stat.S_ISREG(mode):
             # A device may never end, a pipe may never begin.
             raise DataError(f"{path} is not a regular file; write what it gives into a file first.")

@@ -50,9 +50,7 @@ class Vocabulary:
             raise DataError("a vocabulary holds each character once; one comes twice.")
 
     @classmethod
-    def of(
-        cls, text: str, *, min_size: int = 128, max_size: int = 4095, coverage: float = 0.9999
-    ) -> Vocabulary:
+    def of(cls, text: str, *, min_size: int = 128, max_size: int = 4095, coverage: float = 0.9999) -> Vocabulary:
         """The characters of a text.
 
         All of them while they are at most `min_size`. Beyond that the most frequent, until they cover
@@ -88,10 +86,7 @@ class Vocabulary:
 
     def encode_compact(self, text: str) -> Tensor:
         """Tokens `[N]` as int16: a quarter of the memory, for a text that is kept whole."""
-        pieces = [
-            self._numbers(text[start : start + _SLICE]).astype(np.int16)
-            for start in range(0, len(text), _SLICE)
-        ]
+        pieces = [self._numbers(text[start : start + _SLICE]).astype(np.int16) for start in range(0, len(text), _SLICE)]
         return torch.from_numpy(np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.int16))
 
     def encode_strictly(self, text: str) -> Tensor:

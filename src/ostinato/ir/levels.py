@@ -18,8 +18,6 @@ def levels(program: Program) -> tuple[int, ...]:
 
 def without_params(program: Program, names: frozenset[str]) -> Program:
     """The same step with these parameters at zero (``bias=False``); not yet simplified."""
-    nodes = [
-        n if n.op != "param" or n.attr not in names else type(n)("const", (), (), 0.0) for n in program.nodes
-    ]
+    nodes = [n if n.op != "param" or n.attr not in names else type(n)("const", (), (), 0.0) for n in program.nodes]
     init = tuple((k, v) for k, v in program.init if k not in names)
     return Program(program.name, tuple(nodes), program.states, program.next_states, program.output, init)

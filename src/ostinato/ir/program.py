@@ -42,9 +42,7 @@ class Program:
     @property
     def state_sizes(self) -> dict[str, str]:
         """The size of each state."""
-        return {
-            name: self.nodes[out].shape[0] for name, out in zip(self.states, self.next_states, strict=True)
-        }
+        return {name: self.nodes[out].shape[0] for name, out in zip(self.states, self.next_states, strict=True)}
 
     @property
     def input_size(self) -> str:

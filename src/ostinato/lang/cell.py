@@ -123,7 +123,9 @@ class Cell:
     def _inline(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """The equations inside another cell's: ``h = gru(p, x, h)``."""
         if self._function is None:
-            raise CellError(f"cell {self.name} came from a Program and cannot be used inside another; write its equations")
+            raise CellError(
+                f"cell {self.name} came from a Program and cannot be used inside another; write its equations"
+            )
         if not isinstance(args[0], Params):
             raise CellError(
                 f"cell {self.name} was called with {type(args[0]).__name__}; a cell holds equations, not numbers: "

@@ -159,7 +159,9 @@ class Symbol:
         )
 
     def _no_number(self, *_: Any) -> NoReturn:
-        refuse("a symbol has no number while the equations are read", "use the functions of ostinato: sigmoid, tanh, ...")
+        refuse(
+            "a symbol has no number while the equations are read", "use the functions of ostinato: sigmoid, tanh, ..."
+        )
 
     __float__ = __int__ = __index__ = __array__ = _no_number
 

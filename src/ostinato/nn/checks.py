@@ -28,7 +28,9 @@ def check_input(x: Any, width: int, dtype: torch.dtype, batch_first: bool) -> No
     if not x.is_floating_point():
         raise ShapeError(f"the input is {x.dtype}; convert it with x.float()")
     if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
-        raise ShapeError(f"the input is {x.dtype}, but the weights are {dtype}; use x.to({dtype}) or layer.to({x.dtype})")
+        raise ShapeError(
+            f"the input is {x.dtype}, but the weights are {dtype}; use x.to({dtype}) or layer.to({x.dtype})"
+        )
 
 
 def check_device(x: Tensor, weight: Tensor) -> None:

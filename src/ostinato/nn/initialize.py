@@ -42,7 +42,9 @@ def initialize(parameter: Tensor, rule: float | str, hidden_size: int) -> None:
             bound = 1 / math.sqrt(max(hidden_size, 1))
             parameter.uniform_(-bound, bound)
         elif parameter.dim() != 2:
-            raise CellError(f"the initialisation {rule!r} is for matrices; give a vector a number, 'uniform' or 'zeros'")
+            raise CellError(
+                f"the initialisation {rule!r} is for matrices; give a vector a number, 'uniform' or 'zeros'"
+            )
         elif rule == "xavier":
             init.xavier_uniform_(parameter)
         elif rule == "orthogonal":

@@ -108,7 +108,9 @@ class RNN(nn.Module):
             )
         stray = [s for s in self.sizes if s not in extra]
         if stray:
-            raise ShapeError(f"cell {self.cell.name} has no size {stray[0]!r}; its sizes are {', '.join(program.symbols)}")
+            raise ShapeError(
+                f"cell {self.cell.name} has no size {stray[0]!r}; its sizes are {', '.join(program.symbols)}"
+            )
         check_sizes(**self.sizes)
         width = self.input_size
         for layer in range(self.num_layers):

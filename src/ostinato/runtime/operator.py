@@ -43,7 +43,9 @@ def _checked(lengths: Tensor | None, steps: int) -> Tensor | None:
         return None
     lengths = lengths.cpu()
     if lengths.numel() and not 0 <= int(lengths.min()) <= int(lengths.max()) <= steps:
-        raise ShapeError(f"lengths are between {int(lengths.min())} and {int(lengths.max())}; pass 0 <= lengths <= T = {steps}")
+        raise ShapeError(
+            f"lengths are between {int(lengths.min())} and {int(lengths.max())}; pass 0 <= lengths <= T = {steps}"
+        )
     return lengths
 
 
@@ -119,7 +121,16 @@ def recurrence_backward_op(
     count = 1 + len(states)
     if kernel is not None and step.direct:
         found = kernel.backward(
-            tape, x, states, step.derived(params), step.plan_sizes, lengths, reverse, output, grad_output, grad_finals,
+            tape,
+            x,
+            states,
+            step.derived(params),
+            step.plan_sizes,
+            lengths,
+            reverse,
+            output,
+            grad_output,
+            grad_finals,
             Wanted(True, True, True),
         )
         # the kernel's order is that of the core; a parameter that no step uses has a gradient of 0
@@ -165,14 +176,18 @@ def _(
     return like(x), [like(s) for s in states], [like(p) for p in params]
 
 
-def _setup(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: tuple[Tensor, list[Tensor], Tensor]) -> None:
+def _setup(
+    ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: tuple[Tensor, list[Tensor], Tensor]
+) -> None:
     x, states, params, lengths, program, sizes, reverse, backend, _ = inputs
     ctx.save_for_backward(x, output[0], output[2], *([] if lengths is None else [lengths]), *states, *params)  # type: ignore[attr-defined,misc]
     ctx.rest = (program, sizes, reverse, backend)  # type: ignore[attr-defined]
     ctx.counts = (lengths is not None, len(states))  # type: ignore[attr-defined,arg-type]
 
 
-def _backward(ctx: object, grad_output: Tensor | None, grad_finals: list[Tensor | None], _: Tensor | None) -> tuple[object, ...]:
+def _backward(
+    ctx: object, grad_output: Tensor | None, grad_finals: list[Tensor | None], _: Tensor | None
+) -> tuple[object, ...]:
     x, output, tape, *rest = ctx.saved_tensors  # type: ignore[attr-defined]
     has_lengths, count = ctx.counts  # type: ignore[attr-defined]
     lengths = rest.pop(0) if has_lengths else None

@@ -89,6 +89,8 @@ class Step:
                 values[i] = eager.evaluate(node, [values[a] for a in node.args], self.sizes)
         like = params[0] if params else torch.empty(0)
         return [
-            v if isinstance(v, Tensor) and v.dtype == like.dtype else torch.as_tensor(v, dtype=like.dtype, device=like.device)
+            v
+            if isinstance(v, Tensor) and v.dtype == like.dtype
+            else torch.as_tensor(v, dtype=like.dtype, device=like.device)
             for v in (values[i] for _, i in prologue.derived)
         ]

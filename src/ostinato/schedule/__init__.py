@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .graph import Graph, build_graph, describe
 from .make import make_plan
 from .plan import Column, Entry, Loop, Place, Plan, Run, Slot, Store, WeightGrad
 from .prologue import Prologue, split_prologue
@@ -9,6 +10,7 @@ from .prologue import Prologue, split_prologue
 __all__ = [
     "Column",
     "Entry",
+    "Graph",
     "Loop",
     "Place",
     "Plan",
@@ -17,6 +19,8 @@ __all__ = [
     "Slot",
     "Store",
     "WeightGrad",
+    "build_graph",
+    "describe",
     "make_plan",
     "split_prologue",
 ]

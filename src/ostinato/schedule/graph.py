@@ -208,3 +208,26 @@ class _Gather:
             tuple(vectors),
             tuple(scalars),
         )
+
+
+def describe(graph: Graph) -> str:
+    """A graph for a reader: the sums of products, the pointwise values, and the gradients they end in."""
+    lines = ["sums of products"]
+    for number, acc in enumerate(graph.accs):
+        terms = [*acc.bias, *(f"{p.matrix}{'ᵀ' if p.transposed else ''} %{p.operand}" for p in acc.products)]
+        lines.append(f"  acc {number:<3} [{acc.size}] = {' + '.join(terms)}")
+    lines.append("values")
+    for i, n in enumerate(graph.nodes):
+        attr = [] if n.attr is None else [f"{n.attr:g}" if isinstance(n.attr, float) else n.attr]
+        what = " ".join([n.op, *(f"%{a}" for a in n.args), *attr])
+        lines.append(f"  %{i:<3} {what:<24} [{', '.join(n.shape)}]{'  # ' + n.name if n.name else ''}")
+    lines.append("forward")
+    lines.append(f"  next states {', '.join(f'%{i}' for i in graph.next_states)}; output %{graph.output}")
+    lines.append("backward")
+    lines += [f"  gradient of acc {a} = %{g}" for a, g in enumerate(graph.acc_grads) if g >= 0]
+    for name, total in [*((f"state {k}", s) for k, s in enumerate(graph.state_grads)), ("x", graph.input_grad)]:
+        terms = [*([f"acc {total.acc}"] if total.acc >= 0 else []), *(f"%{t}" for t in total.terms)]
+        lines.append(f"  gradient of {name} = {' + '.join(terms) or '0'}")
+    lines += [f"  gradient of {name} += %{g}" for name, g in graph.vector_grads]
+    lines += [f"  gradient of {name} += sum %{g}" for name, g in graph.scalar_grads]
+    return "\n".join(lines)

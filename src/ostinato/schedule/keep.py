@@ -74,7 +74,10 @@ def decide(
             if node == graph.output:
                 place = Place("out")
             else:
-                place = Place("col", str(new_column(nodes[node].shape[0] if nodes[node].shape else core.state_sizes[state], state)))
+                place = Place(
+                    "col",
+                    str(new_column(nodes[node].shape[0] if nodes[node].shape else core.state_sizes[state], state)),
+                )
             if nodes[node].args:
                 loads.setdefault(node, Place("next", state))
         history.append(place)

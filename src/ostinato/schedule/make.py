@@ -130,7 +130,13 @@ class _Maker:
     def _states(self) -> list[tuple[str, str]]:
         return list(self.core.state_sizes.items())
 
-    def _write(self, stores: dict[int, list[Store]], products: dict[int, list[Run]], loads: _Loads, kept: dict[int, tuple[int, Place]]) -> tuple[Slot, ...]:
+    def _write(
+        self,
+        stores: dict[int, list[Store]],
+        products: dict[int, list[Run]],
+        loads: _Loads,
+        kept: dict[int, tuple[int, Place]],
+    ) -> tuple[Slot, ...]:
         """The slots in order; a kept value is loaded in the slots behind the one that stores it."""
         slots: list[Slot] = []
         for k in sorted({*stores, *products}):
@@ -161,7 +167,9 @@ class _Maker:
 
     # Backward
 
-    def _backward(self, grad_column: dict[int, int]) -> tuple[dict[int, list[Store]], dict[int, list[Run]], tuple[Run, ...], _Loads]:
+    def _backward(
+        self, grad_column: dict[int, int]
+    ) -> tuple[dict[int, list[Store]], dict[int, list[Run]], tuple[Run, ...], _Loads]:
         stores: dict[int, list[Store]] = {}
         products: dict[int, list[Run]] = {}
         loads: _Loads = dict(self.base)
@@ -174,7 +182,9 @@ class _Maker:
                 put(grad, Place("col", str(grad_column[acc])))
         zero = next((i for i, n in enumerate(self.nodes) if n.op == "const" and n.attr == 0.0), None)
         deferred: list[Run] = []
-        whole = [(Place("grad_prev", s), total) for (s, _), total in zip(self._states(), self.graph.state_grads, strict=True)]
+        whole = [
+            (Place("grad_prev", s), total) for (s, _), total in zip(self._states(), self.graph.state_grads, strict=True)
+        ]
         for place, total in [*whole, (Place("grad_x"), self.graph.input_grad)]:
             terms = sorted(total.terms, key=self.ready_back.of)
             for k, term in enumerate(terms):
@@ -198,7 +208,9 @@ class _Maker:
                 if self.temp_of[number] == len(self.temps):
                     self.temps.append(self.graph.accs[number].size)
                 loads[i] = Place("temp", str(self.temp_of[number]))
-                products.setdefault(self.ready_back.of(i), []).extend(self._transposed(number, loads[i], False, grad_column))
+                products.setdefault(self.ready_back.of(i), []).extend(
+                    self._transposed(number, loads[i], False, grad_column)
+                )
         columns = {grad: grad_column[a] for a, grad in enumerate(self.graph.acc_grads)}
         for name, grad in self.graph.vector_grads:
             if grad not in columns:
@@ -279,4 +291,3 @@ class _Maker:
             for acc, grad in enumerate(self.graph.acc_grads)
             if grad >= 0 and last.get(Place("col", str(grad_column[acc])), -2) > self.ready_back.of(grad)
         ]
-

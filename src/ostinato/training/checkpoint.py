@@ -41,9 +41,7 @@ class Checkpoint:
         return {name[len(start) :]: value for name, value in self.tensors.items() if name.startswith(start)}
 
 
-def write_checkpoint(
-    folder: Path, names: list[str], document: dict[str, Any], tensors: dict[str, Tensor]
-) -> None:
+def write_checkpoint(folder: Path, names: list[str], document: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Write the same checkpoint under each of `names`, each file replaced as one step.
 
     Args:
@@ -74,17 +72,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
     except FileNotFoundError:
         raise RunError(f"there is no checkpoint {path}; {_beside(path)}.") from None
     except OSError as error:
-        raise RunError(
-            f"{path} cannot be read: {error.strerror}; check the path and its permissions."
-        ) from None
+        raise RunError(f"{path} cannot be read: {error.strerror}; check the path and its permissions.") from None
     try:
         metadata = dict(_header(data).get("__metadata__", {}))
     except ValueError as error:
         raise RunError(_damaged(path, f"its header is not whole: {error}")) from None
     if "ostinato" not in metadata or "sha256" not in metadata:
-        raise RunError(
-            f"{path} is no checkpoint of Ostinato; pass a run folder or a file of its checkpoints."
-        )
+        raise RunError(f"{path} is no checkpoint of Ostinato; pass a run folder or a file of its checkpoints.")
     text = metadata["ostinato"]
     try:
         document = json.loads(text)
@@ -124,9 +118,7 @@ def find_checkpoint(run: Path, name: str | None = None) -> Path:
         if path.is_file():
             return path
     if not folder.is_dir():
-        raise RunError(
-            f"{run} is not a run folder: it has no checkpoints; pass what `--out` named in training."
-        )
+        raise RunError(f"{run} is not a run folder: it has no checkpoints; pass what `--out` named in training.")
     missing = folder / f"{name or 'last'}.safetensors"
     raise RunError(f"there is no checkpoint {missing}; {_beside(missing)}.")
 

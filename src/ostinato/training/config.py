@@ -24,9 +24,7 @@ class TrainConfig:
 
     text: str | None = None  # a file; None is the source of Python's own standard library
     encoding: str = "utf-8"
-    max_characters: int | None = (
-        None  # read no more than this; None is all of a file, 5 million of the library
-    )
+    max_characters: int | None = None  # read no more than this; None is all of a file, 5 million of the library
     held_out: float = 0.1  # this share of the text, its end, is for evaluation
 
     cell: str = "lstm"
@@ -59,8 +57,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.minutes is None):
             raise RunError(
-                f"epochs is {self.epochs} and minutes is {self.minutes}; "
-                f"pass exactly one of them, it ends the run."
+                f"epochs is {self.epochs} and minutes is {self.minutes}; pass exactly one of them, it ends the run."
             )
         for name, low in _AT_LEAST.items():
             value = getattr(self, name)

@@ -121,7 +121,7 @@ class Trainer:
             else:
                 self._step()
                 if self.position.step % self.config.log_every == 0:
-                    self.metrics.add(self._training_row())
+                    self.metrics.add(self._place() | self._training_loss())
                 if time.monotonic() - self._saved >= self.config.save_every:
                     self._save(["last"])
         self._save(["last"])
@@ -166,22 +166,24 @@ class Trainer:
             )
         return number
 
-    def _training_row(self) -> dict[str, float]:
-        """What metrics.csv says of the training since its last row."""
+    def _place(self) -> dict[str, float]:
+        """The columns of metrics.csv that say when."""
         position = self.position
-        row = {
+        return {
             "step": position.step,
             "epoch": position.epoch + position.chunk / self.streams.chunks_per_epoch,
             "characters": position.characters,
             "seconds": round(position.seconds, 3),
         }
-        if position.loss_characters:
-            nats = position.loss_sum / position.loss_characters
-            position.loss_sum, position.loss_characters = 0.0, 0
-            rates = {"learning_rate": position.learning_rate, "gradient_norm": position.gradient_norm}
-            row |= rates | {"train_nats": nats, "train_bits": bits(nats)}
-            self.events.add(position.step, {"loss/train_bits": bits(nats), **rates})
-        return row
+
+    def _training_loss(self) -> dict[str, float]:
+        """The columns that say how the training went since they were last asked for."""
+        position = self.position
+        nats = position.loss_sum / position.loss_characters
+        position.loss_sum, position.loss_characters = 0.0, 0
+        rates = {"learning_rate": position.learning_rate, "gradient_norm": position.gradient_norm}
+        self.events.add(position.step, {"loss/train_bits": bits(nats), **rates})
+        return rates | {"train_nats": nats, "train_bits": bits(nats)}
 
     def _evaluation_is_due(self) -> bool:
         position, every = self.position, self.config.eval_every
@@ -204,9 +206,12 @@ class Trainer:
         if best:
             position.best_nats = nats
         position.evaluated_step, position.evaluated_tenth = position.step, int(10 * self.progress())
-        row = self.metrics.add(
-            self._training_row() | {"validation_nats": nats, "validation_bits": bits(nats)}
-        )
+        row = self._place() | {"validation_nats": nats, "validation_bits": bits(nats)}
+        trained = [old["train_bits"] for old in self.metrics.rows if "train_bits" in old]
+        if not trained:  # a mean over few steps is better than none; later ones wait for `log_every` steps
+            row |= self._training_loss()
+            trained = [row["train_bits"]]
+        self.metrics.add(row)
         self.events.add(position.step, {"loss/validation_bits": bits(nats)})
         sample = "".join(
             generate(
@@ -222,7 +227,7 @@ class Trainer:
         # The best first: a kill in between must not leave a `last` that believes in a best never written.
         self._save(["best", "last"] if best else ["last"])
         draw_loss(self.run.path / "loss.png", self.metrics.rows, self.describe["title"])
-        self.reporter.evaluated(row, sample, best)
+        self.reporter.evaluated({"train_bits": trained[-1]} | row, sample, best)
 
     def _save(self, names: list[str]) -> None:
         self.position.seconds = time.monotonic() - self._began
@@ -243,11 +248,7 @@ class Trainer:
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.fabric.device)
         document = self.describe | {
             "position": dataclasses.asdict(self.position),
-            "carried": "none"
-            if self.state is None
-            else "tuple"
-            if isinstance(self.state, tuple)
-            else "tensor",
+            "carried": "none" if self.state is None else "tuple" if isinstance(self.state, tuple) else "tensor",
         }
         self.metrics.write()  # before the checkpoint: rows too many are cut off later, rows too few are lost
         write_checkpoint(self.run.checkpoints, names, document, tensors)
@@ -264,9 +265,7 @@ class Trainer:
                 self.optimizer.optimizer.state[parameter][key] = value.to(parameter.device)
         parts = checkpoint.part("carried")
         carried = tuple(parts[str(i)].to(self.fabric.device) for i in range(len(parts)))
-        self.state = {"none": None, "tensor": carried[0] if carried else None, "tuple": carried}[
-            document["carried"]
-        ]
+        self.state = {"none": None, "tensor": carried[0] if carried else None, "tuple": carried}[document["carried"]]
         random = checkpoint.part("random")
         torch.set_rng_state(random["cpu"])
         if self.fabric.device.type == "cuda" and "cuda" in random:

@@ -78,9 +78,7 @@ def _smoothed(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """Means of about a hundred and fifty stretches of equal length."""
     size = -(-len(points) // _MANY)
     pieces = (points[i : i + size] for i in range(0, len(points), size))
-    return [
-        (sum(x for x, _ in piece) / len(piece), sum(y for _, y in piece) / len(piece)) for piece in pieces
-    ]
+    return [(sum(x for x, _ in piece) / len(piece), sum(y for _, y in piece) / len(piece)) for piece in pieces]
 
 
 def _limits(train: list[float], held_out: list[float]) -> tuple[float, float]:

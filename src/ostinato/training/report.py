@@ -47,7 +47,7 @@ class Reporter(Protocol):
         """A step is done: the share of the budget spent, all characters so far, this step's training loss."""
 
     def evaluated(self, row: dict[str, float], sample: str, best: bool) -> None:
-        """The held-out text was read: the row of metrics.csv, a sample, and whether it is the best so far."""
+        """The held-out text was read: its row of metrics.csv with the latest `train_bits`, a sample, the best?"""
 
     def ended(self, outcome: Outcome) -> None:
         """All files are written."""

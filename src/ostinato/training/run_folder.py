@@ -59,8 +59,7 @@ def check_new(path: Path, force: bool) -> None:
         raise RunError(f"{path} holds files that are not a run's ({shown}); pass another --out.")
     if not force:
         raise RunError(
-            f"{path} already holds a run; go on with it by --resume, overwrite it by --force, "
-            f"or pass another --out."
+            f"{path} already holds a run; go on with it by --resume, overwrite it by --force, or pass another --out."
         )
 
 
@@ -100,8 +99,7 @@ class RunFolder:
                 if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                     lock.close()
                     raise RunError(
-                        f"another training is at work in {self.path}; wait for it, stop it, "
-                        f"or pass another --out."
+                        f"another training is at work in {self.path}; wait for it, stop it, or pass another --out."
                     ) from None
                 # A network disk without locks: train on, as on Windows.
         return lock

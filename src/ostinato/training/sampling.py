@@ -88,8 +88,7 @@ class Sampler:
             raise DataError(f"top_p is {top_p}; pass more than 0 and at most 1, or leave it out.")
         if len(vocabulary) != model.vocab_size:
             raise DataError(
-                f"the vocabulary has {len(vocabulary)} tokens, the model {model.vocab_size}; "
-                f"take both from one run."
+                f"the vocabulary has {len(vocabulary)} tokens, the model {model.vocab_size}; take both from one run."
             )
         if len(vocabulary) < 2:
             raise DataError("the vocabulary has no characters, so nothing can be drawn from it.")

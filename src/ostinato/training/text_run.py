@@ -91,9 +91,7 @@ def resume_text(
     out = Path(out)
     if not is_run(out):
         what = "is not a run folder" if out.exists() else f"does not exist (looked from {Path.cwd()})"
-        raise RunError(
-            f"{out} {what}, so there is nothing to resume; leave --resume out to begin a run there."
-        )
+        raise RunError(f"{out} {what}, so there is nothing to resume; leave --resume out to begin a run there.")
     with RunFolder(out) as run:
         found = read_checkpoint(find_checkpoint(out, checkpoint))
         config = read_entry(found, "config", TrainConfig.from_json).changed(changes or {})
@@ -159,8 +157,6 @@ def _fit(
     finally:
         trainer.events.close()
     position = trainer.position
-    outcome = Outcome(
-        run.path, finished, position.step, position.characters, position.seconds, position.best_nats
-    )
+    outcome = Outcome(run.path, finished, position.step, position.characters, position.seconds, position.best_nats)
     reporter.ended(outcome)
     return outcome

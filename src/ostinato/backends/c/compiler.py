@@ -37,7 +37,9 @@ def find() -> str:
         path = shutil.which(name)
         if path:
             return path
-    what = f"CC={chosen} is not a program" if chosen else f"no C compiler on the PATH (looked for {', '.join(CANDIDATES)})"
+    what = (
+        f"CC={chosen} is not a program" if chosen else f"no C compiler on the PATH (looked for {', '.join(CANDIDATES)})"
+    )
     raise CompileError(f"{what}; {REMEDY}")
 
 

@@ -68,7 +68,10 @@ class _Renderer:
             _kernel("job.h"),
             *loops,
             "static void step_run(const Job *g, Part *p, int index, long t, long n);",
-            *(self._steps(name, calls) for name, calls in (("infer", infer), ("forward", forward), ("backward", backward))),
+            *(
+                self._steps(name, calls)
+                for name, calls in (("infer", infer), ("forward", forward), ("backward", backward))
+            ),
             _kernel("drive.h").replace('#include "backward.h"', _kernel("backward.h")),
         ]
         return "\n".join(parts)
@@ -113,7 +116,14 @@ class _Renderer:
         first, rows = 0, []
         for run in self.runs:
             rows.append(
-                [*self._end(run.source), *self._end(run.target), first, len(run.entries), int(run.accumulate), int(run.transposed)]
+                [
+                    *self._end(run.source),
+                    *self._end(run.target),
+                    first,
+                    len(run.entries),
+                    int(run.accumulate),
+                    int(run.transposed),
+                ]
             )
             first += len(run.entries)
         history = [-2 if h is None else -1 if h.kind == "out" else h.column for h in plan.history]

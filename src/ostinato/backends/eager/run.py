@@ -147,7 +147,9 @@ def _ragged(
     rank = torch.tensor(order, dtype=torch.long, device=x.device)
     back = torch.argsort(rank)
     # where step t of a sequence lies in its rows of x; past the end: anywhere, and not used
-    times = [[(lengths[b] - 1 - t if reverse else t) if t < lengths[b] else 0 for b in order] for t in range(len(running))]
+    times = [
+        [(lengths[b] - 1 - t if reverse else t) if t < lengths[b] else 0 for b in order] for t in range(len(running))
+    ]
     index = torch.tensor(times, dtype=torch.long, device=x.device).reshape(len(running), batch)
     x = x[index, rank] if running else x[:0, rank]
     outputs, finals = _loop(program, x, [s[rank] for s in states], params, sizes, running)
@@ -204,8 +206,7 @@ def _loop(
         for i, node in looped:
             step[i] = evaluate(node, [step[a] for a in node.args], sizes)
         rows = [
-            _as_rows(step[i], count, sizes[program.nodes[i].shape[0]])
-            for i in (*program.next_states, program.output)
+            _as_rows(step[i], count, sizes[program.nodes[i].shape[0]]) for i in (*program.next_states, program.output)
         ]
         outputs.append(rows[-1])
         for place, new in enumerate(rows[:-1]):

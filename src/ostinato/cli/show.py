@@ -1,0 +1,77 @@
+"""`ostinato show`: a cell from its equations down to the source of its kernel."""
+
+from __future__ import annotations
+
+import ast
+from typing import Annotated, Any
+
+import typer
+
+from .console import write
+
+__all__ = ["show"]
+
+
+def show(
+    cell: Annotated[str, typer.Argument(help="A cell of the catalogue (ostinato cells), or FILE.py:NAME.")],
+    latex: Annotated[bool, typer.Option("--latex", help="The equations in LaTeX.")] = False,
+    program: Annotated[bool, typer.Option("--program", help="The Program: every value of a step, simplified.")] = False,
+    adjoint: Annotated[
+        bool, typer.Option("--adjoint", help="Values and gradients, with products gathered into sums.")
+    ] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="The schedule: tape, products, loops, backward.")] = False,
+    source: Annotated[
+        str | None, typer.Option("--source", help="The rendered source of a backend: c.", metavar="c")
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", help="An option of the cell, such as activation=relu.", metavar="NAME=VALUE"),
+    ] = None,
+) -> None:
+    """Print a cell's equations, its Program, its Plan, or its source."""
+    from ..backends.c import render
+    from ..errors import BackendError, CellError
+    from ..ir import equations, simplify
+    from ..schedule import build_graph, describe, make_plan, split_prologue
+    from .cell_option import find_cell
+
+    asked = [latex, program, adjoint, plan, source is not None]
+    if sum(asked) > 1:
+        raise CellError("more than one view was asked for; give one of --latex, --program, --adjoint, --plan, --source")
+    if source not in (None, "c"):
+        raise BackendError(f"there is no source for {source!r}; the backend with a source is: c")
+    chosen = find_cell(cell)
+    chosen = chosen(**dict(_pair(text) for text in option)) if option else chosen
+    written = chosen.program()
+    core = split_prologue(simplify(written))
+    if program:
+        text = str(simplify(written))
+    elif adjoint:
+        text = describe(build_graph(core.core))
+    elif plan:
+        text = _before(core) + str(make_plan(core.core))
+    elif source:
+        text = render(make_plan(core.core))
+    else:
+        text = equations(written, latex)
+        if not latex:
+            text = "\n".join([f"{chosen.name}: {chosen.summary}".rstrip(": "), "", text])
+    write(text + "\n")
+
+
+def _before(prologue: Any) -> str:
+    """The line on what is computed once per call, before the kernel."""
+    names = [name for name, i in prologue.derived if prologue.program.nodes[i].op != "param"]
+    return f"before the kernel, once per call: {', '.join(names)}\n" if names else ""
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    from ..errors import CellError
+
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise CellError(f"--option {text!r} is not NAME=VALUE; write for example --option activation=relu")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
