@@ -32,9 +32,7 @@ def text(tmp_path: Path) -> Path:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     (folder / "beer.txt").write_text(TEXT)
-    code, out, _ = ostinato(
-        "train", "text", folder / "beer.txt", "--out", folder / "it", "--epochs", 1, *SMALL
-    )
+    code, out, _ = ostinato("train", "text", folder / "beer.txt", "--out", folder / "it", "--epochs", 1, *SMALL)
     assert code == 0, out
     return folder / "it"
 
@@ -89,9 +87,7 @@ def test_the_library_of_python_is_the_text_without_a_file(tmp_path):
     options = ["--max-characters", 20000, "--epochs", 0.05, *SMALL]
     code, out, _ = ostinato("train", "text", "--out", tmp_path / "r", *options)
     assert code == 0
-    assert (
-        "the standard library of Python 3" in out and "18,000 characters to train on, 2,000 held out" in out
-    )
+    assert "the standard library of Python 3" in out and "18,000 characters to train on, 2,000 held out" in out
 
 
 def test_tied_weights_need_no_second_option(text, tmp_path):

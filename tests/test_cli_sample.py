@@ -17,9 +17,7 @@ from tiny_runs import TEXT
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     (folder / "beer.txt").write_text(TEXT)
-    code, out, _ = ostinato(
-        "train", "text", folder / "beer.txt", "--out", folder / "it", "--epochs", 1, *SMALL
-    )
+    code, out, _ = ostinato("train", "text", folder / "beer.txt", "--out", folder / "it", "--epochs", 1, *SMALL)
     assert code == 0, out
     return folder / "it"
 
@@ -54,9 +52,7 @@ def test_what_is_wrong_with_a_sample_is_said(run, arguments, expected, words):
 
 
 def test_a_conversation_goes_on_from_each_line_and_forgives(run):
-    code, out, err = ostinato(
-        "sample", run, "--interactive", "--length", 5, "--seed", 1, input="12\nÄ\n\n7 b\n"
-    )
+    code, out, err = ostinato("sample", run, "--interactive", "--length", 5, "--seed", 1, input="12\nÄ\n\n7 b\n")
     assert code == 0
     assert "never saw 'Ä'" in err and "Ctrl-D" in err
     answers = out.split("> ")[1:]
@@ -81,10 +77,7 @@ def test_a_closed_pipe_is_no_error_to_speak_of(run):
 
 def test_what_a_terminal_cannot_say_is_a_question_mark(tmp_path):
     (tmp_path / "t.txt").write_text("äöü " * 400, encoding="utf-8")
-    assert (
-        ostinato("train", "text", tmp_path / "t.txt", "--out", tmp_path / "r", "--epochs", 0.1, *SMALL)[0]
-        == 0
-    )
+    assert ostinato("train", "text", tmp_path / "t.txt", "--out", tmp_path / "r", "--epochs", 0.1, *SMALL)[0] == 0
     done = subprocess.run(
         command("sample", tmp_path / "r", "--length", 20, "--seed", 1),
         env=ONE_THREAD | {"PYTHONIOENCODING": "ascii"},

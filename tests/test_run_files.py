@@ -84,9 +84,7 @@ def test_a_damaged_last_names_the_best_that_is_there(tmp_path):
     path = tmp_path / "run" / "checkpoints" / "last.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
     for use in (lambda: resume_text(tmp_path / "run"), lambda: load_model(tmp_path / "run", "last")):
-        with pytest.raises(
-            RunError, match=r"last.safetensors is damaged: .* there is best: pass --checkpoint best"
-        ):
+        with pytest.raises(RunError, match=r"last.safetensors is damaged: .* there is best: pass --checkpoint best"):
             use()
     load_model(tmp_path / "run")
     assert resume_text(tmp_path / "run", checkpoint="best").finished
@@ -150,9 +148,7 @@ def test_an_existing_run_is_overwritten_only_by_force(tmp_path):
     train_text(tiny(tmp_path), out, reporter=StopAt(30))
     (out / "notes.md").write_text("mine")
     before = losses(out)
-    with pytest.raises(
-        RunError, match=r"already holds a run; go on with it by --resume, overwrite it by --force"
-    ):
+    with pytest.raises(RunError, match=r"already holds a run; go on with it by --resume, overwrite it by --force"):
         train_text(tiny(tmp_path), out)
     assert losses(out) == before
     with pytest.raises(DataError, match="too few"):
