@@ -39,9 +39,11 @@ check_venv() {
     die "this Python ($python, $version) lacks the venv module (on Debian and Ubuntu: apt install $package)."
 }
 
-# Succeeds if a C compiler is there and finds the C library's headers.
+# Succeeds if a C compiler is there ($CC if that is set) and finds the C library's headers.
 have_compiler() {
-    for compiler in cc gcc clang; do
+    set -- cc gcc clang
+    if [ -n "${CC:-}" ]; then set -- "$CC"; fi
+    for compiler in "$@"; do
         printf '#include <math.h>\nint main(void) { return 0; }\n' |
             "$compiler" -x c -fsyntax-only - 2>/dev/null && return 0
     done
