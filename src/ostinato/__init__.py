@@ -15,6 +15,8 @@ output, state = layer(x, lengths=lengths)
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from . import cells
 from .errors import (
     BackendError,
@@ -45,7 +47,9 @@ from .lang import (
     tanh,
     where,
 )
-from .nn import GRU, LSTM, RNN, Elman
+
+if TYPE_CHECKING:
+    from .nn import GRU, LSTM, RNN, Elman
 
 __version__ = "0.1.0"
 
@@ -81,3 +85,14 @@ __all__ = [
     "tanh",
     "where",
 ]
+
+_LAYERS = frozenset({"GRU", "LSTM", "RNN", "Elman"})
+
+
+def __getattr__(name: str) -> Any:
+    # layers need torch, cells do not: the language and the command line's help answer without it
+    if name in _LAYERS:
+        from . import nn
+
+        return getattr(nn, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -82,10 +82,7 @@ def _child(contestant: str, cell: str, shape: Shape) -> dict[str, Any]:
     torch.mm(torch.randn(512, 512), torch.randn(512, 512))
     layer: torch.nn.Module
     begin = time.perf_counter()
-    if contestant == "ostinato":
-        layer = RNN(cell, shape.D, shape.H)
-    else:
-        layer = TORCH_MODULES[cell].module(shape.D, shape.H)
+    layer = RNN(cell, shape.D, shape.H) if contestant == "ostinato" else TORCH_MODULES[cell].module(shape.D, shape.H)
     built = time.perf_counter()
     output, _ = layer(x)
     first = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The catalogue: every cell of the library by name. A new cell is one function in its family's file and one line here."""
+"""The catalogue: every cell of the library by name. A new one is a function in its family's file and one line here."""
 
 from __future__ import annotations
 

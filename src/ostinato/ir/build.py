@@ -83,13 +83,13 @@ class Builder:
         return attr
 
     def _fold(self, op: str, args: tuple[int, ...], attr: Attr) -> float | None:
-        values = [self.constant(a) for a in args]
-        if not args or any(v is None for v in values):
+        values = [value for a in args if (value := self.constant(a)) is not None]
+        if not args or len(values) < len(args):
             return None
         fold = OPS[op].fold
         try:
             if op == "pow" and isinstance(attr, float):
-                return float(values[0] ** attr)  # type: ignore[operator]
+                return float(values[0] ** attr)
             return float(fold(*values)) if fold else None
         except (ArithmeticError, ValueError, TypeError):
             return None  # log(-1), 1/0: left to the arithmetic of the machine

@@ -2,7 +2,7 @@
 
 Every legal node is a row of `OPS`. Shapes follow the kind:
 
-    leaf        const, input, state, param; in schedules also grad (a gradient that comes in) and acc (a sum of products)
+    leaf        const, input, state, param; in schedules also grad (a gradient coming in), acc (a sum of products)
     pointwise   operands of one shape, or scalars; the result has the vector's shape
     compare     as pointwise, but the result is a truth value and may only stand first in `where`
     product     matmul: [M, K] @ [K] -> [M];  matmul_t: [M, K] transposed @ [M] -> [K]
@@ -13,6 +13,7 @@ Every legal node is a row of `OPS`. Shapes follow the kind:
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -104,8 +105,16 @@ def _sigmoid(x: float) -> float:
     return 1.0 / (1.0 + math.exp(-x)) if x >= 0 else math.exp(x) / (1.0 + math.exp(x))
 
 
+def _relu(x: float) -> float:
+    return max(x, 0.0)
+
+
+def _softplus(x: float) -> float:
+    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+
+
 def _call(name: str, latex: str, fold: Callable[..., float], rule: Rule, *, dear: bool = True, arity: int = 1) -> Op:
-    slots = ", ".join("{%d}" % i for i in range(arity))
+    slots = ", ".join(f"{{{i}}}" for i in range(arity))
     return Op(arity, "pointwise", f"{name}({slots})", latex + r"\left(" + slots + r"\right)", 100, dear, fold, rule)
 
 
@@ -120,24 +129,24 @@ OPS: dict[str, Op] = {
     "param": Op(0, "leaf"),
     "grad": Op(0, "leaf"),
     "acc": Op(0, "leaf"),
-    "neg": Op(1, "pointwise", "−{0}", "-{0}", 25, False, lambda x: -x, lambda b, a, o, g: (b.neg(g),)),
+    "neg": Op(1, "pointwise", "−{0}", "-{0}", 25, False, operator.neg, lambda b, a, o, g: (b.neg(g),)),
     "sigmoid": _call("σ", r"\sigma", _sigmoid, _d_sigmoid),
     "tanh": _call("tanh", r"\tanh", math.tanh, _d_tanh),
-    "relu": _call("relu", r"\operatorname{relu}", lambda x: max(x, 0.0), _d_relu, dear=False),
+    "relu": _call("relu", r"\operatorname{relu}", _relu, _d_relu, dear=False),
     "exp": _call("exp", r"\exp", math.exp, lambda b, a, o, g: (b.mul(g, o),)),
     "log": _call("log", r"\log", math.log, lambda b, a, o, g: (b.div(g, a[0]),)),
     "sqrt": _call("√", r"\operatorname{sqrt}", math.sqrt, _d_sqrt),
     "softplus": _call(
         "softplus",
         r"\operatorname{softplus}",
-        lambda x: max(x, 0.0) + math.log1p(math.exp(-abs(x))),
+        _softplus,
         lambda b, a, o, g: (b.mul(g, b.sigmoid(a[0])),),
     ),
-    "abs": _call("abs", r"\operatorname{abs}", abs, _d_abs, dear=False),
-    "add": _infix("+", "+", 10, lambda x, y: x + y, lambda b, a, o, g: (g, g)),
-    "sub": _infix("−", "-", 10, lambda x, y: x - y, lambda b, a, o, g: (g, b.neg(g))),
-    "mul": _infix("⊙", r"\odot", 20, lambda x, y: x * y, _d_mul),
-    "div": _infix("/", "/", 20, lambda x, y: x / y, _d_div),
+    "abs": _call("abs", r"\operatorname{abs}", math.fabs, _d_abs, dear=False),
+    "add": _infix("+", "+", 10, operator.add, lambda b, a, o, g: (g, g)),
+    "sub": _infix("−", "-", 10, operator.sub, lambda b, a, o, g: (g, b.neg(g))),
+    "mul": _infix("⊙", r"\odot", 20, operator.mul, _d_mul),
+    "div": _infix("/", "/", 20, operator.truediv, _d_div),
     "maximum": _call("max", r"\max", max, _d_extreme("gt", "lt"), dear=False, arity=2),
     "minimum": _call("min", r"\min", min, _d_extreme("lt", "gt"), dear=False, arity=2),
     "pow": Op(1, "pointwise", "{0}^{attr}", "{0}^{{{attr}}}", 30, False, None, _d_pow),

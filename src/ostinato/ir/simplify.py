@@ -71,7 +71,8 @@ def _split(b: Builder, node: Node, args: list[tuple[int, ...]]) -> tuple[int, ..
         return (b.op(node.op, *flat, attr=node.attr, shape=shape),)
     sizes = [b.nodes[piece].shape[0] for piece in longest]
     if node.op == "matmul":
-        matrix, terms, offset = args[0][0], [], ""
+        matrix, offset = args[0][0], ""
+        terms: list[int] = []
         rows = b.nodes[matrix].shape[0]
         for piece, size in zip(longest, sizes, strict=True):
             part = b.op("cols", matrix, attr=offset, shape=(rows, size))
@@ -94,10 +95,11 @@ def _split(b: Builder, node: Node, args: list[tuple[int, ...]]) -> tuple[int, ..
 
 def _piece(b: Builder, arg: tuple[int, ...], k: int, sizes: list[str], offset: str) -> int:
     """Piece k of an operand that is split like `sizes`, is a scalar, or is whole and can be cut there."""
-    if len(arg) > 1:
+    first, *others = arg
+    if others:
         if [b.nodes[p].shape[0] for p in arg] != sizes:
             raise ProgramError("two concatenations of equal size but different parts meet; cut them alike")
         return arg[k]
-    if not b.nodes[arg[0]].shape:
-        return arg[0]
-    return b.op("rows", arg[0], attr=offset, shape=(sizes[k],))
+    if not b.nodes[first].shape:
+        return first
+    return b.op("rows", first, attr=offset, shape=(sizes[k],))

@@ -219,12 +219,12 @@ def pointwise(op: str, *operands: Any, attr: float | None = None) -> Symbol:
             )
     if len({len(a.shape or ()) for a in wide}) > 1:
         refuse("a matrix meets a vector elementwise", "write p.W @ value for a product")
-    rank = len(wide[0].shape or ()) if wide else 1
+    if not wide and any(a.shape is None for a in args):
+        return Symbol(op, args, None, attr)  # of parameters alone: a vector or a matrix, as its use will tell
     shape: tuple[Extent, ...] = wide[0].shape or () if wide else ()
     for a in args:
-        if a.shape is None:  # a parameter at first use: a vector as wide as what it meets
-            shape = shape or tuple(Extent() for _ in range(rank))
-            a.shape = shape
+        if a.shape is None:  # a parameter at first use: as wide as what it meets
+            settle(a, shape)
     if len(shape) == 2:
         for a in args:
             if a.shape and not all(x.unite(y) for x, y in zip(a.shape, shape, strict=True)):
@@ -232,15 +232,25 @@ def pointwise(op: str, *operands: Any, attr: float | None = None) -> Symbol:
     return Symbol(op, args, () if comparing and not shape else shape, attr)
 
 
+def settle(a: Symbol, shape: tuple[Extent, ...]) -> None:
+    """Give a parameter, or what was computed from parameters, the shape that its first use tells."""
+    stack = [a]
+    while stack:
+        symbol = stack.pop()
+        if symbol.shape is None:
+            symbol.shape = shape
+            stack.extend(symbol.args)
+
+
 def product(matrix: Symbol, value: Any) -> Symbol:
     """A matrix times a vector."""
     if not isinstance(value, Symbol):
         refuse(f"{type(value).__name__} cannot stand right of @", "write p.W @ x, with a vector of the cell")
     if value.shape is None:
-        value.shape = (Extent(),)
-    if matrix.shape is None:
-        matrix.shape = (Extent(), value.shape[0] if len(value.shape) == 1 else Extent())
-    if len(matrix.shape) != 2:
+        settle(value, (Extent(),))
+    if matrix.shape is None and value.shape is not None:
+        settle(matrix, (Extent(), value.shape[0] if len(value.shape) == 1 else Extent()))
+    if matrix.shape is None or value.shape is None or len(matrix.shape) != 2:
         refuse(f"{describe(matrix)} stands left of @, but is not a matrix", "write p.NAME @ value with a parameter")
     if len(value.shape) != 1:
         refuse(f"{describe(value)} stands right of @, but is not a vector", "write p.NAME @ value with a vector")
@@ -259,8 +269,8 @@ def concat(*values: Any) -> Symbol:
     parts = tuple(as_symbol(v) for v in values)
     for a in parts:
         if a.shape is None:
-            a.shape = (Extent(),)
-        if len(a.shape) != 1:
+            settle(a, (Extent(),))
+        if a.shape is None or len(a.shape) != 1:
             refuse(f"concat of {describe(a)}, which is not a vector", "concatenate vectors")
     return Symbol("concat", parts, (Extent(size_sum(*((a.shape or ())[0].resolve() for a in parts))),))
 

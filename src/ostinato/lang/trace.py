@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import CellError, OstinatoError
 from ..ir import Node, Program
-from .symbol import Extent, Symbol, describe
+from .symbol import Extent, Symbol, describe, settle
 
 
 def trace(
@@ -56,9 +56,10 @@ def trace(
                 f"cell {name}: the state {state} has size {before.shape[0] if before.shape else '?'}, but its next value "
                 f"is {describe(after)}; return values of the states' sizes, or declare sizes{_at(code)}"
             )
-    for value in (output,):
-        if value.shape is None or len(value.shape) != 1:
-            raise CellError(f"cell {name} puts out {describe(value)}; the output is a vector{_at(code)}")
+    if output.shape is None:
+        settle(output, (Extent(),))
+    if len(output.shape or ()) != 1:
+        raise CellError(f"cell {name} puts out {describe(output)}; the output is a vector{_at(code)}")
     stray = sorted(set(sizes) - {"x", *states, *(str(s.attr) for s in p)})
     if stray:
         raise CellError(f"cell {name}: sizes names {stray[0]!r}, which is not x, a state or a parameter")
@@ -141,7 +142,7 @@ def _returned(
 
 def _fits(before: Symbol, after: Symbol) -> bool:
     if after.shape is None:
-        after.shape = before.shape
+        settle(after, before.shape or ())
     if after.shape == () and before.shape:  # a constant next state: as wide as the state
         return False
     return len(after.shape or ()) == 1 and (before.shape or ())[0].unite((after.shape or ())[0])

@@ -103,8 +103,10 @@ def check_states(
         if tensor.shape != want:
             axes = "[num_layers * num_directions, B, size]" if batched else "[num_layers * num_directions, size]"
             raise ShapeError(f"the state {name} has shape {list(tensor.shape)}; it must be {list(want)}: {axes}")
-        if tensor.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
-            raise ShapeError(f"the state {name} is {tensor.dtype}, but the input is {x.dtype}; use .to({x.dtype})")
+        if tensor.dtype != x.dtype:
+            if not torch.is_autocast_enabled(x.device.type):
+                raise ShapeError(f"the state {name} is {tensor.dtype}, but the input is {x.dtype}; use .to({x.dtype})")
+            tensor = tensor.to(x.dtype)
         if tensor.device != x.device:
             raise ShapeError(f"the state {name} is on {tensor.device}, but the input is on {x.device}; move it")
         result.append(tensor if batched else tensor.unsqueeze(1))

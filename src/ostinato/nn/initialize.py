@@ -16,7 +16,8 @@ RULES = ("xavier", "orthogonal", "identity", "zeros", "ones", "uniform")
 
 def default_rules(program: Program) -> dict[str, float | str]:
     """Matrices that multiply what comes from x alone: Xavier (Glorot & Bengio 2010). Other matrices: orthogonal (Saxe
-    et al. 2014), each parameter its own block. Vectors and scalars: 0. What the cell declares goes before."""
+    et al. 2014), each parameter its own block. Vectors and scalars: 0. What the cell declares goes before.
+    """
     level = levels(program)
     rules: dict[str, float | str] = {
         name: "zeros" if len(shape) < 2 else "orthogonal" for name, shape in program.params.items()

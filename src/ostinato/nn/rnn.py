@@ -184,6 +184,8 @@ class RNN(nn.Module):
         first = self._parameters[self._names[0][0]] if self._names[0] else x
         check_input(x, self.input_size, first.dtype, self.batch_first)
         check_device(x, first)
+        if x.dtype != first.dtype:  # under autocast: the recurrence runs in the weights' dtype
+            x = x.to(first.dtype)
         batched = x.dim() == 3
         if not batched:
             x = x.unsqueeze(0 if self.batch_first else 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,8 +21,8 @@ class _Vendor(RNN):
     added to the input's but has a name of its own.
     """
 
-    GATES: tuple[str, ...]
-    SEPARATE: dict[str, str] = {}
+    GATES: ClassVar[tuple[str, ...]]
+    SEPARATE: ClassVar[dict[str, str]] = {}
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         for layer in range(self.num_layers):
@@ -121,7 +121,7 @@ class GRU(_Vendor):
     """
 
     GATES = ("_r", "_z", "_n")
-    SEPARATE = {"_n": "b_hn"}
+    SEPARATE: ClassVar[dict[str, str]] = {"_n": "b_hn"}
 
     def __init__(
         self,

@@ -4,8 +4,8 @@
         -> (output, final states, tape)
     ostinato::recurrence_backward(...) -> (gradient of x, of the states, of the parameters)
 
-`params` are the layer's own, `program` is the simplified Program as JSON: a graph that holds the operator needs nothing
-else to run. The tape is opaque: on the eager backend it is empty, and backward runs forward again.
+`program` is the core of a step as JSON and `params` are what it takes (see `Step.derived`): a graph that holds the
+operator needs nothing else to run. The tape is opaque; on the eager backend backward runs forward again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..backends.base import Wanted
 from ..errors import ShapeError
-from ..ir import Program, size_value
+from ..ir import Program
 from .choose import choose
 from .function import run_eager
 from .step import Step
@@ -69,7 +69,7 @@ def recurrence_op(
         output, finals = run_eager(step, x, states, params, lengths, reverse)
         tape = x.new_empty(_tape_values(step, x.shape[0] * x.shape[1]) if training else 0)
         return output.clone(memory_format=torch.contiguous_format), [s.clone() for s in finals], tape
-    result = kernel.forward(x, states, step.derived(params), step.plan_sizes, lengths, reverse, training)
+    result = kernel.forward(x, states, params, step.plan_sizes, lengths, reverse, training)
     tape = x.new_empty(0) if result.tape is None else result.tape
     return result.output.contiguous(), list(result.finals), tape
 
@@ -98,7 +98,7 @@ def _(
     return output, [x.new_empty((x.shape[1], n)) for n in step.state_sizes], tape
 
 
-@torch.library.custom_op("ostinato::recurrence_backward", mutates_args=("tape",))
+@torch.library.custom_op("ostinato::recurrence_backward", mutates_args=())
 def recurrence_backward_op(
     tape: Tensor,
     x: Tensor,
@@ -117,14 +117,12 @@ def recurrence_backward_op(
     step = step_of(program, tuple(sizes))
     lengths = _checked(lengths, x.shape[0])
     kernel = choose(step, backend, x.device, x.dtype)
-    inputs = [t.detach().requires_grad_() for t in (x, *states, *params)]
-    count = 1 + len(states)
-    if kernel is not None and step.direct:
+    if kernel is not None:
         found = kernel.backward(
-            tape,
+            tape.clone(),  # the kernel overwrites it, and an operator may not
             x,
             states,
-            step.derived(params),
+            params,
             step.plan_sizes,
             lengths,
             reverse,
@@ -133,19 +131,23 @@ def recurrence_backward_op(
             grad_finals,
             Wanted(True, True, True),
         )
-        # the kernel's order is that of the core; a parameter that no step uses has a gradient of 0
-        named = dict(zip(step.prologue.core.params, found.params, strict=True))
-        grads = [_owned(named.get(n), p) for n, p in zip(step.program.params, params, strict=True)]
-        return _owned(found.x, x), [_owned(g, s) for g, s in zip(found.states, states, strict=True)], grads
-    with torch.enable_grad():
-        outputs, finals = run_eager(step, inputs[0], inputs[1:count], inputs[count:], lengths, reverse)
-        pairs = [
-            (o, g) for o, g in zip((outputs, *finals), (grad_output, *grad_finals), strict=True) if o.requires_grad
-        ]
+        made: Sequence[Tensor | None] = (found.x, *found.states, *found.params)
+    else:
+        made = _eager_gradients(step, (x, *states, *params), len(states), lengths, reverse, (grad_output, *grad_finals))
+    whole = [_owned(g, t) for g, t in zip(made, (x, *states, *params), strict=True)]
+    return whole[0], whole[1 : 1 + len(states)], whole[1 + len(states) :]
+
+
+def _eager_gradients(
+    step: Step, tensors: Sequence[Tensor], count: int, lengths: Tensor | None, reverse: bool, grads: Sequence[Tensor]
+) -> Sequence[Tensor | None]:
+    """Forward again, and torch's autograd, which is switched off inside an operator."""
+    x, *rest = [t.detach().requires_grad_() for t in tensors]
+    with torch._C._SetExcludeDispatchKeyGuard(torch._C.DispatchKey.AutogradFunctionality, False), torch.enable_grad():
+        output, finals = run_eager(step, x, rest[:count], rest[count:], lengths, reverse)
+        pairs = [(o, g) for o, g in zip((output, *finals), grads, strict=True) if o.requires_grad]
         outs, gs = zip(*pairs, strict=True)
-        made = torch.autograd.grad(outs, inputs, gs, allow_unused=True)
-    whole = [_owned(g, t) for g, t in zip(made, inputs, strict=True)]
-    return whole[0], whole[1:count], whole[count:]
+        return torch.autograd.grad(outs, (x, *rest), gs, allow_unused=True)
 
 
 def _owned(grad: Tensor | None, like: Tensor) -> Tensor:
@@ -199,14 +201,10 @@ def _backward(
     ]
     gradient = torch.zeros_like(output) if grad_output is None else grad_output
     gx, gs, gp = torch.ops.ostinato.recurrence_backward(
-        tape.clone(), x, states, params, lengths, program, sizes, reverse, backend, output, gradient, finals
+        tape, x, states, params, lengths, program, sizes, reverse, backend, output, gradient, finals
     )
     return gx, gs, gp, None, None, None, None, None, None
 
 
 recurrence_op.register_autograd(_backward, setup_context=_setup)
 
-
-def size_numbers(program: Program, sizes: dict[str, int]) -> list[int]:
-    """The numbers of a Program's symbols, in their order."""
-    return [size_value(s, sizes) for s in program.symbols]

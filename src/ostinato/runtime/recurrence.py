@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from .choose import asked, choose, say_once
 from .function import Recurrence, run_eager
-from .operator import recurrence_op, size_numbers
+from .operator import recurrence_op
 from .step import Step
 
 
@@ -57,10 +57,10 @@ def _captured(
     reverse: bool,
     backend: str,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    training = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *(states or ()), *params))
-    sizes = size_numbers(step.program, step.sizes)
+    own = params if step.direct else step.derived(params)
+    training = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *(states or ()), *own))
     states = _zeros(step, x, states)
     output, finals, _ = recurrence_op(
-        x, list(states), list(params), lengths, step.text, sizes, reverse, asked(backend), training
+        x, list(states), list(own), lengths, step.core_text, step.core_sizes, reverse, asked(backend), training
     )
     return output, tuple(finals)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..backends import eager
 from ..backends.base import Kernel
-from ..ir import Program, levels, simplify, size_value, without_params
+from ..ir import PARAMETERS, Program, levels, simplify, size_value, without_params
 from ..schedule import Plan, Prologue, make_plan, split_prologue
 
 
@@ -35,6 +35,8 @@ class Step:
         program: the equations; sizes: a number for each symbol.
         param_shapes, state_sizes, output_size: in numbers.
         plan_sizes: the numbers in the order of the Plan's symbols.
+        core_text, core_sizes: the step without what depends on parameters only, as the registered operator takes it.
+        direct: the kernel takes the parameters as they are.
         kernels: the kernel chosen for a (backend, device type, dtype), None for eager; kept here since choosing costs
             more than a step.
     """
@@ -46,9 +48,17 @@ class Step:
         self.state_sizes = [size_value(s, self.sizes) for s in program.state_sizes.values()]
         self.output_size = size_value(program.output_size, self.sizes)
         self.kernels: dict[Any, Kernel | None] = {}
-        self.text = program.dumps()
+        core = self.prologue.core
+        self.core_text = core.dumps()
+        self.core_sizes = [self.sizes[s] for s in core.symbols]
         self.plan_sizes = [self.sizes[s] for s in self.plan.symbols]
-        self.direct = self.prologue.trivial  # the kernel takes the parameters as they are
+        self.direct = self.prologue.trivial and list(core.params) == list(program.params)
+        level = levels(program)
+        wanted = [i for _, i in self.prologue.derived]
+        self._wanted = wanted
+        self._once = [
+            (i, n) for i, n in enumerate(program.nodes[: max(wanted, default=-1) + 1]) if level[i] == PARAMETERS
+        ]
 
     @classmethod
     def of(cls, program: Program, bias: bool, sizes: Mapping[str, int]) -> Step:
@@ -70,27 +80,17 @@ class Step:
 
     def derived(self, params: Sequence[Tensor]) -> list[Tensor]:
         """What the kernel takes as parameters: values computed from the layer's own, differentiably."""
-        prologue = self.prologue
         named = dict(zip(self.program.params, params, strict=True))
-        if prologue.trivial:
-            return [named[name] for name, _ in prologue.derived]
-        level = levels(self.program)
-        values: list[Any] = [None] * len(self.program.nodes)
-        wanted = {i for _, i in prologue.derived}
-        last = max(wanted, default=-1)
-        for i, node in enumerate(self.program.nodes[: last + 1]):
-            if level[i] or node.op == "input":
-                continue
+        values: dict[int, Any] = {}
+        for i, node in self._once:
             if node.op == "const":
                 values[i] = node.attr
             elif node.op == "param":
                 values[i] = named[str(node.attr)]
             else:
                 values[i] = eager.evaluate(node, [values[a] for a in node.args], self.sizes)
-        like = params[0] if params else torch.empty(0)
-        return [
-            v
-            if isinstance(v, Tensor) and v.dtype == like.dtype
-            else torch.as_tensor(v, dtype=like.dtype, device=like.device)
-            for v in (values[i] for _, i in prologue.derived)
-        ]
+        found = [values[i] for i in self._wanted]
+        if not params:
+            return found
+        like = params[0]
+        return [v if v.dtype == like.dtype and v.device == like.device else v.to(like) for v in found]

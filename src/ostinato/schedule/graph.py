@@ -218,7 +218,7 @@ def describe(graph: Graph) -> str:
         lines.append(f"  acc {number:<3} [{acc.size}] = {' + '.join(terms)}")
     lines.append("values")
     for i, n in enumerate(graph.nodes):
-        attr = [] if n.attr is None else [f"{n.attr:g}" if isinstance(n.attr, float) else n.attr]
+        attr = [] if n.attr is None else [f"{n.attr:g}" if isinstance(n.attr, float) else str(n.attr)]
         what = " ".join([n.op, *(f"%{a}" for a in n.args), *attr])
         lines.append(f"  %{i:<3} {what:<24} [{', '.join(n.shape)}]{'  # ' + n.name if n.name else ''}")
     lines.append("forward")

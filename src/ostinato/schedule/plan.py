@@ -195,8 +195,7 @@ class Plan:
                 continue
             lines.append(f"  for each of {slot.size}:")
             loads = {node: str(place) for node, place in slot.loads}
-            for store in slot.stores:
-                lines.append(f"    {store.place} {'+=' if store.add else '='} {self._text(store.node, loads)[0]}")
+            lines += [f"    {s.place} {'+=' if s.add else '='} {self._text(s.node, loads)[0]}" for s in slot.stores]
         return lines
 
     def _text(self, position: int, loads: dict[int, str]) -> tuple[str, int]:

@@ -47,7 +47,7 @@ class CBackend:
     def _library(self, plan: Plan, dtype: torch.dtype) -> Path:
         source = render(plan)
         suffix = _SUFFIX[dtype]
-        key = hashlib.sha256("\0".join([source, suffix, compiler.identity()]).encode()).hexdigest()[:40]
+        key = hashlib.sha256(f"{source}\0{suffix}\0{compiler.identity()}".encode()).hexdigest()[:40]
 
         def build(target: Path) -> None:
             text = target.with_name(f"kernel.{suffix}.c")

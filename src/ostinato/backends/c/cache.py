@@ -35,17 +35,18 @@ def folder() -> Path:
         info = path.stat()
     except (OSError, RuntimeError) as error:
         raise CacheError(
-            f"the kernel cache {path} cannot be made ({error}); make the folder writable, or set XDG_CACHE_HOME to one that is"
+            f"the kernel cache {path} cannot be made ({error}); make the folder writable, "
+            "or set XDG_CACHE_HOME to one that is"
         ) from error
     if hasattr(os, "geteuid") and info.st_uid != os.geteuid():
         raise CacheError(
-            f"the kernel cache {path} belongs to user {info.st_uid}, not to you (user {os.geteuid()}), and code is loaded "
-            "from it; set XDG_CACHE_HOME to a folder of your own"
+            f"the kernel cache {path} belongs to user {info.st_uid}, not to you (user {os.geteuid()}), and code is "
+            "loaded from it; set XDG_CACHE_HOME to a folder of your own"
         )
     if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise CacheError(
-            f"the kernel cache {path} can be written by others (mode {stat.S_IMODE(info.st_mode):04o}), and code is loaded "
-            f"from it; run: chmod 700 {path}"
+            f"the kernel cache {path} can be written by others (mode {stat.S_IMODE(info.st_mode):04o}), and code is "
+            f"loaded from it; run: chmod 700 {path}"
         )
     return path
 

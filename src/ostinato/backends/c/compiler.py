@@ -70,7 +70,9 @@ def compile_file(source: Path, target: Path) -> None:
     bits = "-DREAL_BITS=64" if ".f64." in source.name else "-DREAL_BITS=32"
     command = [find(), *flags(), bits, "-o", str(target), str(source), "-lm", "-lpthread"]
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+        result = subprocess.run(
+            command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CompileError(f"the C compiler {command[0]} could not be run ({error}); {REMEDY}") from error
     if result.returncode:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -61,7 +61,7 @@ class CKernel:
         self._order: tuple[list[int], list[int], list[int]] | None = None
 
     def tape_values(self, sizes: Sequence[int], rows: int) -> int:
-        """Values of the tape of so many rows: columns padded to whole vectors, a vector more, and room to read past the end."""
+        """Values of the tape of so many rows: columns padded to whole vectors, one vector more, room to read past it."""
         return rows * (sum(-(-sizes[c] // _LANES) * _LANES for c in self._columns) + _LANES) + 2 * _LANES
 
     def _arguments(
@@ -120,8 +120,9 @@ class CKernel:
         """Matrices, then vectors, then scalars, each in the order of the Plan."""
         if self._order is None:
             ranks = [p.dim() for p in params]
-            self._order = tuple([i for i, r in enumerate(ranks) if r == rank] for rank in (2, 1, 0))  # type: ignore[assignment]
-        matrices, *others = self._order or ([], [], [])
+            matrices, vectors, scalars = ([i for i, r in enumerate(ranks) if r == rank] for rank in (2, 1, 0))
+            self._order = matrices, vectors, scalars
+        matrices, *others = self._order
         for i in matrices:
             p = params[i]
             row, column = p.stride()
@@ -139,7 +140,7 @@ class CKernel:
                 a += (p.data_ptr(), 0 if grads is None else _address(grads[i]))
 
     @staticmethod
-    def _call(function: ctypes._CFuncPtr, arguments: list[int]) -> None:  # type: ignore[name-defined]
+    def _call(function: Callable[[int], int], arguments: list[int]) -> None:
         packed = array("q", arguments)
         if function(packed.buffer_info()[0]):
             raise BackendError("the kernel found no memory for its scratch; free memory, or use a smaller batch")
