@@ -65,6 +65,11 @@ class Graph:
     scalar_grads: tuple[tuple[str, int], ...]
 
 
+def acc_number(leaf: Node) -> int:
+    """The accumulator that an ``acc`` leaf stands for."""
+    return int(float(leaf.attr or 0))
+
+
 def build_graph(core: Program) -> Graph:
     """The graph of a core Program (see `split_prologue`)."""
     b = Builder(core.nodes)

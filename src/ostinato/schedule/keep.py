@@ -7,11 +7,11 @@ of its own. (A column costs more than a tanh: measured, see docs/design.md.)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from ..ir import OPS, Program
-from .graph import Graph
+from .graph import Graph, acc_number
 from .plan import Loop, Place, Slot, Store
 from .ready import Ready, reads
 
@@ -45,79 +45,125 @@ def decide(
     """Choose for one graph; see the module."""
     nodes = graph.nodes
     roots = [s.node for group in backward.values() for s in group]
-    operands = [p.operand for acc in graph.accs for p in acc.products if not p.transposed]
     forward = _reached(graph)
-    loads: dict[int, Place] = {n: Place("col", str(c)) for n, c in operand_column.items()}
+    operands: dict[int, Place] = {n: Place("col", str(c)) for n, c in operand_column.items()}
+    asked = _asked_states(graph, _met(graph, forward, roots, operands))
+    history = _history(graph, core, asked, new_column)
+    loads = {**_next_values(graph, core, asked), **operands}
 
-    def visit(stops: dict[int, Place]) -> set[int]:
-        """Forward values that backward meets: leaves, and the dear ones, which are not looked into."""
-        met: set[int] = set()
-        seen: set[int] = set()
-        stack = list(roots)
-        while stack:
-            i = stack.pop()
-            if i in seen:
-                continue
-            seen.add(i)
-            if i in forward and (i in stops or OPS[nodes[i].op].dear or not nodes[i].args):
-                met.add(i)
-            else:
-                stack.extend(nodes[i].args)
-        return met
-
-    met = visit(loads)
-    asked = {str(nodes[i].attr) for i in (*met, *operands) if nodes[i].op == "state"}
-    history: list[Place | None] = []
-    for state, node in zip(core.states, graph.next_states, strict=True):
-        place: Place | None = None
-        if state in asked:
-            if node == graph.output:
-                place = Place("out")
-            else:
-                place = Place(
-                    "col",
-                    str(new_column(nodes[node].shape[0] if nodes[node].shape else core.state_sizes[state], state)),
-                )
-            if nodes[node].args:
-                loads.setdefault(node, Place("next", state))
-        history.append(place)
-    met = visit(loads)
-
+    met = _met(graph, forward, roots, loads)
     dear = sorted(i for i in met if nodes[i].args and i not in loads)
-    raw = {int(float(nodes[i].attr or 0)) for i in met if nodes[i].op == "acc"}
-    leaf_loads = {i: Place("leaf") for i, n in enumerate(nodes) if not n.args and n.op != "const"}
-    slot, raw_last = _forward_slots(graph, infer, ready, dear, leaf_loads)
-    kept: dict[int, int] = {}
-    free = [a for a in order if a not in raw]
-    for exact in (True, False):
-        for i in dear:
-            if i in kept:
-                continue
-            below = {
-                int(float(nodes[j].attr or 0)) for j in reads(nodes, nodes[i].args, leaf_loads) if nodes[j].op == "acc"
-            }
-            for acc in free:
-                fits = graph.accs[acc].size == nodes[i].shape[0] and raw_last.get(acc, -1) <= slot[i]
-                if fits and (acc in below or not exact) and _stands(graph, ready, acc, slot[i]):
-                    kept[i] = order[acc]
-                    free.remove(acc)
-                    break
+    raw = {acc_number(nodes[i]) for i in met if nodes[i].op == "acc"}
+    slot, last_read = _forward_slots(graph, infer, ready, dear)
+    taken = _take_columns(graph, ready, slot, last_read, [a for a in order if a not in raw])
+    kept = {i: order[acc] for i, acc in taken.items()}
     available = {**loads, **{i: Place("col", str(c)) for i, c in kept.items()}}
     for i in dear:
-        if i in kept:
-            continue
-        met_below = reads(nodes, nodes[i].args, {**leaf_loads, **available})
-        lost = [j for j in met_below if nodes[j].op == "acc" and int(float(nodes[j].attr or 0)) not in raw]
-        states = [j for j in met_below if nodes[j].op == "state" and str(nodes[j].attr) not in asked]
-        if lost or states:
+        if i not in kept and not _recomputable(graph, i, available, raw, asked):
             kept[i] = new_column(nodes[i].shape[0], nodes[i].name or nodes[i].op)
             available[i] = Place("col", str(kept[i]))
-    return Keep(kept, {i: slot[i] for i in kept}, tuple(history), available)
+    return Keep(kept, {i: slot[i] for i in kept}, history, available)
+
+
+def _met(graph: Graph, forward: set[int], roots: Iterable[int], stops: Mapping[int, Place]) -> set[int]:
+    """Forward values that backward meets: leaves, `stops`, and the dear ones, which are not looked into."""
+    nodes = graph.nodes
+    met: set[int] = set()
+    seen: set[int] = set()
+    stack = list(roots)
+    while stack:
+        i = stack.pop()
+        if i in seen:
+            continue
+        seen.add(i)
+        if i in forward and (i in stops or OPS[nodes[i].op].dear or not nodes[i].args):
+            met.add(i)
+        else:
+            stack.extend(nodes[i].args)
+    return met
+
+
+def _asked_states(graph: Graph, met: Iterable[int]) -> set[str]:
+    """States before a step that backward reads: in its loops, or as the operand of a weight gradient."""
+    operands = [p.operand for acc in graph.accs for p in acc.products if not p.transposed]
+    return {str(graph.nodes[i].attr) for i in (*met, *operands) if graph.nodes[i].op == "state"}
+
+
+def _history(
+    graph: Graph, core: Program, asked: set[str], new_column: Callable[[str, str], int]
+) -> tuple[Place | None, ...]:
+    """Where each state's value after a step stays: the output if it is that, else a column of its own."""
+    places: list[Place | None] = []
+    for state, node in zip(core.states, graph.next_states, strict=True):
+        if state not in asked:
+            places.append(None)
+        elif node == graph.output:
+            places.append(Place("out"))
+        else:
+            shape = graph.nodes[node].shape
+            places.append(Place("col", str(new_column(shape[0] if shape else core.state_sizes[state], state))))
+    return tuple(places)
+
+
+def _next_values(graph: Graph, core: Program, asked: set[str]) -> dict[int, Place]:
+    """The computed next states that stay for the step behind, and so for the step's own backward."""
+    found: dict[int, Place] = {}
+    for state, node in zip(core.states, graph.next_states, strict=True):
+        if state in asked and graph.nodes[node].args:
+            found.setdefault(node, Place("next", state))
+    return found
+
+
+def _take_columns(
+    graph: Graph, ready: Ready, slot: Mapping[int, int], last_read: Mapping[int, int], accs: Iterable[int]
+) -> dict[int, int]:
+    """Dear value -> the accumulator whose column it takes; first one that it is computed from, then any.
+
+    Args:
+        slot: the slot that stores each dear value.
+        last_read: the last slot that reads an accumulator.
+        accs: the accumulators that backward does not read.
+    """
+    free = list(accs)
+    leaves = _leaves(graph)
+    below = {i: reads(graph.nodes, graph.nodes[i].args, leaves) for i in slot}
+    sums = {i: {acc_number(graph.nodes[j]) for j in below[i] if graph.nodes[j].op == "acc"} for i in slot}
+
+    def fits(i: int, acc: int) -> bool:
+        same_size = graph.accs[acc].size == graph.nodes[i].shape[0]
+        return same_size and last_read.get(acc, -1) <= slot[i] and _stands(graph, ready, acc, slot[i])
+
+    taken: dict[int, int] = {}
+    for own in (True, False):
+        for i in slot:
+            if i in taken:
+                continue
+            acc = next((a for a in free if (a in sums[i] or not own) and fits(i, a)), None)
+            if acc is not None:
+                taken[i] = acc
+                free.remove(acc)
+    return taken
+
+
+def _recomputable(graph: Graph, node: int, loads: Mapping[int, Place], raw: set[int], asked: set[str]) -> bool:
+    """True if backward can compute the value again: what that reads is in `loads`, `raw` or `asked`, or a parameter."""
+    for i in reads(graph.nodes, graph.nodes[node].args, {**_leaves(graph), **loads}):
+        leaf = graph.nodes[i]
+        if leaf.op == "acc" and acc_number(leaf) not in raw:
+            return False
+        if leaf.op == "state" and str(leaf.attr) not in asked:
+            return False
+    return True
+
+
+def _leaves(graph: Graph) -> dict[int, Place]:
+    """Every leaf but the constants, as a place to stop at."""
+    return {i: Place("leaf") for i, n in enumerate(graph.nodes) if not n.args and n.op != "const"}
 
 
 def _stands(graph: Graph, ready: Ready, acc: int, slot: int) -> bool:
     """True if the accumulator has all its products when `slot` runs, so that nothing is added to what is kept."""
-    node = next((i for i, n in enumerate(graph.nodes) if n.op == "acc" and int(float(n.attr or 0)) == acc), None)
+    node = next((i for i, n in enumerate(graph.nodes) if n.op == "acc" and acc_number(n) == acc), None)
     return node is not None and ready.of(node) <= slot
 
 
@@ -133,12 +179,12 @@ def _reached(graph: Graph) -> set[int]:
         node = graph.nodes[i]
         stack.extend(node.args)
         if node.op == "acc":
-            stack.extend(p.operand for p in graph.accs[int(float(node.attr or 0))].products)
+            stack.extend(p.operand for p in graph.accs[acc_number(node)].products)
     return seen
 
 
 def _forward_slots(
-    graph: Graph, infer: tuple[Slot, ...], ready: Ready, dear: list[int], leaves: dict[int, Place]
+    graph: Graph, infer: tuple[Slot, ...], ready: Ready, dear: list[int]
 ) -> tuple[dict[int, int], dict[int, int]]:
     """The slot that first computes each dear value, and the last slot that reads each accumulator."""
     first: dict[int, int] = {}
@@ -156,7 +202,7 @@ def _forward_slots(
             seen.add(i)
             first[i] = min(first.get(i, at), at)
             if graph.nodes[i].op == "acc":
-                acc = int(float(graph.nodes[i].attr or 0))
+                acc = acc_number(graph.nodes[i])
                 last[acc] = max(last.get(acc, -1), at)
             stack.extend(graph.nodes[i].args)
     return {i: first.get(i, ready.of(i)) for i in dear}, last

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from ..ir import Program
-from .graph import Graph, build_graph
+from .graph import Graph, acc_number, build_graph
 from .keep import Keep, decide
 from .order import arrange, runs
 from .plan import Column, Entry, Loop, Place, Plan, Run, Slot, Store, WeightGrad
@@ -61,7 +61,7 @@ class _Maker:
             elif n.op == "grad":
                 loads[i] = Place("grad_out") if name == "output" else Place("grad_next", name.partition(":")[2])
             elif n.op == "acc":
-                number = int(float(n.attr or 0))
+                number = acc_number(n)
                 if number < self.forward_accs:
                     loads[i] = Place("col", str(self.order[number]))
         return loads
@@ -202,7 +202,7 @@ class _Maker:
             elif not terms and zero is not None:
                 stores.setdefault(-1, []).append(Store(place, zero))
         for i, n in enumerate(self.nodes):
-            number = int(float(n.attr or 0)) if n.op == "acc" else -1
+            number = acc_number(n) if n.op == "acc" else -1
             if number >= self.forward_accs:
                 self.temp_of.setdefault(number, len(self.temps))
                 if self.temp_of[number] == len(self.temps):

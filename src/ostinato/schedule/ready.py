@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..ir import Node
-from .graph import Graph
+from .graph import Graph, acc_number
 from .plan import Place
 
 
@@ -26,7 +26,7 @@ class Ready:
         if position not in self._known:
             node = self.graph.nodes[position]
             if node.op == "acc":
-                number = int(float(node.attr or 0))
+                number = acc_number(node)
                 waits = [
                     self.of(p.operand) + 1
                     for p in self.graph.accs[number].products
