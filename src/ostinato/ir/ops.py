@@ -13,7 +13,6 @@ Every legal node is a row of `OPS`. Shapes follow the kind:
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -101,6 +100,10 @@ def _d_where(b: Builder, a: tuple[int, ...], out: int, g: int) -> tuple[int | No
     return None, b.where(a[0], g, zero), b.where(a[0], zero, g)
 
 
+def _neg(x: float) -> float:
+    return -x
+
+
 def _sigmoid(x: float) -> float:
     return 1.0 / (1.0 + math.exp(-x)) if x >= 0 else math.exp(x) / (1.0 + math.exp(x))
 
@@ -118,7 +121,7 @@ def _call(name: str, latex: str, fold: Callable[..., float], rule: Rule, *, dear
     return Op(arity, "pointwise", f"{name}({slots})", latex + r"\left(" + slots + r"\right)", 100, dear, fold, rule)
 
 
-def _infix(symbol: str, latex: str, binding: int, fold: Callable[..., float], rule: Rule) -> Op:
+def _infix(symbol: str, latex: str, binding: int, fold: Callable[[float, float], float], rule: Rule) -> Op:
     return Op(2, "pointwise", f"{{0}} {symbol} {{1}}", f"{{0}} {latex} {{1}}", binding, False, fold, rule)
 
 
@@ -129,7 +132,7 @@ OPS: dict[str, Op] = {
     "param": Op(0, "leaf"),
     "grad": Op(0, "leaf"),
     "acc": Op(0, "leaf"),
-    "neg": Op(1, "pointwise", "−{0}", "-{0}", 25, False, operator.neg, lambda b, a, o, g: (b.neg(g),)),
+    "neg": Op(1, "pointwise", "−{0}", "-{0}", 25, False, _neg, lambda b, a, o, g: (b.neg(g),)),
     "sigmoid": _call("σ", r"\sigma", _sigmoid, _d_sigmoid),
     "tanh": _call("tanh", r"\tanh", math.tanh, _d_tanh),
     "relu": _call("relu", r"\operatorname{relu}", _relu, _d_relu, dear=False),
@@ -143,10 +146,10 @@ OPS: dict[str, Op] = {
         lambda b, a, o, g: (b.mul(g, b.sigmoid(a[0])),),
     ),
     "abs": _call("abs", r"\operatorname{abs}", math.fabs, _d_abs, dear=False),
-    "add": _infix("+", "+", 10, operator.add, lambda b, a, o, g: (g, g)),
-    "sub": _infix("−", "-", 10, operator.sub, lambda b, a, o, g: (g, b.neg(g))),
-    "mul": _infix("⊙", r"\odot", 20, operator.mul, _d_mul),
-    "div": _infix("/", "/", 20, operator.truediv, _d_div),
+    "add": _infix("+", "+", 10, lambda x, y: x + y, lambda b, a, o, g: (g, g)),
+    "sub": _infix("−", "-", 10, lambda x, y: x - y, lambda b, a, o, g: (g, b.neg(g))),
+    "mul": _infix("⊙", r"\odot", 20, lambda x, y: x * y, _d_mul),
+    "div": _infix("/", "/", 20, lambda x, y: x / y, _d_div),
     "maximum": _call("max", r"\max", max, _d_extreme("gt", "lt"), dear=False, arity=2),
     "minimum": _call("min", r"\min", min, _d_extreme("lt", "gt"), dear=False, arity=2),
     "pow": Op(1, "pointwise", "{0}^{attr}", "{0}^{{{attr}}}", 30, False, None, _d_pow),
