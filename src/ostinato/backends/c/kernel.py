@@ -61,7 +61,7 @@ class CKernel:
         self._order: tuple[list[int], list[int], list[int]] | None = None
 
     def tape_values(self, sizes: Sequence[int], rows: int) -> int:
-        """Values of the tape of so many rows: columns padded to whole vectors, one vector more, room to read past it."""
+        """Length of the tape of so many rows: padded columns, a vector more, and room to read past the end."""
         return rows * (sum(-(-sizes[c] // _LANES) * _LANES for c in self._columns) + _LANES) + 2 * _LANES
 
     def _arguments(
