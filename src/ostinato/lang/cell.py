@@ -11,7 +11,6 @@ from typing import Any, overload
 
 from ..errors import CellError
 from ..ir import Program
-from .functions import Emitted
 from .symbol import Extent, Symbol
 from .trace import trace
 
@@ -98,7 +97,7 @@ class Cell:
             CellError: the equations cannot be read; the message shows the line.
         """
         if self._program is None:
-            self._program = _read(self)
+            self._program = _read(self, self._function)
         return self._program
 
     @classmethod
@@ -150,8 +149,7 @@ def _restore(program: Program, doc: str, options: dict[str, Any]) -> Cell:
     return Cell(None, program.name, doc, program.states, options, {}, dict(program.init), program)
 
 
-def _read(cell: Cell) -> Program:
-    function = cell._function
+def _read(cell: Cell, function: Callable[..., Any] | None) -> Program:
     if function is None:
         raise CellError(f"cell {cell.name} has no equations")
     return trace(
@@ -162,7 +160,6 @@ def _read(cell: Cell) -> Program:
         cell.sizes,
         tuple(cell.init.items()),
         Params,
-        Emitted,
     )
 
 

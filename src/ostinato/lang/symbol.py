@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import linecache
-import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -53,9 +53,9 @@ class Extent:
 
 def where_in_user_code() -> str:
     """The user's line that is being read: file, line number and text."""
-    frame = sys._getframe(1)
+    frame = inspect.currentframe()
     while frame is not None and str(frame.f_globals.get("__name__", "")).startswith(_HERE):
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     if frame is None:
         return ""
     code, line = frame.f_code, frame.f_lineno
@@ -152,7 +152,7 @@ class Symbol:
     def __ge__(self, other: Any) -> Symbol:
         return pointwise("ge", self, other)
 
-    def __bool__(self) -> bool:
+    def __bool__(self) -> bool:  # noqa: PLE0304 - it only refuses, and what tests it expects a bool
         refuse(
             "a symbol has no truth value while the equations are read",
             "choose elementwise with where(condition, a, b), or by an option (a keyword-only argument) at compile time",
@@ -211,7 +211,7 @@ def pointwise(op: str, *operands: Any, attr: float | None = None) -> Symbol:
         if len(a.shape or ()) == 2:
             if any(b.shape is not None and len(b.shape) != 2 and b.shape for b in args):
                 refuse(f"the matrix {describe(a)} meets a vector elementwise", "write p.W @ value for a product")
-        elif not (wide[0].shape or ())[0].unite((a.shape or ())[0]):
+        elif not first_extent(wide[0]).unite(first_extent(a)):
             refuse(
                 f"{op} of {describe(wide[0])} and {describe(a)}: their sizes differ",
                 "bring one to the other's size with a matrix (p.W @ value), or declare sizes, "
@@ -230,6 +230,12 @@ def pointwise(op: str, *operands: Any, attr: float | None = None) -> Symbol:
             if a.shape and not all(x.unite(y) for x, y in zip(a.shape, shape, strict=True)):
                 refuse(f"{op} of {describe(wide[0])} and {describe(a)}: their sizes differ", "give them one shape")
     return Symbol(op, args, () if comparing and not shape else shape, attr)
+
+
+def first_extent(a: Symbol) -> Extent:
+    """The size of a vector, the number of rows of a matrix."""
+    assert a.shape
+    return a.shape[0]
 
 
 def settle(a: Symbol, shape: tuple[Extent, ...]) -> None:
@@ -272,7 +278,7 @@ def concat(*values: Any) -> Symbol:
             settle(a, (Extent(),))
         if a.shape is None or len(a.shape) != 1:
             refuse(f"concat of {describe(a)}, which is not a vector", "concatenate vectors")
-    return Symbol("concat", parts, (Extent(size_sum(*((a.shape or ())[0].resolve() for a in parts))),))
+    return Symbol("concat", parts, (Extent(size_sum(*(first_extent(a).resolve() for a in parts))),))
 
 
 def describe(a: Symbol) -> str:

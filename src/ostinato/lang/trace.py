@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import linecache
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 from ..errors import CellError, OstinatoError
 from ..ir import Node, Program
-from .symbol import Extent, Symbol, describe, settle
+from .functions import Emitted
+from .symbol import Extent, Symbol, describe, first_extent, settle
 
 
 def trace(
@@ -21,7 +22,6 @@ def trace(
     sizes: Mapping[str, Any],
     init: tuple[tuple[str, float | str], ...],
     params_type: Callable[..., Any],
-    emitted_type: type,
 ) -> Program:
     """The Program of ``function(p, x, *states)``.
 
@@ -34,7 +34,7 @@ def trace(
     """
     extents: dict[str, Extent] = {}
 
-    def extent(size: str) -> Extent:
+    def extent(size: object) -> Extent:
         if not isinstance(size, str) or not size.isidentifier():
             raise CellError(f"cell {name}: the size {size!r} is not a name; declare sizes by symbols such as 'P'")
         return extents.setdefault(size, Extent(size))
@@ -49,12 +49,12 @@ def trace(
     x = Symbol("input", shape=declared("x", "D"), attr="x")
     old = [Symbol("state", shape=declared(s, "H"), attr=s) for s in states]
     result, names = _run(name, function, code, (p, x, *old))
-    output, new = _returned(name, code, result, states, emitted_type)
+    output, new = _returned(name, code, result, states)
     for state, before, after in zip(states, old, new, strict=True):
         if not _fits(before, after):
             raise CellError(
-                f"cell {name}: the state {state} has size {before.shape[0] if before.shape else '?'}, but its next value "
-                f"is {describe(after)}; return values of the states' sizes, or declare sizes{_at(code)}"
+                f"cell {name}: the state {state} has size {before.shape[0] if before.shape else '?'}, but its next "
+                f"value is {describe(after)}; return values of the states' sizes, or declare sizes{_at(code)}"
             )
     if output.shape is None:
         settle(output, (Extent(),))
@@ -106,8 +106,8 @@ def _failure(name: str, code: Any, error: Exception) -> str:
         tb = tb.tb_next
     text = linecache.getline(code.co_filename, line).strip()
     return (
-        f"cell {name} failed while its equations were read: {type(error).__name__}: {error}; use arithmetic, @, and the "
-        f"functions of ostinato\n  {code.co_filename}:{line}, in {name}\n    {text}"
+        f"cell {name} failed while its equations were read: {type(error).__name__}: {error}; use arithmetic, @, and "
+        f"the functions of ostinato\n  {code.co_filename}:{line}, in {name}\n    {text}"
     )
 
 
@@ -116,13 +116,13 @@ def _at(code: Any) -> str:
     return f"\n  {code.co_filename}:{code.co_firstlineno}\n    {text}"
 
 
-def _returned(
-    name: str, code: Any, result: Any, states: tuple[str, ...], emitted: type
-) -> tuple[Symbol, tuple[Symbol, ...]]:
-    if isinstance(result, emitted):
-        output, new = result  # type: ignore[misc]
+def _returned(name: str, code: Any, result: Any, states: tuple[str, ...]) -> tuple[Symbol, tuple[Symbol, ...]]:
+    output: Any
+    new: tuple[Any, ...]
+    if isinstance(result, Emitted):
+        output, new = result
     else:
-        new = tuple(result) if isinstance(result, tuple | list) else (result,)
+        new = tuple(cast("Iterable[Any]", result)) if isinstance(result, tuple | list) else (result,)
         output = new[0] if new else None
     wrong = [v for v in (output, *new) if not isinstance(v, Symbol)]
     if wrong:
@@ -130,12 +130,12 @@ def _returned(
             f"cell {name} returned {type(wrong[0]).__name__}; return the next states "
             f"({', '.join(states) or 'or emit(y)'}){_at(code)}"
         )
-    if not states and not isinstance(result, emitted):
+    if not states and not isinstance(result, Emitted):
         new = ()
     if len(new) != len(states):
         raise CellError(
-            f"cell {name} has {len(states)} states ({', '.join(states)}), but returned {len(new)} values; return the next "
-            f"states in the order of the arguments, and emit(y, ...) for another output{_at(code)}"
+            f"cell {name} has {len(states)} states ({', '.join(states)}), but returned {len(new)} values; return the "
+            f"next states in the order of the arguments, and emit(y, ...) for another output{_at(code)}"
         )
     return output, new
 
@@ -145,7 +145,7 @@ def _fits(before: Symbol, after: Symbol) -> bool:
         settle(after, before.shape or ())
     if after.shape == () and before.shape:  # a constant next state: as wide as the state
         return False
-    return len(after.shape or ()) == 1 and (before.shape or ())[0].unite((after.shape or ())[0])
+    return len(after.shape or ()) == 1 and first_extent(before).unite(first_extent(after))
 
 
 def _program(
