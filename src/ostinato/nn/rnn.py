@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,8 @@ class RNN(nn.Module):
         ``output, state = layer(x, state=None, lengths=None)``
 
         x: [T, B, D], or [T, D] for one sequence, or a PackedSequence.
-        state: one tensor [num_layers * num_directions, B, S] for each state of the cell (bare if it has one); None: zeros.
+        state: one tensor [num_layers * num_directions, B, S] for each state of the cell (bare if it has one);
+            None: zeros.
         lengths: steps of each sequence, a list or a tensor [B] on any device, unsorted as well; 0 leaves the state
             as it was. Outputs past a sequence's end are 0.
         Returns output [T, B, num_directions * O] (a PackedSequence for one) and the states after the last step.
@@ -181,7 +182,7 @@ class RNN(nn.Module):
         """Run over a sequence; see the class."""
         if isinstance(x, PackedSequence):
             return self._packed(x, state, lengths)
-        first = self._parameters[self._names[0][0]] if self._names[0] else x
+        first = cast("Tensor", self._parameters[self._names[0][0]]) if self._names[0] else x
         check_input(x, self.input_size, first.dtype, self.batch_first)
         check_device(x, first)
         if x.dtype != first.dtype:  # under autocast: the recurrence runs in the weights' dtype
@@ -226,7 +227,8 @@ class RNN(nn.Module):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Layer on layer. x is [T, B, D]."""
         finals: list[tuple[Tensor, ...]] = []
-        parameters, directions = self._parameters, self.num_directions
+        parameters = cast("dict[str, Tensor]", self._parameters)  # `_make` leaves none out
+        directions = self.num_directions
         for place, (step, names) in enumerate(zip(self._steps, self._names, strict=True)):
             own = None if states is None else [s[place] for s in states]
             weights = [parameters[name] for name in names]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -178,23 +179,21 @@ def _(
     return like(x), [like(s) for s in states], [like(p) for p in params]
 
 
-def _setup(
-    ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: tuple[Tensor, list[Tensor], Tensor]
-) -> None:
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, list[Tensor], Tensor]) -> None:
     x, states, params, lengths, program, sizes, reverse, backend, _ = inputs
-    ctx.save_for_backward(x, output[0], output[2], *([] if lengths is None else [lengths]), *states, *params)  # type: ignore[attr-defined,misc]
-    ctx.rest = (program, sizes, reverse, backend)  # type: ignore[attr-defined]
-    ctx.counts = (lengths is not None, len(states))  # type: ignore[attr-defined,arg-type]
+    ctx.save_for_backward(x, output[0], output[2], *([] if lengths is None else [lengths]), *states, *params)
+    ctx.rest = (program, sizes, reverse, backend)
+    ctx.counts = (lengths is not None, len(states))
 
 
 def _backward(
-    ctx: object, grad_output: Tensor | None, grad_finals: list[Tensor | None], _: Tensor | None
-) -> tuple[object, ...]:
-    x, output, tape, *rest = ctx.saved_tensors  # type: ignore[attr-defined]
-    has_lengths, count = ctx.counts  # type: ignore[attr-defined]
+    ctx: Any, grad_output: Tensor | None, grad_finals: list[Tensor | None], _: Tensor | None
+) -> tuple[Any, ...]:
+    x, output, tape, *rest = ctx.saved_tensors
+    has_lengths, count = ctx.counts
     lengths = rest.pop(0) if has_lengths else None
     states, params = rest[:count], rest[count:]
-    program, sizes, reverse, backend = ctx.rest  # type: ignore[attr-defined]
+    program, sizes, reverse, backend = ctx.rest
     step = step_of(program, tuple(sizes))
     finals = [
         g if g is not None else x.new_zeros((x.shape[1], n)) for g, n in zip(grad_finals, step.state_sizes, strict=True)
@@ -207,4 +206,3 @@ def _backward(
 
 
 recurrence_op.register_autograd(_backward, setup_context=_setup)
-

@@ -25,8 +25,8 @@ def recurrence(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Outputs [T, B, O] and final states [B, S] of a step run over x [T, B, D]; ``states=None`` starts from zeros.
 
-    A captured graph (torch.compile, export) gets the registered operator; torch.func's transforms get the eager backend,
-    which they can see through; everything else the kernel, without the dispatcher's overhead.
+    A captured graph (torch.compile, export) gets the registered operator; torch.func's transforms get the eager
+    backend, which they can see through; everything else the kernel, without the dispatcher's overhead.
     """
     if torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None:
         return _captured(step, x, states, params, lengths, reverse, backend)
