@@ -318,3 +318,15 @@ def test_cells_pickle_and_keep_their_meaning() -> None:
         assert (copy.name, copy.states, copy.summary) == (original.name, original.states, original.summary)
         assert copy.program() == original.program()
         assert copy.reference == original.reference
+
+
+def test_reading_a_cell_does_not_disturb_a_profiler() -> None:
+    import cProfile
+
+    profiler = cProfile.Profile()
+    profiler.enable()
+    try:
+        program = cell(lambda p, x, h: tanh(p.W @ x + p.U @ h)).program()
+    finally:
+        profiler.disable()
+    assert program.states == ("h",)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import linecache
-import sys
 from collections.abc import Callable, Iterable, Mapping
-from types import FrameType
 from typing import Any, cast
 
 from ..errors import CellError, OstinatoError
 from ..ir import Node, Program
 from .functions import Emitted
-from .symbol import Extent, Symbol, describe, first_extent, settle
+from .symbol import Extent, FrameWatch, Symbol, describe, first_extent, settle
 
 
 def trace(
@@ -71,29 +69,17 @@ def trace(
 
 def _run(name: str, function: Callable[..., Any], code: Any, args: tuple[Any, ...]) -> tuple[Any, dict[int, str]]:
     """The function's value and the local names of the symbols in its frame, by identity."""
-    names: dict[int, str] = {}
-    keep: list[Any] = []  # identities are good only while the symbols live
-
-    def watch(frame: FrameType, event: str, _: Any) -> None:
-        if event == "return" and frame.f_code is code:
-            for local, value in frame.f_locals.items():
-                if isinstance(value, Symbol) and value.op not in ("param", "input", "state", "const"):
-                    names.setdefault(id(value), local)
-                    keep.append(value)
-
-    before = sys.getprofile()
-    sys.setprofile(watch)
     try:
-        result = function(*args)
+        with FrameWatch(code) as watch:
+            result = function(*args)
     except OstinatoError:
         raise
     except Exception as error:
-        sys.setprofile(before)
         raise CellError(_failure(name, code, error)) from error
-    finally:
-        sys.setprofile(before)
-    for value in keep:
-        value.name = names.get(id(value), "")
+    names: dict[int, str] = {}
+    for local, value in watch.names().items():
+        if isinstance(value, Symbol) and value.op not in ("param", "input", "state", "const"):
+            value.name = names.setdefault(id(value), local)
     return result, names
 
 
