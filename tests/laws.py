@@ -110,9 +110,7 @@ def states_for(layer: RNN, batch: int, dtype: torch.dtype) -> tuple[Tensor, ...]
     program = layer.programs[0]
     width = {"D": layer.input_size, "H": layer.hidden_size, **layer.sizes}
     shapes = [sum(width[s] for s in size.split("+")) for size in program.state_sizes.values()]
-    return tuple(
-        numbers(n, count, batch, s, dtype=dtype) for n, s in zip(program.states, shapes, strict=True)
-    )
+    return tuple(numbers(n, count, batch, s, dtype=dtype) for n, s in zip(program.states, shapes, strict=True))
 
 
 def ragged(steps: int, batch: int) -> list[int]:
@@ -186,3 +184,21 @@ def expected(
 def without(found: dict[str, Tensor | None], names: Collection[str]) -> dict[str, Tensor | None]:
     """The results but for some."""
     return {n: v for n, v in found.items() if n not in names}
+
+
+def flat(state: Any) -> tuple[Tensor, ...]:
+    """The states as a tuple, one or several."""
+    return (state,) if isinstance(state, Tensor) else tuple(state)
+
+
+def results(module: Any, x: Tensor, *more: Any) -> dict[str, Tensor]:
+    """Values and every gradient."""
+    x = x.clone().requires_grad_()
+    output, state = module(x, *more)
+    found = {"output": output, **{f"state {k}": s for k, s in enumerate(flat(state))}}
+    loss = sum((v * numbers(n, *v.shape, dtype=v.dtype)).sum() for n, v in found.items())
+    weights = list(module.parameters())
+    # backward belongs outside of autocast, which would have torch's own steps back in half precision
+    with torch.autocast("cpu", enabled=False):
+        gradients = torch.autograd.grad(loss, [x, *weights])
+    return {**found, **{f"grad {k}": g for k, g in enumerate(gradients)}}
