@@ -33,7 +33,7 @@ class Step:
     Attributes:
         program: the equations; sizes: a number for each symbol.
         param_shapes, state_sizes, output_size: in numbers.
-        plan_sizes: the numbers in the order of the Plan's symbols.
+        plan_sizes: the numbers in the order of the Plan's sizes.
         core_text, core_sizes: the step without what depends on parameters only, as the registered operator takes it.
         direct: the kernel takes the parameters as they are.
         kernels: the kernel chosen for a (backend, device type, dtype), None for eager; kept here since choosing costs
@@ -50,7 +50,7 @@ class Step:
         core = self.prologue.core
         self.core_text = core.dumps()
         self.core_sizes = [self.sizes[s] for s in core.symbols]
-        self.plan_sizes = [self.sizes[s] for s in self.plan.symbols]
+        self.plan_sizes = [size_value(s, self.sizes) for s in self.plan.symbols]
         self.direct = self.prologue.trivial and list(core.params) == list(program.params)
         level = levels(program)
         wanted = [i for _, i in self.prologue.derived]

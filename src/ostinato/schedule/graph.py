@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..errors import ProgramError
-from ..ir import OPS, Builder, Node, Program, adjoint
+from ..ir import OPS, Builder, Node, Program, adjoint, size_sum
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Graph:
     Args:
         nodes: pointwise operations and leaves; an ``acc`` leaf carries the accumulator's number.
         accs: the accumulators.
-        next_states, output: positions of the forward roots.
+        next_states: positions of the states after the step.
+        output: (offset, position) of each part of the output; one part with offset "" unless it is a concatenation.
         state_grads: gradient of each state before the step, as a sum.
         input_grad: gradient of x, as a sum.
         acc_grads: for each forward accumulator the position of its gradient (-1: none).
@@ -57,7 +58,7 @@ class Graph:
     nodes: tuple[Node, ...]
     accs: tuple[Acc, ...]
     next_states: tuple[int, ...]
-    output: int
+    output: tuple[tuple[str, int], ...]
     state_grads: tuple[Sum, ...]
     input_grad: Sum
     acc_grads: tuple[int, ...]
@@ -77,11 +78,23 @@ def build_graph(core: Program) -> Graph:
     return _Gather(b, core, grads).graph()
 
 
+def output_parts(core: Program) -> list[tuple[str, int]]:
+    """The output's parts and where each begins: a size, "" for the first."""
+    node = core.nodes[core.output]
+    parts: list[tuple[str, int]] = []
+    offset = ""
+    for position in node.args if node.op == "concat" else (core.output,):
+        parts.append((offset, position))
+        offset = size_sum(offset, *core.nodes[position].shape)
+    return parts
+
+
 def _differentiate(b: Builder, core: Program) -> dict[int, int]:
-    """Append the adjoint; the gradients that come in are leaves named ``next:STATE`` and ``output``."""
+    """Append the adjoint; the gradients that come in are leaves named ``next:STATE`` and ``output:OFFSET``."""
     seeds: dict[int, int] = {}
     sources = [(root, f"next:{s}") for s, root in zip(core.states, core.next_states, strict=True)]
-    for root, name in (*sources, (core.output, "output")):
+    parts = [(root, f"output:{offset}") for offset, root in output_parts(core)]
+    for root, name in (*sources, *parts):
         leaf = b.raw("grad", (), b.nodes[root].shape, name)
         seeds[root] = b.add(seeds[root], leaf) if root in seeds else leaf
     return adjoint(b, range(len(core.nodes)), seeds)
@@ -99,7 +112,7 @@ class _Gather:
         nodes = b.nodes
         self.leaf = {(n.op, n.attr): i for i, n in enumerate(nodes) if n.op in ("state", "input", "param")}
         self.sums = [self._grad("state", s) for s in core.states] + [self._grad("input", "x")]
-        roots = [*core.next_states, core.output]
+        roots = [*core.next_states, *(i for _, i in output_parts(core))]
         roots += [grads[i] for i, n in enumerate(nodes) if i in grads and n.op in ("param", "matmul")]
         self.uses = self._count([*roots, *(g for g in self.sums if g is not None)])
 
@@ -185,7 +198,7 @@ class _Gather:
     def graph(self) -> Graph:
         core, nodes = self.core, self.b.nodes
         next_states = tuple(self.convert(i) for i in core.next_states)
-        output = self.convert(core.output)
+        output = tuple((offset, self.convert(i)) for offset, i in output_parts(core))
         forward = len(self.accs)
         acc_grads = [-1] * forward
         for product, acc in sorted(self.acc_of.items()):
@@ -202,6 +215,7 @@ class _Gather:
             else:
                 scalars += [(name, self.convert(nodes[t].args[0])) for t in self._terms(grad) if nodes[t].op == "total"]
         sums = [self._sum(g) for g in self.sums]
+        self.new.const(0.0)  # what has no gradient is written as 0
         return Graph(
             tuple(self.new.nodes),
             tuple(self.accs),
@@ -227,7 +241,8 @@ def describe(graph: Graph) -> str:
         what = " ".join([n.op, *(f"%{a}" for a in n.args), *attr])
         lines.append(f"  %{i:<3} {what:<24} [{', '.join(n.shape)}]{'  # ' + n.name if n.name else ''}")
     lines.append("forward")
-    lines.append(f"  next states {', '.join(f'%{i}' for i in graph.next_states)}; output %{graph.output}")
+    nexts, parts = (", ".join(f"%{i}" for i in group) for group in (graph.next_states, [i for _, i in graph.output]))
+    lines.append(f"  next states {nexts}; output {parts}")
     lines.append("backward")
     lines += [f"  gradient of acc {a} = %{g}" for a, g in enumerate(graph.acc_grads) if g >= 0]
     for name, total in [*((f"state {k}", s) for k, s in enumerate(graph.state_grads)), ("x", graph.input_grad)]:

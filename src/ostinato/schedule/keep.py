@@ -97,7 +97,7 @@ def _history(
     for state, node in zip(core.states, graph.next_states, strict=True):
         if state not in asked:
             places.append(None)
-        elif node == graph.output:
+        elif graph.output == (("", node),):
             places.append(Place("out"))
         else:
             shape = graph.nodes[node].shape
@@ -170,7 +170,7 @@ def _stands(graph: Graph, ready: Ready, acc: int, slot: int) -> bool:
 def _reached(graph: Graph) -> set[int]:
     """Nodes that the forward roots need, through accumulators too."""
     seen: set[int] = set()
-    stack = [*graph.next_states, graph.output]
+    stack = [*graph.next_states, *(i for _, i in graph.output)]
     while stack:
         i = stack.pop()
         if i in seen:

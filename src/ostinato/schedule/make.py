@@ -59,7 +59,8 @@ class _Maker:
             elif n.op == "param":
                 loads[i] = Place("vector" if n.shape else "scalar", name)
             elif n.op == "grad":
-                loads[i] = Place("grad_out") if name == "output" else Place("grad_next", name.partition(":")[2])
+                kind, _, which = name.partition(":")
+                loads[i] = Place("grad_out" if kind == "output" else "grad_next", which)
             elif n.op == "acc":
                 number = acc_number(n)
                 if number < self.forward_accs:
@@ -118,7 +119,8 @@ class _Maker:
             put(position, self._operand(position), self.ready.of(position))
         for (state, _), node in zip(self._states(), self.graph.next_states, strict=True):
             put(node, Place("next", state), self.ready.of(node))
-        put(self.graph.output, Place("out"), self.ready.of(self.graph.output))
+        for offset, node in self.graph.output:
+            put(node, Place("out", offset), self.ready.of(node))
         if keep is not None:
             for place, node in zip(keep.history, self.graph.next_states, strict=True):
                 if place is not None and place.kind == "col":
@@ -180,7 +182,7 @@ class _Maker:
         for acc, grad in enumerate(self.graph.acc_grads):
             if grad >= 0:
                 put(grad, Place("col", str(grad_column[acc])))
-        zero = next((i for i, n in enumerate(self.nodes) if n.op == "const" and n.attr == 0.0), None)
+        zero = next(i for i, n in enumerate(self.nodes) if n.op == "const" and n.attr == 0.0)
         deferred: list[Run] = []
         whole = [
             (Place("grad_prev", s), total) for (s, _), total in zip(self._states(), self.graph.state_grads, strict=True)
@@ -199,7 +201,7 @@ class _Maker:
                         + [self.ready_back.of(p.operand) for p in self.graph.accs[total.acc].products]
                     )
                     products.setdefault(slot, []).extend(parts)
-            elif not terms and zero is not None:
+            elif not terms:
                 stores.setdefault(-1, []).append(Store(place, zero))
         for i, n in enumerate(self.nodes):
             number = acc_number(n) if n.op == "acc" else -1

@@ -4,9 +4,9 @@ Rows are (step, sequence) pairs. Every row owns a stretch of the *tape*, cut int
 operands. Backward overwrites the accumulators by their gradients, which later products read. Other places a value can
 be in:
 
-    x, out             the step's input and output
+    x, out[:OFFSET]    the step's input, and a part of its output
     prev:S, next:S     state S before and after the step
-    grad_out           gradient of the output
+    grad_out[:OFFSET]  gradient of it
     grad_next:S        gradient of state S after the step; comes in
     grad_prev:S        gradient of state S before the step; goes out
     grad_x             gradient of x
@@ -140,11 +140,13 @@ class Plan:
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """The size symbols, D and H first."""
-        found = {s for _, s in self.states} | {self.input_size, self.output_size}
+        """Every size that occurs, sums of symbols as well; D and H first."""
+        found = {s for _, s in self.states} | {self.input_size, self.output_size, *self.temps}
         found |= {s for _, *shape in self.matrices for s in shape} | {s for _, s in self.vectors}
-        atoms = {a for s in found for a in s.split("+")}
-        return ("D", "H", *sorted(atoms - {"D", "H"}))
+        found |= {c.size for c in self.columns}
+        found |= {slot.size for slots in (self.infer, self.backward) for slot in slots if isinstance(slot, Loop)}
+        found |= {a for s in found for a in s.split("+")}
+        return ("D", "H", *sorted(found - {"D", "H"}))
 
     @property
     def stages(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..ir import PARAMETERS, Node, Program, levels, prune
+from ..ir import OPS, PARAMETERS, Node, Program, levels, prune
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,14 @@ def split_prologue(program: Program) -> Prologue:
     level = levels(program)
     roots = {*program.next_states, program.output}
     needed: set[int] = {i for i in roots if level[i] == PARAMETERS}
+    stays = [at > PARAMETERS for at in level]
+    for i in range(len(program.nodes) - 1, -1, -1):
+        if stays[i]:  # a truth value is no parameter: the comparison stays with who asks
+            for a in program.nodes[i].args:
+                stays[a] = stays[a] or OPS[program.nodes[a].op].kind == "compare"
     for i, node in enumerate(program.nodes):
-        if level[i] > PARAMETERS:
-            needed.update(a for a in node.args if level[a] == PARAMETERS)
+        if stays[i]:
+            needed.update(a for a in node.args if not stays[a])
     nodes: list[Node] = []
     derived: list[tuple[str, int]] = []
     for i, node in enumerate(program.nodes):
@@ -42,7 +47,7 @@ def split_prologue(program: Program) -> Prologue:
             name = str(node.attr) if node.op == "param" else f"%{i}"
             derived.append((name, i))
             node = Node("param", (), node.shape, name)
-        elif level[i] == PARAMETERS and node.op != "const":
+        elif not stays[i] and node.op != "const":
             node = Node("const", (), (), 0.0)  # not reached from the core
         nodes.append(node)
     core = Program(program.name, tuple(nodes), program.states, program.next_states, program.output)

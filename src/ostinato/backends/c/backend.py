@@ -11,7 +11,7 @@ import torch
 from ...schedule import Plan
 from . import cache, compiler
 from .kernel import CKernel
-from .render import refusal, render
+from .render import render
 
 _SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
 
@@ -31,7 +31,7 @@ class CBackend:
             return f"the tensors are on {device}, and this backend runs on the CPU"
         if dtype not in _SUFFIX:
             return f"the tensors are {dtype}, and this backend takes float32 and float64"
-        return refusal(plan)
+        return None
 
     def compile(self, plan: Plan, dtype: torch.dtype) -> CKernel:
         """The kernel of a Plan; see `cache` for where it is kept."""

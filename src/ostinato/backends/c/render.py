@@ -16,15 +16,6 @@ _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=",
 _PLACES = {"tape": "TAPE", "x": "X", "prev": "STATE", "col": "COLUMN", "temp": "TEMP", "grad_prev": "GRAD_STATE"}
 
 
-def refusal(plan: Plan) -> str | None:
-    """Why a Plan cannot be rendered, or None."""
-    sizes = [plan.output_size, plan.input_size, *(s for _, s in plan.states)]
-    sizes += [s for _, *shape in plan.matrices for s in shape]
-    if any("+" in s for s in sizes):
-        return "the output or a matrix of the cell is a concatenation; put out one of its parts"
-    return None
-
-
 @lru_cache(maxsize=64)
 def _kernel(name: str) -> str:
     return (KERNEL / name).read_text()
@@ -223,10 +214,10 @@ class _LoopText:
         if kind == "x":
             return "x_row(g, p, t, k)", False
         if kind == "out":
-            return "out_row(g, p, t, k)", False
+            return f"out_row(g, p, t, k){self._offset(name)}", False
         if kind == "grad_out":
             where = "position(g, p, t, k) * g->grad_out_step + p->batch[k] * g->grad_out_batch"
-            return f"g->grad_out + {where}", False
+            return f"g->grad_out + {where}{self._offset(name)}", False
         if kind in ("prev", "next") and self.back:
             return f"history(g, p, {r.states[name]}, t{' - 1' if kind == 'prev' else ''}, k)", False
         if kind in ("prev", "next", "grad_next", "grad_prev"):
@@ -244,6 +235,10 @@ class _LoopText:
         if kind == "scalar":
             return f"(real *)g->scalar[{r.scalars[name]}].value", True
         return f"p->grad_scalar[{r.scalars[name]}]", True
+
+    def _offset(self, size: str) -> str:
+        """Where a part of the output begins."""
+        return "".join(f" + g->size[{self.r.symbols[part]}]" for part in size.split("+") if part)
 
     def _pointer(self, place: Place) -> tuple[str, bool]:
         if place not in self.pointers:

@@ -77,9 +77,10 @@ def evaluate(node: Node, args: Sequence[Any], sizes: dict[str, int]) -> Any:
     """The value of one node that is not a leaf; vectors may carry batch dimensions before their own."""
     if node.op == "pow":
         return args[0] ** node.attr
-    if node.op in ("cols", "rows"):
+    if node.op in ("cols", "rows"):  # the first dimension of a matrix is its rows
         start = size_value(str(node.attr or ""), sizes)
-        return args[0].narrow(-1, start, size_value(node.shape[-1], sizes))
+        across = -2 if node.op == "rows" and len(node.shape) == 2 else -1
+        return args[0].narrow(across, start, size_value(node.shape[across], sizes))
     if node.op not in ("matmul", "concat") and not any(isinstance(a, Tensor) for a in args):
         args = [torch.tensor(a, dtype=torch.get_default_dtype()) for a in args]
     return OPERATIONS[node.op](*args)
@@ -125,7 +126,7 @@ def recurrence(
         x = x.flip(0)
     outputs, finals = _loop(program, x, states, params, sizes, [batch] * steps)
     if not outputs:
-        return _nothing(x, params, 0, sizes[program.output_size]), finals
+        return _nothing(x, params, 0, size_value(program.output_size, sizes)), finals
     if reverse:
         outputs.reverse()
     return torch.stack(outputs), finals
@@ -153,7 +154,7 @@ def _ragged(
     index = torch.tensor(times, dtype=torch.long, device=x.device).reshape(len(running), batch)
     x = x[index, rank] if running else x[:0, rank]
     outputs, finals = _loop(program, x, [s[rank] for s in states], params, sizes, running)
-    width = sizes[program.output_size]
+    width = size_value(program.output_size, sizes)
     padded = [functional.pad(y, (0, 0, 0, batch - y.shape[0])) for y in outputs]
     stacked = torch.stack(padded) if padded else _nothing(x, params, 1 if steps else 0, width)
     finals = tuple(s[back] for s in finals)
@@ -206,7 +207,8 @@ def _loop(
         for i, node in looped:
             step[i] = evaluate(node, [step[a] for a in node.args], sizes)
         rows = [
-            _as_rows(step[i], count, sizes[program.nodes[i].shape[0]]) for i in (*program.next_states, program.output)
+            _as_rows(step[i], count, size_value(program.nodes[i].shape[0], sizes))
+            for i in (*program.next_states, program.output)
         ]
         outputs.append(rows[-1])
         for place, new in enumerate(rows[:-1]):
