@@ -29,17 +29,23 @@ class Outcome:
     refused: str = ""
     compared: int = 0
 
+    def replay(self, seed: str, backend: str) -> str:
+        """The command that runs this program again, and shrinks it."""
+        return f"replay: scripts/fuzz --seed {seed} --only {self.number} --backend {backend}"
 
-def check(
-    picks: Sequence[int] | random.Random, backend: str, dtypes: Sequence[str], number: int = 0
-) -> Outcome:
+
+def numbered(seed: str, number: int, backend: str, dtypes: Sequence[str]) -> Outcome:
+    """Compare the program that has this number among those of a seed."""
+    return check(random.Random(f"{seed}:{number}"), backend, dtypes, number)
+
+
+def check(picks: Sequence[int] | random.Random, backend: str, dtypes: Sequence[str], number: int = 0) -> Outcome:
     """Draw a program and compare it; `picks` are its choices, or where they come from."""
     import torch
 
     from agreement import compare
     from programs import draw
 
-    torch.set_num_threads(1)
     drawn = draw(picks.randrange if isinstance(picks, random.Random) else replay(picks))
     try:
         verdict = compare(drawn, backend, [getattr(torch, d) for d in dtypes])
@@ -100,8 +106,7 @@ def way(outcome: Outcome) -> tuple[str, ...]:
 
 def run_one(job: tuple[str, int, str, tuple[str, ...]]) -> Outcome:
     """A program of the campaign, by its number."""
-    seed, number, backend, dtypes = job
-    return check(random.Random(f"{seed}:{number}"), backend, dtypes, number)
+    return numbered(*job)
 
 
 def outcomes(jobs: Sequence[tuple[str, int, str, tuple[str, ...]]], workers: int) -> Iterator[Outcome]:
@@ -122,9 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", type=int, help="this program of the seed alone, shrunk if it fails")
     parser.add_argument("--backend", default="c", help="what is compared with eager (default c)")
     parser.add_argument("--dtype", action="append", choices=("float32", "float64"), help="default: both")
-    parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)"
-    )
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
     parser.add_argument("--show", action="store_true", help="print every program")
     options = parser.parse_args(arguments)
     if options.count < 1 or options.jobs < 1:
@@ -143,10 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             failed.append(outcome)
             print(f"\nprogram {outcome.number} of seed {options.seed} is wrong:\n\n{outcome.source}")
             print("\n".join(outcome.wrong))
-            command = (
-                f"scripts/fuzz --seed {options.seed} --only {outcome.number} --backend {options.backend}"
-            )
-            print(f"\nreplay: {command}", flush=True)
+            print(f"\n{outcome.replay(options.seed, options.backend)}", flush=True)
         elif sys.stderr.isatty() or done % 100 == 0:
             rate = done / (time.monotonic() - started)
             print(
