@@ -190,3 +190,40 @@ def test_weights_that_are_not_numbers_show(backend: str) -> None:
         layer.cell_parameters()["U_n"][2, 3] = float("nan")
     output = measure(layer, inputs(3, 2, 3, torch.float64), wants=lambda n: False)["output"]
     assert isinstance(output, Tensor) and output.isnan().any()
+
+
+def test_half_precision_works_or_says_why_not() -> None:
+    """A layer of half precision: eager computes it, C names what it takes."""
+    layer = lstm(dtype=torch.float16, backend="c")
+    with pytest.raises(BackendError, match=r"torch.float16.*float32 and float64"):
+        layer(X.half())
+    for backend in ("eager", "auto"):
+        output, (h, c) = lstm(dtype=torch.float16, backend=backend)(X.half())
+        assert output.dtype == h.dtype == c.dtype == torch.float16
+
+
+def test_a_device_that_c_does_not_take() -> None:
+    """On the meta device eager gives shapes; backend="c" says why not."""
+    layer = lstm(device="meta", backend="c")
+    with pytest.raises(BackendError, match=r"on meta.*CPU"):
+        layer(X.to("meta"))
+    output, _ = lstm(device="meta")(X.to("meta"))
+    assert output.shape == (4, 2, 5) and output.device.type == "meta"
+
+
+# tests/test_lang.py
+
+
+def test_a_value_of_parameters_has_one_size_wherever_it_is_used() -> None:
+    @ostinato.cell(sizes={"h": "P", "s": ()})
+    def own(p, x, h, c):
+        return ostinato.tanh(p.s * p.b), ostinato.tanh(p.W @ (p.b * p.b))
+
+    assert own.program().params == {"s": (), "b": ("P",), "W": ("H", "P")}
+
+    @ostinato.cell(sizes={"s": ()})
+    def other(p, x, h):
+        v = p.s * p.b
+        return ostinato.tanh(p.b * h + p.W @ (p.V @ x + v))
+
+    assert other.program().params == {"b": ("H",), "W": ("H", "H"), "V": ("H", "D"), "s": ()}

@@ -253,7 +253,7 @@ def test_the_verb_stopped_by_a_key_tells_what_there_is(
         (["--passes", "training"], "did you mean 'train'"),
         (["--repeats", "0"], "measure at least once"),
         (["--backend", "fortran"], "no backend 'fortran'"),
-        (["--json", "/nowhere/bench.json"], "does not exist"),
+        (["--json", "missing/bench.json"], "does not exist"),
     ],
 )
 def test_the_verb_refuses_bad_options(arguments: list[str], message: str) -> None:

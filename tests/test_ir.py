@@ -16,8 +16,8 @@ from ostinato.ir import OPS, Builder, Node, adjoint, equations, levels, prune, s
 from programs import draw
 
 POINTWISE = [op for op, row in OPS.items() if row.kind == "pointwise"]
-EXPONENTS = (0.5, 1.5, 2.0, 3.0, -1.0, -0.5)
-POINTS = (-2.5, -1.0, -0.3, 0.0, 0.2, 1.0, 3.0, 19.0, -25.0)
+EXPONENTS = (0.0, 0.5, 1.5, 2.0, 3.0, -1.0, -0.5)
+POINTS = (-2.5, -1.0, -0.3, 0.0, 0.2, 1.0, 3.0, 19.0, 25.0, -25.0)
 
 
 def programs() -> list[Program]:
@@ -273,3 +273,11 @@ def test_equations_are_printed() -> None:
             assert written.count(opening) == written.count(closing), written
         assert "None" not in written
         assert str(program).startswith("program ")
+
+
+def test_latex_of_every_program() -> None:
+    for program in programs():
+        written = equations(simplify(program), latex=True)
+        for opening, closing in ("()", "{}", "[]"):
+            assert written.count(opening) == written.count(closing), written
+        assert "None" not in written

@@ -191,9 +191,10 @@ def test_other_flags_are_another_kernel(fresh: Fresh, tmp_path: Path, monkeypatc
 
 
 LACKS = {
-    "no compiler on the PATH": {"PATH": "/nowhere"},
+    "no compiler on the PATH": {"PATH": "/dev/null"},
     "a compiler that fails": {"CC": "/bin/false"},
-    "a compiler that is not there": {"CC": "/nowhere/cc"},
+    "a compiler that is not there": {"CC": "/dev/null/cc"},
+    "a compiler that writes nothing": {"CC": "/bin/true"},
     "flags that it does not know": {"OSTINATO_CFLAGS": "-fno-such-flag"},
 }
 

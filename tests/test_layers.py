@@ -333,3 +333,16 @@ def test_repr_says_how_it_was_made() -> None:
     assert "num_layers=2" in repr(RNN("gru", 3, 4, 2)) and "bidirectional=True" in repr(
         RNN("gru", 3, 4, bidirectional=True)
     )
+
+
+def test_parametrizations_of_weights_work() -> None:
+    """torch.nn.utils.parametrize replaces a weight by a function of another."""
+    from torch.nn.utils.parametrizations import weight_norm
+
+    layer = fill(RNN("elman", 3, 4))
+    x = inputs(3, 2, 3, torch.float32)
+    before = layer(x)[0]
+    weight_norm(layer, "U_l0")
+    torch.testing.assert_close(layer(x)[0], before)
+    layer(x)[0].sum().backward()
+    assert layer.parametrizations.U_l0.original1.grad is not None

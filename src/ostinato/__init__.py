@@ -15,7 +15,7 @@ output, state = layer(x, lengths=lengths)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import typing as _typing
 
 from . import cells
 from .errors import (
@@ -48,7 +48,7 @@ from .lang import (
     where,
 )
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from .nn import GRU, LSTM, RNN, Elman
 
 __version__ = "0.1.0"
@@ -89,10 +89,14 @@ __all__ = [
 _LAYERS = frozenset({"GRU", "LSTM", "RNN", "Elman"})
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _typing.Any:
     # layers need torch, cells do not: the language and the command line's help answer without it
     if name in _LAYERS:
         from . import nn
 
         return getattr(nn, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAYERS})

@@ -69,8 +69,7 @@ def test_each_sequence_is_what_it_is_alone(cell: Any, bidirectional: bool, backe
         # nothing of an empty sequence is read, so there may be no gradient at all
         gradients = torch.autograd.grad(loss, [own, *layer.parameters()], allow_unused=n == 0)
         gradients = [
-            torch.zeros_like(p) if g is None else g
-            for g, p in zip(gradients, [own, *layer.parameters()], strict=True)
+            torch.zeros_like(p) if g is None else g for g, p in zip(gradients, [own, *layer.parameters()], strict=True)
         ]
         assert_agree({"grad x": gradients[0]}, {"grad x": gradient[:n, b : b + 1]}, torch.float64)
         for name, g in zip(names, gradients[1:], strict=True):

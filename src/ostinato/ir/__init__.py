@@ -6,7 +6,7 @@ from .adjoint import adjoint
 from .build import Builder
 from .levels import INPUT, PARAMETERS, STATE, levels, without_params
 from .node import Node, Shape, size_sum, size_value
-from .ops import OPS, Op
+from .ops import OPS, Op, written
 from .program import FORMAT, Program
 from .show import equations
 from .simplify import prune, simplify
@@ -30,4 +30,5 @@ __all__ = [
     "size_sum",
     "size_value",
     "without_params",
+    "written",
 ]

@@ -13,7 +13,8 @@ Every legal node is a row of `OPS`. Shapes follow the kind:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,12 @@ class Op:
     derivative: Rule | None = None
 
 
+def written(template: str, values: Sequence[str], attr: str = "") -> str:
+    """A template of the table with its operands in place: ``{0}``, ``{all}`` of them, and the attribute."""
+    whole = {"attr": attr, "all": "; ".join(values), **{str(i): value for i, value in enumerate(values)}}
+    return re.sub(r"\{(\d|attr|all)\}", lambda found: whole[found.group(1)], template)
+
+
 def _d_sigmoid(b: Builder, a: tuple[int, ...], out: int, g: int) -> tuple[int | None, ...]:
     return (b.mul(g, b.mul(out, b.sub(b.const(1.0), out))),)
 
@@ -81,6 +88,8 @@ def _d_div(b: Builder, a: tuple[int, ...], out: int, g: int) -> tuple[int | None
 
 def _d_pow(b: Builder, a: tuple[int, ...], out: int, g: int) -> tuple[int | None, ...]:
     exponent = b.number(out)
+    if exponent == 0.0:
+        return (None,)
     return (b.mul(g, b.mul(b.const(exponent), b.pow(a[0], exponent - 1.0))),)
 
 
@@ -152,7 +161,7 @@ OPS: dict[str, Op] = {
     "div": _infix("/", "/", 20, lambda x, y: x / y, _d_div),
     "maximum": _call("max", r"\max", max, _d_extreme("gt", "lt"), dear=False, arity=2),
     "minimum": _call("min", r"\min", min, _d_extreme("lt", "gt"), dear=False, arity=2),
-    "pow": Op(1, "pointwise", "{0}^{attr}", "{0}^{{{attr}}}", 30, False, None, _d_pow),
+    "pow": Op(1, "pointwise", "{0}^{attr}", "{0}^{{attr}}", 30, False, None, _d_pow),
     "lt": Op(2, "compare", "{0} < {1}", "{0} < {1}", 5),
     "le": Op(2, "compare", "{0} ≤ {1}", r"{0} \le {1}", 5),
     "gt": Op(2, "compare", "{0} > {1}", "{0} > {1}", 5),
@@ -170,7 +179,7 @@ OPS: dict[str, Op] = {
     "matmul": Op(2, "product", "{0} {1}", "{0} {1}", 22),
     "matmul_t": Op(2, "product", "{0}ᵀ {1}", r"{0}^\top {1}", 22),
     "concat": Op(-1, "structure", "[{all}]", r"\left[{all}\right]"),
-    "cols": Op(1, "structure", "{0}[:, {attr}:]", r"{0}_{{:,\,{attr}:}}"),
-    "rows": Op(1, "structure", "{0}[{attr}:]", r"{0}_{{{attr}:}}"),
+    "cols": Op(1, "structure", "{0}[:, {attr}:]", r"{0}_{:,\,{attr}:}"),
+    "rows": Op(1, "structure", "{0}[{attr}:]", r"{0}_{{attr}:}"),
     "total": Op(1, "structure", "sum({0})", r"\sum {0}"),
 }

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 from .node import Node
-from .ops import OPS
+from .ops import OPS, written
 from .program import Program
 
 
@@ -91,8 +89,5 @@ class _Writer:
             if not call and loose:
                 text = rf"\left({text}\right)" if self.latex else f"({text})"
             values.append(text)
-        attr = f"{node.attr:g}" if isinstance(node.attr, float) else (node.attr or "")
-        if node.op == "concat":
-            return template.replace("{all}", (r";\, " if self.latex else "; ").join(values)), 100
-        text = template.format(*values, attr=attr)
-        return re.sub(r"\{\{(.*?)\}\}", r"{\1}", text), op.binding
+        attr = f"{node.attr:g}" if isinstance(node.attr, float) else str(node.attr or "")
+        return written(template, values, attr), op.binding

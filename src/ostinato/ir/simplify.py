@@ -100,6 +100,20 @@ def _piece(b: Builder, arg: tuple[int, ...], k: int, sizes: list[str], offset: s
         if [b.nodes[p].shape[0] for p in arg] != sizes:
             raise ProgramError("two concatenations of equal size but different parts meet; cut them alike")
         return arg[k]
-    if not b.nodes[first].shape:
-        return first
-    return b.op("rows", first, attr=offset, shape=(sizes[k],))
+    return _rows(b, first, offset, sizes[k])
+
+
+def _rows(b: Builder, position: int, offset: str, size: str) -> int:
+    """A slice of a vector, moved down to the parameters it is made of."""
+    node = b.nodes[position]
+    if not node.shape:
+        return position
+    if node.op == "matmul":
+        columns = b.nodes[node.args[0]].shape[1]
+        part = b.op("rows", node.args[0], attr=offset, shape=(size, columns))
+        return b.op("matmul", part, node.args[1])
+    if OPS[node.op].kind in ("pointwise", "compare"):
+        return b.op(node.op, *(_rows(b, a, offset, size) for a in node.args), attr=node.attr)
+    if node.op in ("param", "rows"):
+        return b.op("rows", position, attr=offset, shape=(size,))
+    raise ProgramError(f"a part of {node.op} was asked for; give the concatenation's parts names of their own")

@@ -283,6 +283,14 @@ def settle(a: Symbol, shape: tuple[Extent, ...]) -> None:
         if symbol.shape is None:
             symbol.shape = shape
             stack.extend(symbol.args)
+        elif symbol.shape and not (
+            len(symbol.shape) == len(shape) and all(x.unite(y) for x, y in zip(symbol.shape, shape, strict=True))
+        ):
+            sizes = ", ".join(str(size) for size in shape)
+            refuse(
+                f"{describe(symbol)} is used as [{sizes}] as well",
+                "a value of parameters has one size; use another parameter for another size",
+            )
 
 
 def product(matrix: Symbol, value: Any) -> Symbol:

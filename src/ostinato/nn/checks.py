@@ -27,7 +27,7 @@ def check_input(x: Any, width: int, dtype: torch.dtype, batch_first: bool) -> No
         )
     if not x.is_floating_point():
         raise ShapeError(f"the input is {x.dtype}; convert it with x.float()")
-    if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
+    if x.dtype != dtype and not _casting(x):
         raise ShapeError(
             f"the input is {x.dtype}, but the weights are {dtype}; use x.to({dtype}) or layer.to({x.dtype})"
         )
@@ -104,10 +104,15 @@ def check_states(
             axes = "[num_layers * num_directions, B, size]" if batched else "[num_layers * num_directions, size]"
             raise ShapeError(f"the state {name} has shape {list(tensor.shape)}; it must be {list(want)}: {axes}")
         if tensor.dtype != x.dtype:
-            if not torch.is_autocast_enabled(x.device.type):
+            if not _casting(x):
                 raise ShapeError(f"the state {name} is {tensor.dtype}, but the input is {x.dtype}; use .to({x.dtype})")
             tensor = tensor.to(x.dtype)
         if tensor.device != x.device:
             raise ShapeError(f"the state {name} is on {tensor.device}, but the input is on {x.device}; move it")
         result.append(tensor if batched else tensor.unsqueeze(1))
     return tuple(result)
+
+
+def _casting(x: Tensor) -> bool:
+    """Whether autocast is on for this device."""
+    return torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type)

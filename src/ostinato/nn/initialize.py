@@ -49,7 +49,9 @@ def initialize(parameter: Tensor, rule: float | str, hidden_size: int) -> None:
         elif rule == "xavier":
             init.xavier_uniform_(parameter)
         elif rule == "orthogonal":
-            init.orthogonal_(parameter)
+            # the factorisation knows float32 and float64 only
+            exact = parameter if parameter.dtype in (torch.float32, torch.float64) else parameter.float()
+            parameter.copy_(init.orthogonal_(exact))
         elif rule == "identity":
             init.eye_(parameter)
         else:

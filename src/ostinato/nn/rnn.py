@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -182,7 +182,7 @@ class RNN(nn.Module):
         """Run over a sequence; see the class."""
         if isinstance(x, PackedSequence):
             return self._packed(x, state, lengths)
-        first = cast("Tensor", self._parameters[self._names[0][0]]) if self._names[0] else x
+        first = self._weight(self._names[0][0]) if self._names[0] else x
         check_input(x, self.input_size, first.dtype, self.batch_first)
         check_device(x, first)
         if x.dtype != first.dtype:  # under autocast: the recurrence runs in the weights' dtype
@@ -201,6 +201,11 @@ class RNN(nn.Module):
             output = output.squeeze(0 if self.batch_first else 1)
             finals = tuple(s.squeeze(1) for s in finals)
         return output, finals[0] if len(finals) == 1 else finals
+
+    def _weight(self, name: str) -> Tensor:
+        """A parameter, or what a parametrization (weight norm, pruning) puts in its place."""
+        found = self._parameters.get(name)
+        return getattr(self, name) if found is None else found
 
     def _packed(self, packed: PackedSequence, state: Any, lengths: Any) -> tuple[PackedSequence, Any]:
         if lengths is not None:
@@ -227,11 +232,10 @@ class RNN(nn.Module):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Layer on layer. x is [T, B, D]."""
         finals: list[tuple[Tensor, ...]] = []
-        parameters = cast("dict[str, Tensor]", self._parameters)  # `_make` leaves none out
         directions = self.num_directions
         for place, (step, names) in enumerate(zip(self._steps, self._names, strict=True)):
             own = None if states is None else [s[place] for s in states]
-            weights = [parameters[name] for name in names]
+            weights = [self._weight(name) for name in names]
             output, final = recurrence(step, x, own, weights, lengths, directions == 2 and place % 2 == 1, self.backend)
             finals.append(final)
             if directions == 2 and place % 2 == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -89,7 +90,9 @@ def run_eager(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The eager backend on a step, or (`core`) on what is left of it behind the prologue."""
     program = step.prologue.core if core else step.program
-    with torch.autocast(x.device.type, enabled=False):
+    kind = x.device.type
+    cast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    with torch.autocast(kind, enabled=False) if cast else contextlib.nullcontext():
         return eager.recurrence(
             program, x, states, params, step.sizes, None if lengths is None else lengths.tolist(), reverse
         )

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..ir import OPS, Node
+from ..ir import OPS, Node, written
 
 
 @dataclass(frozen=True)
@@ -212,4 +212,5 @@ class Plan:
             text, binding = self._text(a, loads)
             strict = k == 1 and node.op in ("sub", "div")
             parts.append(f"({text})" if op.binding < 100 and binding < op.binding + strict else text)
-        return op.text.format(*parts, attr=node.attr), op.binding
+        attr = f"{node.attr:g}" if isinstance(node.attr, float) else str(node.attr or "")
+        return written(op.text, parts, attr), op.binding

@@ -81,3 +81,5 @@ def compile_file(source: Path, target: Path) -> None:
             f"the C compiler failed with exit status {result.returncode}: {' '.join(command[:2])} ...\n  {said}\n"
             f"check that it compiles a C file at all, or use another: {REMEDY}"
         )
+    if not target.exists():
+        raise CompileError(f"the C compiler {command[0]} said nothing and wrote nothing; {REMEDY}")

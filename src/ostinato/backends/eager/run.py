@@ -49,7 +49,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "exp": torch.exp,
     "log": torch.log,
     "sqrt": torch.sqrt,
-    "softplus": functional.softplus,
+    "softplus": lambda a: torch.logaddexp(a, torch.zeros_like(a)),  # torch's own is linear from 20 on
     "abs": torch.abs,
     "add": lambda a, b: a + b,
     "sub": lambda a, b: a - b,
@@ -147,12 +147,15 @@ def _ragged(
     running = [sum(1 for n in lengths if n > t) for t in range(max(lengths, default=0))]
     rank = torch.tensor(order, dtype=torch.long, device=x.device)
     back = torch.argsort(rank)
-    # where step t of a sequence lies in its rows of x; past the end: anywhere, and not used
-    times = [
-        [(lengths[b] - 1 - t if reverse else t) if t < lengths[b] else 0 for b in order] for t in range(len(running))
-    ]
-    index = torch.tensor(times, dtype=torch.long, device=x.device).reshape(len(running), batch)
-    x = x[index, rank] if running else x[:0, rank]
+    # Where step t of a sequence lies in its rows of x. Past its end stands the longest sequence's row: it is not used,
+    # and what is computed of it for all steps at once is as finite as the rest, so that no gradient of 0 becomes NaN.
+    rows = [[b if t < lengths[b] else order[0] for b in order] for t in range(len(running))]
+    times = [[lengths[b] - 1 - t if reverse else t for b in row] for t, row in enumerate(rows)]
+
+    def table(values: list[list[int]]) -> Tensor:
+        return torch.tensor(values, dtype=torch.long, device=x.device).reshape(len(running), batch)
+
+    x = x[table(times), table(rows)] if running else x[:0, rank]
     outputs, finals = _loop(program, x, [s[rank] for s in states], params, sizes, running)
     width = size_value(program.output_size, sizes)
     padded = [functional.pad(y, (0, 0, 0, batch - y.shape[0])) for y in outputs]
