@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import unicodedata
+import warnings
 from typing import Any
 
 import typer
@@ -22,11 +23,18 @@ class Verbs(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run a verb."""
+        warnings.showwarning = _warn
         try:
             return super().invoke(ctx)
         except OstinatoError as error:
             typer.echo(f"{typer.style('error:', fg='red', bold=True)} {error}", err=True)
             raise typer.Exit(_RUN_FAILED if isinstance(error, RunError) else _BAD_INPUT) from None
+
+
+def _warn(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """A warning as one line; what others deprecate is nothing the reader of a run can change."""
+    if not issubclass(category, DeprecationWarning | PendingDeprecationWarning | FutureWarning):
+        typer.echo(f"{typer.style('warning:', fg='yellow', bold=True)} {message}", err=True)
 
 
 def show_version(asked: bool) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from ...errors import CompileError
 
 CANDIDATES = ("cc", "gcc", "clang")
-REMEDY = "install one (Debian and Ubuntu: apt install gcc; macOS: xcode-select --install), or name it in CC"
+REMEDY = "install one (Debian and Ubuntu: apt install gcc libc6-dev; macOS: xcode-select --install), or name it in CC"
 
 
 def flags() -> list[str]:

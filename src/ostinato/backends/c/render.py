@@ -1,4 +1,4 @@
-"""A Plan as one C file: tables and pointwise loops rendered here, the rest read from ``kernel/``."""
+"""A Plan as one C file: tables and pointwise loops rendered here, the rest read from ``source/``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...schedule import Loop, Place, Plan, Run, Slot, Store
 
-KERNEL = Path(__file__).parent / "kernel"
+SOURCE = Path(__file__).parent / "source"
 
 _CALLS = ("sigmoid", "tanh", "relu", "exp", "log", "sqrt", "softplus", "abs", "maximum", "minimum")
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
@@ -17,8 +17,8 @@ _PLACES = {"tape": "TAPE", "x": "X", "prev": "STATE", "col": "COLUMN", "temp": "
 
 
 @lru_cache(maxsize=64)
-def _kernel(name: str) -> str:
-    return (KERNEL / name).read_text()
+def _text_of(name: str) -> str:
+    return (SOURCE / name).read_text()
 
 
 def render(plan: Plan) -> str:
@@ -51,19 +51,19 @@ class _Renderer:
         parts = [
             f"/* {plan.name}: rendered by Ostinato */",
             self._sizes(bounds),
-            _kernel("vector.h"),
-            _kernel("math.h"),
-            _kernel("gemm.h"),
-            _kernel("outer.h"),
+            _text_of("vector.h"),
+            _text_of("math.h"),
+            _text_of("gemm.h"),
+            _text_of("outer.h"),
             self._tables(),
-            _kernel("job.h"),
+            _text_of("job.h"),
             *loops,
             "static void step_run(const Job *g, Part *p, int index, long t, long n);",
             *(
                 self._steps(name, calls)
                 for name, calls in (("infer", infer), ("forward", forward), ("backward", backward))
             ),
-            _kernel("drive.h").replace('#include "backward.h"', _kernel("backward.h")),
+            _text_of("drive.h").replace('#include "backward.h"', _text_of("backward.h")),
         ]
         return "\n".join(parts)
 
@@ -132,7 +132,7 @@ class _Renderer:
                 _table("int", "MATRIX_SIZE", [[self.symbols[r], self.symbols[c]] for _, r, c in plan.matrices], "[2]"),
                 _table("int", "BIASES", [list(b) for b in self._biases()], "[2]"),
                 _table("int", "BIAS_GRADS", [[self.vectors[v], c] for v, c in plan.bias_grads], "[2]"),
-                _kernel("types.h"),
+                _text_of("types.h"),
                 _table("Run", "RUNS", rows),
                 _table("Entry", "ENTRIES", [[self.matrices[m], c] for m, c in entries]),
                 _table("Outer", "OUTER", outer),
