@@ -192,10 +192,10 @@ static void forward_part(Job *g, long j) {
             memset(g->out + t * g->out_step + p->batch[k] * g->out_batch, 0, sizeof(real) * (size_t)g->size[SIZE_OF_OUT]);
 }
 
-/* so many rows at a time that their tape stays in the second-level cache */
+/* So many rows at a time that their tape stays in the second-level cache; but enough that reading the weights of x pays. */
 static void plan_chunk(Job *g) {
     const long fit = (long)(CHUNK_BYTES / sizeof(real)) / most(g->row_size, 1);
-    g->chunk = most(24, least(192, fit));
+    g->chunk = most(96, least(192, fit));
 }
 
 int ostinato_forward(const int64_t *arguments) {

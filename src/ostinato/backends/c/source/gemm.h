@@ -3,6 +3,7 @@
  * A matrix is packed into panels of PANEL columns: panel[k][PANEL], so that the innermost loop reads it in order. A tile
  * of up to TILE_ROWS rows and one to four panels stays in registers over the whole of k. */
 
+#define AHEAD 16 /* steps of k: what large panels need fetched from the third level */
 #define DEPTH 512 /* of a panel at a time: PANEL * DEPTH values stay in the second-level cache */
 
 /* target[rows][panels * PANEL] = start[rows][panels * PANEL] + a[rows][depth] @ panels; the first `vectors` of each row
@@ -21,6 +22,9 @@ INLINE void tile(const int rows, const int panels, long depth, const real *a, co
         for (int v = 0; v < 2 * panels; v++) sum[i][v] = load(start + i * start_row + v * LANES);
     for (long k = 0; k < depth; k++) {
         vec b[8];
+#pragma GCC unroll 8
+        for (int v = 0; v < 2 * panels; v++)
+            __builtin_prefetch(packed + AHEAD * PANEL + (v / 2) * panel_size + (v % 2) * LANES);
 #pragma GCC unroll 8
         for (int v = 0; v < 2 * panels; v++) b[v] = load(packed + (v / 2) * panel_size + (v % 2) * LANES);
 #pragma GCC unroll 16
