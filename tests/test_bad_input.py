@@ -209,21 +209,3 @@ def test_a_device_that_c_does_not_take() -> None:
         layer(X.to("meta"))
     output, _ = lstm(device="meta")(X.to("meta"))
     assert output.shape == (4, 2, 5) and output.device.type == "meta"
-
-
-# tests/test_lang.py
-
-
-def test_a_value_of_parameters_has_one_size_wherever_it_is_used() -> None:
-    @ostinato.cell(sizes={"h": "P", "s": ()})
-    def own(p, x, h, c):
-        return ostinato.tanh(p.s * p.b), ostinato.tanh(p.W @ (p.b * p.b))
-
-    assert own.program().params == {"s": (), "b": ("P",), "W": ("H", "P")}
-
-    @ostinato.cell(sizes={"s": ()})
-    def other(p, x, h):
-        v = p.s * p.b
-        return ostinato.tanh(p.b * h + p.W @ (p.V @ x + v))
-
-    assert other.program().params == {"b": ("H",), "W": ("H", "H"), "V": ("H", "D"), "s": ()}

@@ -53,9 +53,7 @@ def test_simplification_keeps_the_meaning() -> None:
             torch.testing.assert_close(ours, meant, rtol=1e-13, atol=1e-13)
         assert simplify(simple) == simple
         assert prune(simple) == simple
-        assert not [
-            n for n in simple.nodes if n.op == "concat" and n is not simple.nodes[simple.output]
-        ] or all(
+        assert not [n for n in simple.nodes if n.op == "concat" and n is not simple.nodes[simple.output]] or all(
             i in (*simple.next_states, simple.output) for i, n in enumerate(simple.nodes) if n.op == "concat"
         )
 
@@ -92,9 +90,7 @@ def test_folding_is_exact() -> None:
                 assert math.isclose(folded, float(meant), rel_tol=1e-13, abs_tol=1e-15), (op, numbers)
 
 
-def derivative(
-    op: str, numbers: tuple[float, ...], attr: float | None = None
-) -> tuple[list[float], list[float]]:
+def derivative(op: str, numbers: tuple[float, ...], attr: float | None = None) -> tuple[list[float], list[float]]:
     """The adjoint's gradients of one operation at a point, and torch's."""
     builder = Builder()
     leaves = [builder.raw("state", (), ("H",), f"s{i}") for i in range(len(numbers))]
@@ -116,12 +112,8 @@ def derivative(
             known.append(node.attr)
         else:
             known.append(evaluate(node, [known[a] for a in node.args], {}))
-    meant = torch.autograd.grad(
-        known[root], points, torch.tensor([0.7], dtype=torch.float64), allow_unused=True
-    )  # type: ignore[arg-type]
-    ours = [
-        0.0 if leaf not in found else float(torch.as_tensor(known[found[leaf]]).detach()) for leaf in leaves
-    ]
+    meant = torch.autograd.grad(known[root], points, torch.tensor([0.7], dtype=torch.float64), allow_unused=True)  # type: ignore[arg-type]
+    ours = [0.0 if leaf not in found else float(torch.as_tensor(known[found[leaf]]).detach()) for leaf in leaves]
     return ours, [0.0 if g is None else float(g) for g in meant]
 
 
@@ -248,9 +240,7 @@ def test_levels() -> None:
         return ostinato.tanh(once * ahead + step)
 
     program = own.program()
-    named = {
-        node.name: level for node, level in zip(program.nodes, levels(program), strict=True) if node.name
-    }
+    named = {node.name: level for node, level in zip(program.nodes, levels(program), strict=True) if node.name}
     assert named == {"once": 0, "ahead": 1, "step": 2}
 
 

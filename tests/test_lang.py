@@ -330,3 +330,18 @@ def test_reading_a_cell_does_not_disturb_a_profiler() -> None:
     finally:
         profiler.disable()
     assert program.states == ("h",)
+
+
+def test_a_value_of_parameters_has_one_size_wherever_it_is_used() -> None:
+    @cell(sizes={"h": "P", "s": ()})
+    def own(p, x, h, c):
+        return tanh(p.s * p.b), tanh(p.W @ (p.b * p.b))
+
+    assert own.program().params == {"s": (), "b": ("P",), "W": ("H", "P")}
+
+    @cell(sizes={"s": ()})
+    def other(p, x, h):
+        v = p.s * p.b
+        return tanh(p.b * h + p.W @ (p.V @ x + v))
+
+    assert other.program().params == {"b": ("H",), "W": ("H", "H"), "V": ("H", "D"), "s": ()}

@@ -141,7 +141,7 @@ def test_forward_mode_of_autograd_works_or_says_why_not(backend: str) -> None:
     with forward.dual_level():
         try:
             _, found = forward.unpack_dual(layer(forward.make_dual(x, direction))[0])
-        except (RuntimeError, NotImplementedError) as refusal:
+        except RuntimeError as refusal:
             assert "forward" in str(refusal).lower() or "jvp" in str(refusal).lower()
         else:
             assert found is not None

@@ -110,9 +110,7 @@ def test_only_some_results_are_used(cell: Any, backend: str, dtype: torch.dtype)
     x, state, lengths = inputs(5, 4, 3, dtype), states_for(layer, 4, dtype), [2, 5, 0, 4]
     for used in ("output", *(f"state {s}" for s in layer.cell.states)):
         for given, many in ((None, None), (state, lengths)):
-            got, meant = (
-                f(layer, x, given, many, uses=lambda n, one=used: n == one) for f in (measure, expected)
-            )
+            got, meant = (f(layer, x, given, many, uses=lambda n, one=used: n == one) for f in (measure, expected))
             assert_agree(got, meant, dtype)
 
 

@@ -12,9 +12,7 @@ from torch import Tensor
 from laws import BACKENDS, CELLS, build, inputs, states_for
 
 
-def as_function(
-    layer: Any, lengths: list[int] | None
-) -> tuple[Callable[..., tuple[Tensor, ...]], tuple[Tensor, ...]]:
+def as_function(layer: Any, lengths: list[int] | None) -> tuple[Callable[..., tuple[Tensor, ...]], tuple[Tensor, ...]]:
     """The layer as a function of x, its states and its parameters alone, and a point to differentiate at."""
     names = [name for name, _ in layer.named_parameters()]
     states = len(layer.cell.states)

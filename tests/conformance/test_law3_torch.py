@@ -60,9 +60,7 @@ def run(module: Any, x: Any, state: Any) -> dict[str, Tensor | None]:
     output, final = module(x, state[0] if state is not None and len(state) == 1 else state)
     found: dict[str, Tensor | None] = {"output": output}
     found.update({f"state {k}": s for k, s in enumerate(flat(final))})
-    loss = sum(
-        (v * numbers(f"loss {n}", *v.shape, dtype=v.dtype)).sum() for n, v in found.items() if v is not None
-    )
+    loss = sum((v * numbers(f"loss {n}", *v.shape, dtype=v.dtype)).sum() for n, v in found.items() if v is not None)
     module.zero_grad()
     loss.backward()  # type: ignore[union-attr]
     found["grad x"] = x.grad
@@ -78,9 +76,7 @@ def run(module: Any, x: Any, state: Any) -> dict[str, Tensor | None]:
 def states(kind: dict[str, Any], settings: dict[str, Any], module: Any, batch: int) -> Any:
     """States in torch.nn's shapes."""
     count = settings.get("num_layers", 1) * (2 if settings.get("bidirectional") else 1)
-    widths = [kind.get("proj_size") or module.hidden_size] + [module.hidden_size] * isinstance(
-        module, nn.LSTM
-    )
+    widths = [kind.get("proj_size") or module.hidden_size] + [module.hidden_size] * isinstance(module, nn.LSTM)
     found = tuple(numbers(f"s{k}", count, batch, w) for k, w in enumerate(widths))
     return found[0] if len(found) == 1 else found
 
@@ -136,9 +132,7 @@ def test_packed_sequences(
 ) -> None:
     """A PackedSequence goes in and comes out, sorted or not, as torch.nn does it."""
     module = fill(theirs(6, 7, 2, bidirectional=True, batch_first=batch_first, dtype=torch.float64, **kind))
-    layer = ours(
-        6, 7, 2, bidirectional=True, batch_first=batch_first, dtype=torch.float64, backend=backend, **kind
-    )
+    layer = ours(6, 7, 2, bidirectional=True, batch_first=batch_first, dtype=torch.float64, backend=backend, **kind)
     layer.load_state_dict(module.state_dict())
     x = numbers("packed", 4, 5, 6) if batch_first else numbers("packed", 5, 4, 6)
     for lengths in ([2, 5, 1, 4], [5, 3, 3, 1], [5, 5, 5, 5]):
@@ -154,15 +148,11 @@ def test_packed_sequences(
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("name", "ours", "theirs", "kind"), KINDS, ids=[k[0] for k in KINDS])
-def test_one_sequence_without_batch(
-    name: str, ours: Any, theirs: Any, kind: dict[str, Any], backend: str
-) -> None:
+def test_one_sequence_without_batch(name: str, ours: Any, theirs: Any, kind: dict[str, Any], backend: str) -> None:
     """x [T, D] gives output [T, H] and states [num_layers * num_directions, H], as torch.nn does."""
     module = fill(theirs(6, 7, 2, bidirectional=True, dtype=torch.float64, **kind))
     layer = ours(6, 7, 2, bidirectional=True, dtype=torch.float64, backend=backend, **kind)
     layer.load_state_dict(module.state_dict())
     state = states(kind, {"num_layers": 2, "bidirectional": True}, module, 1)
     state = state.squeeze(1) if isinstance(state, Tensor) else tuple(s.squeeze(1) for s in state)
-    assert_agree(
-        run(layer, numbers("one", 5, 6), state), run(module, numbers("one", 5, 6), state), torch.float64
-    )
+    assert_agree(run(layer, numbers("one", 5, 6), state), run(module, numbers("one", 5, 6), state), torch.float64)

@@ -61,9 +61,7 @@ def test_expanded_and_strided_weights(cell: Any, backend: str) -> None:
     x = inputs(4, 3, 5, torch.float64)
     meant = layer(x)[0]
     weights = {n: p.detach().repeat_interleave(2, -1)[..., ::2] for n, p in layer.named_parameters()}
-    assert_agree(
-        {"output": torch.func.functional_call(layer, weights, (x,))[0]}, {"output": meant}, torch.float64
-    )
+    assert_agree({"output": torch.func.functional_call(layer, weights, (x,))[0]}, {"output": meant}, torch.float64)
     constant = {n: p.new_full((1,) * p.dim(), 0.1).expand(p.shape) for n, p in layer.named_parameters()}
     copied = {n: p.clone() for n, p in constant.items()}
     found, meant = (torch.func.functional_call(layer, w, (x,))[0] for w in (constant, copied))
