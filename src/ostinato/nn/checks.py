@@ -57,7 +57,8 @@ def lengths_tensor(lengths: Lengths, batch: int, steps: int) -> Tensor:
     if isinstance(lengths, Tensor):
         if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
             raise ShapeError(f"lengths is a tensor of {lengths.dtype}; give whole numbers (int64)")
-        result = lengths.detach().to(device="cpu", dtype=torch.int64)
+        # a copy: backward reads it again, whatever the caller does with his own by then
+        result = lengths.detach().to(device="cpu", dtype=torch.int64).clone(memory_format=torch.contiguous_format)
     else:
         try:
             values = [_whole(n) for n in lengths]

@@ -212,11 +212,11 @@ class RNN(nn.Module):
             raise ShapeError("lengths were given with a PackedSequence, which has its own; leave them out")
         x, own = pad_packed_sequence(packed, batch_first=self.batch_first)
         output, state = self(x, state, own)
-        again = pack_padded_sequence(output, own, batch_first=self.batch_first, enforce_sorted=False)
-        # the caller's own order, also where equal lengths could be sorted otherwise
-        if packed.sorted_indices is None:
-            again = PackedSequence(again.data, again.batch_sizes, None, None)
-        return again, state
+        order = packed.sorted_indices  # sorted once: another sort might order equal lengths otherwise
+        if order is not None:
+            output, own = output.index_select(0 if self.batch_first else 1, order), own[order.cpu()]
+        again = pack_padded_sequence(output, own, batch_first=self.batch_first)
+        return PackedSequence(again.data, packed.batch_sizes, order, packed.unsorted_indices), state
 
     def _initial(self, state: Any, x: Tensor, batched: bool) -> tuple[Tensor, ...] | None:
         """The states [num_layers * num_directions, B, S] as given; None for zeros."""

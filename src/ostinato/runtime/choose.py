@@ -67,7 +67,7 @@ def _compiled(step: Step, backend: str, device: torch.device, dtype: torch.dtype
     try:
         return _C.compile(plan, dtype)
     except (CompileError, CacheError) as error:
-        unsafe = isinstance(error, CacheError) and "code is loaded" in str(error)
+        unsafe = isinstance(error, CacheError) and "and code is loaded" in str(error)
         if backend == "c" or unsafe:
             raise
         warn_once(f"Ostinato runs on the slow eager backend: {error}")

@@ -35,15 +35,15 @@ class Recurrence(torch.autograd.Function):
         count = len(step.state_sizes) if has_states else 0
         states, params = tensors[:count] if has_states else None, tensors[count:]
         result = kernel.forward(x, states, params, step.plan_sizes, lengths, reverse, True)
-        ctx.save_for_backward(x, result.output, *tensors)
+        ctx.save_for_backward(x, result.output, result.tape, *tensors)
         ctx.set_materialize_grads(False)
         ctx.step, ctx.kernel, ctx.lengths, ctx.reverse = step, kernel, lengths, reverse
-        ctx.count, ctx.has_states, ctx.tape = count, has_states, result.tape
+        ctx.count, ctx.has_states, ctx.spent = count, has_states, False
         return result.output, *result.finals
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        x, output, *tensors = ctx.saved_tensors
+        x, output, tape, *tensors = ctx.saved_tensors
         grad_output, *grad_finals = grads
         nothing = (None,) * 5
         if torch.is_grad_enabled():
@@ -51,9 +51,9 @@ class Recurrence(torch.autograd.Function):
         states = tensors[: ctx.count] if ctx.has_states else None
         params = tensors[ctx.count :]
         sizes = ctx.step.plan_sizes
-        tape, ctx.tape = ctx.tape, None
-        if tape is None:
+        if ctx.spent:  # the first backward overwrote the tape
             tape = ctx.kernel.forward(x, states, params, sizes, ctx.lengths, ctx.reverse, True).tape
+        ctx.spent = True
         needs = ctx.needs_input_grad[5:]
         wanted = Wanted(needs[0], any(needs[1 : 1 + ctx.count]), any(needs[1 + ctx.count :]))
         found = ctx.kernel.backward(
@@ -67,16 +67,20 @@ def _eager_gradients(
 ) -> Sequence[Tensor | None]:
     """The same gradients in operations that can be differentiated again."""
     step: Step = ctx.step
+    needs = ctx.needs_input_grad[5:]
     with torch.enable_grad():
-        states = list(tensors[: ctx.count]) or [x.new_zeros(x.shape[1], s) for s in step.state_sizes]
-        output, finals = run_eager(step, x, states, tensors[ctx.count :], ctx.lengths, ctx.reverse, core=True)
+        # Aliases: connected to the inputs for the second derivative, but with no path from one input to another, whose
+        # gradient the engine adds itself.
+        own = [t.view_as(t) if need else t.detach() for t, need in zip((x, *tensors), needs, strict=True)]
+        states = own[1 : 1 + ctx.count] or [x.new_zeros(x.shape[1], s) for s in step.state_sizes]
+        output, finals = run_eager(step, own[0], states, own[1 + ctx.count :], ctx.lengths, ctx.reverse, core=True)
         pairs = [(o, g) for o, g in zip((output, *finals), grads, strict=True) if g is not None and o.requires_grad]
-        inputs = [t for t, need in zip((x, *tensors), ctx.needs_input_grad[5:], strict=True) if need]
+        inputs = [t for t, need in zip(own, needs, strict=True) if need]
         if not pairs or not inputs:
             return [None] * (1 + len(tensors))
         outs, gs = zip(*pairs, strict=True)
         found = iter(torch.autograd.grad(outs, inputs, gs, create_graph=True, allow_unused=True))
-    return [next(found) if need else None for need in ctx.needs_input_grad[5:]]
+    return [next(found) if need else None for need in needs]
 
 
 def run_eager(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from ..errors import ShapeError
 from ..ir import Program
 from .choose import choose
 from .function import run_eager
-from .step import Step
+from .step import Step, check_params
 
 
 @lru_cache(maxsize=256)
@@ -38,11 +38,26 @@ def step_of(text: str, sizes: tuple[int, ...]) -> Step:
     return Step(program, dict(zip(program.symbols, sizes, strict=True)))
 
 
-def _checked(lengths: Tensor | None, steps: int) -> Tensor | None:
+def _check_inputs(step: Step, x: Tensor, states: Sequence[Tensor], params: Sequence[Tensor]) -> None:
+    """What an operator is called with directly was checked by no layer."""
+    check_params(step, x, params)
+    width = step.sizes[step.program.input_size]
+    if x.dim() != 3 or x.shape[2] != width:
+        raise ShapeError(f"x has shape {list(x.shape)}; give [T, B, {width}]")
+    for state, size in zip(states, step.state_sizes, strict=True):
+        if tuple(state.shape) != (x.shape[1], size) or state.dtype != x.dtype or state.device != x.device:
+            raise ShapeError(f"a state is {state.dtype} {list(state.shape)}; give {x.dtype} [{x.shape[1]}, {size}]")
+
+
+def _checked(lengths: Tensor | None, steps: int, batch: int) -> Tensor | None:
     """Lengths that no kernel can run past the end with; a captured graph meets their values only here."""
     if lengths is None:
         return None
-    lengths = lengths.cpu()
+    lengths = lengths.to("cpu", torch.int64).contiguous()
+    if lengths.dim() != 1 or lengths.shape[0] != batch:
+        raise ShapeError(
+            f"lengths has shape {list(lengths.shape)}, but the batch has {batch} sequences; give [{batch}]"
+        )
     if lengths.numel() and not 0 <= int(lengths.min()) <= int(lengths.max()) <= steps:
         raise ShapeError(
             f"lengths are between {int(lengths.min())} and {int(lengths.max())}; pass 0 <= lengths <= T = {steps}"
@@ -64,7 +79,8 @@ def recurrence_op(
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     """See the module."""
     step = step_of(program, tuple(sizes))
-    lengths = _checked(lengths, x.shape[0])
+    lengths = _checked(lengths, x.shape[0], x.shape[1])
+    _check_inputs(step, x, states, params)
     kernel = choose(step, backend, x.device, x.dtype)
     if kernel is None:
         output, finals = run_eager(step, x, states, params, lengths, reverse)
@@ -116,11 +132,17 @@ def recurrence_backward_op(
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """See the module."""
     step = step_of(program, tuple(sizes))
-    lengths = _checked(lengths, x.shape[0])
+    lengths = _checked(lengths, x.shape[0], x.shape[1])
+    _check_inputs(step, x, states, params)
     kernel = choose(step, backend, x.device, x.dtype)
     if kernel is not None:
+        if tape.numel() < kernel.tape_values(step.plan_sizes, x.shape[0] * x.shape[1]):
+            # the graph was captured for inference
+            whole_tape = kernel.forward(x, states, params, step.plan_sizes, lengths, reverse, True).tape
+        else:
+            whole_tape = tape.clone()  # the kernel overwrites it, and an operator may not
         found = kernel.backward(
-            tape.clone(),  # the kernel overwrites it, and an operator may not
+            cast("Tensor", whole_tape),
             x,
             states,
             params,

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from .choose import asked, choose, say_once
 from .function import Recurrence, run_eager
 from .operator import recurrence_op
-from .step import Step
+from .step import Step, check_params
 
 
 def recurrence(
@@ -33,6 +34,10 @@ def recurrence(
     if torch._C._are_functorch_transforms_active():
         say_once("torch.func transforms run on the eager backend, which they can differentiate and batch")
         return run_eager(step, x, _zeros(step, x, states), params, lengths, reverse)
+    if forward_ad._current_level >= 0:
+        say_once("forward-mode derivatives run on the eager backend, which carries tangents")
+        return run_eager(step, x, _zeros(step, x, states), params, lengths, reverse)
+    check_params(step, x, params)
     kernel = choose(step, backend, x.device, x.dtype)
     if kernel is None:
         return run_eager(step, x, _zeros(step, x, states), params, lengths, reverse)

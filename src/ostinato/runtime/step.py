@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..backends import eager
 from ..backends.base import Kernel
+from ..errors import ShapeError
 from ..ir import PARAMETERS, Program, levels, simplify, size_value, without_params
 from ..schedule import Plan, Prologue, make_plan, split_prologue
 
@@ -43,7 +45,7 @@ class Step:
     def __init__(self, program: Program, sizes: Mapping[str, int]) -> None:
         self.program = program
         self.sizes = dict(sizes)
-        self.param_shapes = [tuple(size_value(s, self.sizes) for s in shape) for shape in program.params.values()]
+        self.param_shapes = [torch.Size(size_value(s, self.sizes) for s in shape) for shape in program.params.values()]
         self.state_sizes = [size_value(s, self.sizes) for s in program.state_sizes.values()]
         self.output_size = size_value(program.output_size, self.sizes)
         self.kernels: dict[Any, Kernel | None] = {}
@@ -93,3 +95,18 @@ class Step:
             return found
         like = params[0]
         return [v if v.dtype == like.dtype and v.device == like.device else v.to(like) for v in found]
+
+
+def check_params(step: Step, x: Tensor, params: Sequence[Tensor]) -> None:
+    """Parameters are what the step was made for: a kernel takes them by address.
+
+    Raises:
+        ShapeError: one was replaced by another shape, dtype or device.
+    """
+    dtype, device = x.dtype, x.device
+    for p, want, name in zip(params, step.param_shapes, step.program.params, strict=True):
+        if p.shape != want or p.dtype != dtype or p.device != device:
+            raise ShapeError(
+                f"the parameter {name} is {p.dtype} {list(p.shape)} on {p.device}, but the cell takes {dtype} "
+                f"{list(want)} on {device}; put back one that fits"
+            )

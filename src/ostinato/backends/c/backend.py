@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from ...errors import CacheError
 from ...schedule import Plan
 from . import cache, compiler
 from .kernel import CKernel
@@ -41,8 +42,22 @@ class CBackend:
             with self._lock:
                 kernel = self._made.get(key)
                 if kernel is None:
-                    kernel = self._made[key] = CKernel(plan, self._library(plan, dtype))
+                    kernel = self._made[key] = self._load(plan, dtype)
         return kernel
+
+    def _load(self, plan: Plan, dtype: torch.dtype) -> CKernel:
+        """Another process may trim the cache between finding a library and loading it: try once more."""
+        try:
+            return CKernel(plan, self._library(plan, dtype))
+        except OSError as first:
+            if isinstance(first, CacheError):
+                raise
+        try:
+            return CKernel(plan, self._library(plan, dtype))
+        except OSError as error:
+            raise CacheError(
+                f"a compiled kernel cannot be loaded ({error}); set XDG_CACHE_HOME to a folder that may hold programs"
+            ) from error
 
     def _library(self, plan: Plan, dtype: torch.dtype) -> Path:
         source = render(plan)

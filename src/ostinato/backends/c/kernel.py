@@ -57,8 +57,8 @@ class CKernel:
         self._columns = [self._shape[c.size] for c in plan.columns]
         self._state_sizes = [self._shape[s] for _, s in plan.states]
         self._output = self._shape[plan.output_size]
-        # positions of the matrices, vectors and scalars among the parameters; known when the first ones come
-        self._order: tuple[list[int], list[int], list[int]] | None = None
+        # positions of the matrices, vectors and scalars among parameters of these ranks: cells share a kernel
+        self._orders: dict[tuple[int, ...], tuple[list[int], ...]] = {}
 
     def tape_values(self, sizes: Sequence[int], rows: int) -> int:
         """Length of the tape of so many rows: padded columns, a vector more, and room to read past the end."""
@@ -118,11 +118,11 @@ class CKernel:
         self, a: list[int], params: Sequence[Tensor], grads: Sequence[Tensor | None] | None, keep: list[Tensor]
     ) -> None:
         """Matrices, then vectors, then scalars, each in the order of the Plan."""
-        if self._order is None:
-            ranks = [p.dim() for p in params]
-            matrices, vectors, scalars = ([i for i, r in enumerate(ranks) if r == rank] for rank in (2, 1, 0))
-            self._order = matrices, vectors, scalars
-        matrices, *others = self._order
+        ranks = tuple([p.dim() for p in params])
+        order = self._orders.get(ranks)
+        if order is None:
+            order = self._orders[ranks] = tuple([i for i, r in enumerate(ranks) if r == rank] for rank in (2, 1, 0))
+        matrices, *others = order
         for i in matrices:
             p = params[i]
             row, column = p.stride()

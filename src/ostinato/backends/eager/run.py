@@ -126,7 +126,7 @@ def recurrence(
         x = x.flip(0)
     outputs, finals = _loop(program, x, states, params, sizes, [batch] * steps)
     if not outputs:
-        return _nothing(x, params, 0, size_value(program.output_size, sizes)), finals
+        return _nothing(x, params, 0, size_value(program.output_size, sizes)), tuple(s.clone() for s in finals)
     if reverse:
         outputs.reverse()
     return torch.stack(outputs), finals

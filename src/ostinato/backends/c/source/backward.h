@@ -156,6 +156,7 @@ static void carve_outer(Job *g) {
 
 int ostinato_backward(const int64_t *arguments) {
     Job job, *g = &job;
+    void *owner = 0;
     read_arguments(g, arguments);
     g->flags &= ~(long)UNPACKED;
     g->parts = most(1, least(g->threads, g->batch));
@@ -166,7 +167,7 @@ int ostinato_backward(const int64_t *arguments) {
         carve_shared(g, BACKWARD_FROM, DEFERRED_TO, DEFERRED_FROM, (g->flags & WANT_INPUT) ? DEFERRED_FROM : DEFERRED_TO);
         carve_parts(g, 1);
         if (g->flags & WANT_PARAMS) carve_outer(g);
-        if (!pass && !(g->arena = scratch(g->used))) return 1;
+        if (!pass && !(g->arena = scratch(g->used, &owner))) return 1;
     }
     pack_all(g);
     if (!(g->flags & WANT_PARAMS)) g->flags |= SHARED_OUTER; /* no private sums to clear */
@@ -181,6 +182,6 @@ int ostinato_backward(const int64_t *arguments) {
         each(g, finish_matrix, N_MATRICES);
         finish_small(g);
     }
-    release_scratch();
+    release_scratch(owner);
     return 0;
 }

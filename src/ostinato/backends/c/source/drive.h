@@ -200,6 +200,7 @@ static void plan_chunk(Job *g) {
 
 int ostinato_forward(const int64_t *arguments) {
     Job job, *g = &job;
+    void *owner = 0;
     read_arguments(g, arguments);
     g->parts = most(1, least(g->threads, g->batch));
     plan_chunk(g);
@@ -208,11 +209,11 @@ int ostinato_forward(const int64_t *arguments) {
         share_out(g);
         carve_shared(g, HOIST_FROM, STEP_TO, 0, 0);
         carve_parts(g, 0);
-        if (!pass && !(g->arena = scratch(g->used))) return 1;
+        if (!pass && !(g->arena = scratch(g->used, &owner))) return 1;
     }
     pack_all(g);
     each(g, forward_part, g->parts);
-    release_scratch();
+    release_scratch(owner);
     return 0;
 }
 

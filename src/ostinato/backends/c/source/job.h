@@ -176,22 +176,27 @@ static void free_scratch(void *data) {
     free(s->base);
     free(s);
 }
-static void make_key(void) { pthread_key_create(&scratch_key, free_scratch); }
+static int scratch_is_kept; /* a process has a limited number of keys */
+static void make_key(void) { scratch_is_kept = !pthread_key_create(&scratch_key, free_scratch); }
 #define KEEP_SCRATCH ((size_t)64 << 20)
 
-static char *scratch(size_t bytes) {
+static char *scratch(size_t bytes, void **owner) {
     pthread_once(&scratch_once, make_key);
-    Scratch *s = pthread_getspecific(scratch_key);
+    Scratch *s = scratch_is_kept ? pthread_getspecific(scratch_key) : 0;
     if (!s) {
         if (!(s = calloc(1, sizeof *s))) return 0;
-        pthread_setspecific(scratch_key, s);
+        if (scratch_is_kept) pthread_setspecific(scratch_key, s);
     }
+    *owner = s;
     if (s->size < bytes) {
         free(s->base);
         void *base = 0;
         s->size = 0;
         s->base = 0;
-        if (posix_memalign(&base, 64, bytes)) return 0;
+        if (posix_memalign(&base, 64, bytes)) {
+            if (!scratch_is_kept) free(s);
+            return 0;
+        }
         s->base = base;
         s->size = bytes;
     }
@@ -200,9 +205,11 @@ static char *scratch(size_t bytes) {
 #endif
     return s->base;
 }
-static void release_scratch(void) {
-    Scratch *s = pthread_getspecific(scratch_key);
-    if (s && s->size > KEEP_SCRATCH) {
+static void release_scratch(void *owner) {
+    Scratch *s = owner;
+    if (!scratch_is_kept) {
+        free_scratch(s);
+    } else if (s->size > KEEP_SCRATCH) {
         free(s->base);
         s->base = 0;
         s->size = 0;

@@ -48,14 +48,15 @@ INLINE vec v_exp(vec x) {
     const vec low = splat(EXP_LOW), high = splat(EXP_HIGH);
     const vec inside = choose(x < low, low, choose(x > high, high, x));
     const vec over = choose((x > high) | (x < low), x - inside, splat(0));
-    const vec bounded = choose(over > splat(20), splat(20), choose(over < splat(-20), splat(-20), over));
+    const vec bounded = choose(over > splat(40), splat(40), choose(over < splat(-40), splat(-40), over));
     return exp_clamped(inside) * exp_clamped(bounded);
 }
 
 INLINE vec v_sigmoid(vec x) {
     const vec low = splat(EXP_LOW), high = splat(EXP_HIGH);
     const vec minus = -x;
-    return splat(1) / (splat(1) + exp_clamped(choose(minus < low, low, choose(minus > high, high, minus))));
+    const vec inside = splat(1) / (splat(1) + exp_clamped(choose(minus < low, low, choose(minus > high, high, minus))));
+    return choose(minus > high, splat(0), inside);
 }
 
 INLINE vec v_tanh(vec x) {
