@@ -84,6 +84,7 @@ def test_a_parameter_replaced_by_one_that_does_not_fit_is_refused() -> None:
         layer(torch.zeros(2, 2, 4))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch itself, on first use
 def test_forward_mode_carries_its_tangent() -> None:
     layer = fill(RNN("elman", 3, 4, backend="c")).requires_grad_(False)
     x = torch.randn(5, 2, 3)
