@@ -84,16 +84,11 @@ def recurrence_op(
     kernel = choose(step, backend, x.device, x.dtype)
     if kernel is None:
         output, finals = run_eager(step, x, states, params, lengths, reverse)
-        tape = x.new_empty(_tape_values(step, x.shape[0] * x.shape[1]) if training else 0)
+        tape = x.new_empty(step.plan.tape_values(step.plan_sizes, x.shape[0] * x.shape[1]) if training else 0)
         return output.clone(memory_format=torch.contiguous_format), [s.clone() for s in finals], tape
     result = kernel.forward(x, states, params, step.plan_sizes, lengths, reverse, training)
     tape = x.new_empty(0) if result.tape is None else result.tape
     return result.output.contiguous(), list(result.finals), tape
-
-
-def _tape_values(step: Step, rows: int) -> int:
-    sizes = dict(zip(step.plan.symbols, step.plan_sizes, strict=True))
-    return rows * (sum(-(-sizes[c.size] // 16) * 16 for c in step.plan.columns) + 16) + 32
 
 
 @recurrence_op.register_fake
@@ -111,7 +106,7 @@ def _(
     step = step_of(program, tuple(sizes))
     rows = x.shape[0] * x.shape[1]
     output = x.new_empty((x.shape[0], x.shape[1], step.output_size))
-    tape = x.new_empty(_tape_values(step, rows) if training else 0)
+    tape = x.new_empty(step.plan.tape_values(step.plan_sizes, rows) if training else 0)
     return output, [x.new_empty((x.shape[1], n)) for n in step.state_sizes], tape
 
 

@@ -17,6 +17,7 @@ be in:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..ir import OPS, Node, written
@@ -147,6 +148,13 @@ class Plan:
         found |= {slot.size for slots in (self.infer, self.backward) for slot in slots if isinstance(slot, Loop)}
         found |= {a for s in found for a in s.split("+")}
         return ("D", "H", *sorted(found - {"D", "H"}))
+
+    def tape_values(self, sizes: Sequence[int], rows: int) -> int:
+        """Room for a tape of so many rows, `sizes` in the order of `symbols`: columns padded to whole vectors of up to
+        16 values, a vector more for each row, and two to read past the end.
+        """
+        at = {symbol: i for i, symbol in enumerate(self.symbols)}
+        return rows * (sum(-(-sizes[at[c.size]] // 16) * 16 for c in self.columns) + 16) + 32
 
     @property
     def stages(self) -> int:

@@ -18,7 +18,6 @@ from ..base import Forward, Gradients, Wanted
 
 _TRAINING, _WANT_INPUT, _WANT_PARAMS, _UNPACKED = 1, 2, 4, 8
 _UNPACKED_ROWS = 3  # so few rows do not pay for packing the weights
-_LANES = 16
 
 
 @lru_cache(maxsize=1)
@@ -54,7 +53,6 @@ class CKernel:
             function.argtypes = [ctypes.c_void_p]
             function.restype = ctypes.c_int
         self._shape = {v: i for i, v in enumerate(plan.symbols)}
-        self._columns = [self._shape[c.size] for c in plan.columns]
         self._state_sizes = [self._shape[s] for _, s in plan.states]
         self._output = self._shape[plan.output_size]
         # positions of the matrices, vectors and scalars among parameters of these ranks: cells share a kernel
@@ -62,7 +60,7 @@ class CKernel:
 
     def tape_values(self, sizes: Sequence[int], rows: int) -> int:
         """Length of the tape of so many rows: padded columns, a vector more, and room to read past the end."""
-        return rows * (sum(-(-sizes[c] // _LANES) * _LANES for c in self._columns) + _LANES) + 2 * _LANES
+        return self.plan.tape_values(sizes, rows)
 
     def _arguments(
         self,
