@@ -190,9 +190,9 @@ def test_an_exported_program_survives_a_file(backend: str, tmp_path: Any) -> Non
 def test_the_operator_keeps_torchs_contract(cell: Any, lengths: bool, backend: str) -> None:
     """torch.library.opcheck: schema, fake tensors, autograd. Not its comparison of values: a tape has gaps."""
     layer = build(cell, 3, 4, backend)
-    step = layer._steps[0]
+    step = layer._runners[0].step
     x = inputs(4, 2, 3, torch.float64).requires_grad_()
-    states = [s[0].clone().requires_grad_() for s in states_for(layer, 2, torch.float64)]
+    states = [s[:1].clone().requires_grad_() for s in states_for(layer, 2, torch.float64)]
     weights = [p.detach().clone().requires_grad_() for p in layer.parameters()]
     sizes = [step.sizes[s] for s in step.program.symbols]
     ends = torch.tensor([4, 2]) if lengths else None

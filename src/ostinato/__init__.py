@@ -28,6 +28,7 @@ from .errors import (
     ProgramError,
     RunError,
     ShapeError,
+    UnsafeCacheError,
 )
 from .ir import Program
 from .lang import (
@@ -69,6 +70,7 @@ __all__ = [
     "ProgramError",
     "RunError",
     "ShapeError",
+    "UnsafeCacheError",
     "abs",
     "cell",
     "cells",

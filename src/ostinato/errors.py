@@ -6,7 +6,8 @@
     ├── ShapeError         sizes, dtypes, lengths or states that do not fit (also a ValueError)
     ├── BackendError       a backend cannot run this here (also a RuntimeError)
     │   └── CompileError   the C compiler is missing or failed
-    ├── CacheError         the kernel cache cannot be trusted or written (also an OSError)
+    ├── CacheError         the kernel cache cannot be used (also an OSError)
+    │   └── UnsafeCacheError  others could put code there that would be loaded
     ├── DataError          a text or a data file cannot be used (also a ValueError)
     └── RunError           a run folder or a checkpoint cannot be used (also a ValueError)
 
@@ -25,6 +26,7 @@ __all__ = [
     "ProgramError",
     "RunError",
     "ShapeError",
+    "UnsafeCacheError",
 ]
 
 
@@ -53,7 +55,11 @@ class CompileError(BackendError):
 
 
 class CacheError(OstinatoError, OSError):
-    """The kernel cache is not safe to load code from, or cannot be written."""
+    """The kernel cache cannot be made, written or read."""
+
+
+class UnsafeCacheError(CacheError):
+    """The kernel cache belongs to another user or can be written by others, and code is loaded from it."""
 
 
 class DataError(OstinatoError, ValueError):

@@ -11,14 +11,6 @@ from torch import Tensor
 from ..schedule import Plan
 
 
-class Forward(NamedTuple):
-    """What a kernel's forward returns: outputs [T, B, O], final states [B, S], and the tape backward reads."""
-
-    output: Tensor
-    finals: tuple[Tensor, ...]
-    tape: Tensor | None
-
-
 class Gradients(NamedTuple):
     """What a kernel's backward returns; None where a gradient was not wanted."""
 
@@ -35,20 +27,28 @@ class Wanted(NamedTuple):
     params: bool
 
 
-class Kernel(Protocol):
-    """A compiled Plan for one dtype."""
+class Bound(Protocol):
+    """A kernel together with its parameters, which it takes by address."""
+
+    def same(self, params: Sequence[Tensor]) -> bool:
+        """Whether these are the parameters it was bound to, none moved, reshaped or converted since."""
+        ...
+
+    def again(self, params: Sequence[Tensor]) -> Bound:
+        """Bound to parameters of the same shapes that may have moved.
+
+        Raises:
+            ShapeError: one has another shape or dtype.
+        """
+        ...
 
     def forward(
-        self,
-        x: Tensor,
-        states: Sequence[Tensor] | None,
-        params: Sequence[Tensor],
-        sizes: Sequence[int],
-        lengths: Tensor | None,
-        reverse: bool,
-        training: bool,
-    ) -> Forward:
-        """Run over x [T, B, D]; ``states=None`` starts from zeros; `training` writes a tape."""
+        self, x: Tensor, states: Sequence[Tensor] | None, lengths: Tensor | None, reverse: bool, training: bool
+    ) -> tuple[Tensor, tuple[Tensor, ...], Tensor | None]:
+        """Run over x [T, B, D]; ``states=None`` starts from zeros.
+
+        Returns the outputs [T, B, O], the final states, each [1, B, S], and in `training` the tape backward reads.
+        """
         ...
 
     def backward(
@@ -57,7 +57,6 @@ class Kernel(Protocol):
         x: Tensor,
         states: Sequence[Tensor] | None,
         params: Sequence[Tensor],
-        sizes: Sequence[int],
         lengths: Tensor | None,
         reverse: bool,
         output: Tensor,
@@ -68,8 +67,12 @@ class Kernel(Protocol):
         """Gradients of what forward computed; overwrites the tape."""
         ...
 
-    def tape_values(self, sizes: Sequence[int], rows: int) -> int:
-        """How many values the tape of so many rows has."""
+
+class Kernel(Protocol):
+    """A compiled Plan for one dtype."""
+
+    def bind(self, params: Sequence[Tensor], sizes: Sequence[int]) -> Bound:
+        """The kernel with its parameters, whose shapes the caller has checked; `sizes` in the order of the Plan's."""
         ...
 
 

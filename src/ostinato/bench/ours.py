@@ -56,8 +56,8 @@ def build_ours(problem: Problem, backend: str = "auto", seed: int = 0) -> Ours:
 
 def ran_on(layer: RNN) -> str:
     """The name of the backend that runs a layer's float32 calls on CPU."""
-    (step,) = layer._steps
-    kernel = choose(step, layer.backend, torch.device("cpu"), torch.float32)
+    (runner,) = layer._runners
+    kernel = choose(runner.step, layer.backend, torch.device("cpu"), torch.float32)
     return "eager" if kernel is None else "c"
 
 

@@ -13,8 +13,8 @@ from ..errors import ShapeError
 Lengths = Tensor | Sequence[int]
 
 
-def check_input(x: Any, width: int, dtype: torch.dtype, batch_first: bool) -> None:
-    """x is a floating tensor [T, B, width] (or [T, width]) of the weights' dtype."""
+def check_input(x: Any, width: int, weight: Tensor, batch_first: bool) -> None:
+    """x is a floating tensor [T, B, width] (or [T, width]) of the weights' dtype, where they are."""
     if not isinstance(x, Tensor):
         raise ShapeError(f"the input is {type(x).__name__}; give a tensor or a PackedSequence")
     axes = "[B, T, D]" if batch_first else "[T, B, D]"
@@ -27,14 +27,11 @@ def check_input(x: Any, width: int, dtype: torch.dtype, batch_first: bool) -> No
         )
     if not x.is_floating_point():
         raise ShapeError(f"the input is {x.dtype}; convert it with x.float()")
-    if x.dtype != dtype and not _casting(x):
+    if x.dtype != weight.dtype and not _casting(x):
         raise ShapeError(
-            f"the input is {x.dtype}, but the weights are {dtype}; use x.to({dtype}) or layer.to({x.dtype})"
+            f"the input is {x.dtype}, but the weights are {weight.dtype}; use x.to({weight.dtype}) or "
+            f"layer.to({x.dtype})"
         )
-
-
-def check_device(x: Tensor, weight: Tensor) -> None:
-    """Input and weights are in one place."""
     if x.device != weight.device:
         raise ShapeError(
             f"the input is on {x.device}, but the weights are on {weight.device}; move one with .to({weight.device})"
@@ -88,30 +85,32 @@ def _whole(value: Any) -> int:
 
 
 def check_states(
-    state: Any, names: Sequence[str], shapes: Sequence[tuple[int, int, int]], x: Tensor, batched: bool
-) -> tuple[Tensor, ...]:
-    """The states given by the caller, one tensor [num_layers * num_directions, B, S] for each state of the cell."""
-    given = (state,) if isinstance(state, Tensor) else state
-    expected = f"({', '.join(names)})" if len(names) > 1 else names[0] if names else "no state"
+    state: Any, names: Sequence[str], sizes: Sequence[int], count: int, x: Tensor, batched: bool
+) -> Sequence[Tensor]:
+    """The states given by the caller, one tensor [count, B, size] (without a batch: [count, size]) for each name."""
+    given: Sequence[Any] = (state,) if isinstance(state, Tensor) else state
     if not isinstance(given, tuple | list) or len(given) != len(names):
-        count = len(given) if isinstance(given, tuple | list) else type(given).__name__
-        raise ShapeError(f"the cell has {len(names)} states, got {count}; pass state={expected}")
-    result: list[Tensor] = []
-    for name, tensor, shape in zip(names, given, shapes, strict=True):
+        got = len(given) if isinstance(given, tuple | list) else type(given).__name__
+        expected = f"({', '.join(names)})" if len(names) > 1 else names[0] if names else "no state"
+        raise ShapeError(f"the cell has {len(names)} states, got {got}; pass state={expected}")
+    batch, dtype, device = x.shape[1], x.dtype, x.device
+    fits = True
+    for name, tensor, size in zip(names, given, sizes, strict=True):
+        want = (count, batch, size) if batched else (count, size)
         if not isinstance(tensor, Tensor):
-            raise ShapeError(f"the state {name} is {type(tensor).__name__}; pass a tensor {list(shape)}")
-        want = shape if batched else (shape[0], shape[2])
+            raise ShapeError(f"the state {name} is {type(tensor).__name__}; pass a tensor {list(want)}")
         if tensor.shape != want:
-            axes = "[num_layers * num_directions, B, size]" if batched else "[num_layers * num_directions, size]"
+            axes = f"[num_layers * num_directions,{' B,' if batched else ''} size]"
             raise ShapeError(f"the state {name} has shape {list(tensor.shape)}; it must be {list(want)}: {axes}")
-        if tensor.dtype != x.dtype:
+        if tensor.device != device:
+            raise ShapeError(f"the state {name} is on {tensor.device}, but the input is on {device}; move it")
+        if tensor.dtype != dtype:
+            fits = False
             if not _casting(x):
-                raise ShapeError(f"the state {name} is {tensor.dtype}, but the input is {x.dtype}; use .to({x.dtype})")
-            tensor = tensor.to(x.dtype)
-        if tensor.device != x.device:
-            raise ShapeError(f"the state {name} is on {tensor.device}, but the input is on {x.device}; move it")
-        result.append(tensor if batched else tensor.unsqueeze(1))
-    return tuple(result)
+                raise ShapeError(f"the state {name} is {tensor.dtype}, but the input is {dtype}; use .to({dtype})")
+    if not fits:  # under autocast
+        given = [tensor.to(dtype) for tensor in given]
+    return given if batched else [tensor.unsqueeze(1) for tensor in given]
 
 
 def _casting(x: Tensor) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,8 +13,8 @@ from .. import cells
 from ..errors import CellError, ShapeError
 from ..ir import Program
 from ..lang import Cell
-from ..runtime import Step, check_choice, recurrence
-from .checks import Lengths, check_device, check_input, check_sizes, check_states, lengths_tensor
+from ..runtime import Runner, Step, check_choice
+from .checks import Lengths, check_input, check_sizes, check_states, lengths_tensor
 from .initialize import default_rules, initialize
 
 State = Tensor | tuple[Tensor, ...]
@@ -92,7 +92,7 @@ class RNN(nn.Module):
         self.bidirectional = bool(bidirectional)
         self.backend = backend
         self.sizes = dict(sizes or {})
-        self._steps: list[Step] = []
+        self._runners: list[Runner] = []  # layer by layer, forwards before backwards
         self._names: list[list[str]] = []
         self._make(device, dtype)
         self.reset_parameters()
@@ -123,7 +123,7 @@ class RNN(nn.Module):
                     f"vectors of size {width}; make input_size and the output's size equal"
                 )
             for suffix in self._suffixes(layer):
-                self._steps.append(step)
+                self._runners.append(Runner(step, reverse=suffix.endswith("_reverse")))
                 self._names.append([f"{name}{suffix}" for name in step.program.params])
                 for name, shape in zip(self._names[-1], step.param_shapes, strict=True):
                     if hasattr(self, name):
@@ -144,18 +144,18 @@ class RNN(nn.Module):
     @property
     def output_size(self) -> int:
         """The width of the output: the cell's output size times the directions."""
-        return self._steps[-1].output_size * self.num_directions
+        return self._runners[-1].step.output_size * self.num_directions
 
     @property
     def programs(self) -> list[Program]:
         """The Program of each layer and direction, simplified."""
-        return [step.program for step in self._steps]
+        return [runner.step.program for runner in self._runners]
 
     def reset_parameters(self) -> None:
         """Draw new weights by the rules the cell declares (see `default_rules`)."""
-        for step, names in zip(self._steps, self._names, strict=True):
-            rules = default_rules(step.program)
-            for name, full in zip(step.program.params, names, strict=True):
+        for program, names in zip(self.programs, self._names, strict=True):
+            rules = default_rules(program)
+            for name, full in zip(program.params, names, strict=True):
                 initialize(getattr(self, full), rules[name], self.hidden_size)
 
     def flatten_parameters(self) -> None:
@@ -175,16 +175,16 @@ class RNN(nn.Module):
         place = (layer % self.num_layers) * self.num_directions + int(reverse)
         return {
             name: getattr(self, full)
-            for name, full in zip(self._steps[place].program.params, self._names[place], strict=True)
+            for name, full in zip(self.programs[place].params, self._names[place], strict=True)
         }
 
     def forward(self, x: Any, state: Any = None, lengths: Lengths | None = None) -> tuple[Any, Any]:
         """Run over a sequence; see the class."""
         if isinstance(x, PackedSequence):
             return self._packed(x, state, lengths)
-        first = self._weight(self._names[0][0]) if self._names[0] else x
-        check_input(x, self.input_size, first.dtype, self.batch_first)
-        check_device(x, first)
+        weights = [self._weights(names) for names in self._names]
+        first = weights[0][0] if weights[0] else x
+        check_input(x, self.input_size, first, self.batch_first)
         if x.dtype != first.dtype:  # under autocast: the recurrence runs in the weights' dtype
             x = x.to(first.dtype)
         batched = x.dim() == 3
@@ -194,7 +194,10 @@ class RNN(nn.Module):
             x = x.transpose(0, 1)
         if lengths is not None:
             lengths = lengths_tensor(lengths, x.shape[1], x.shape[0])
-        output, finals = self._stack(x, self._initial(state, x, batched), lengths)
+        if state is not None:
+            sizes = self._runners[0].step.state_sizes
+            state = check_states(state, self.cell.states, sizes, len(self._runners), x, batched)
+        output, finals = self._stack(x, state, lengths, weights)
         if self.batch_first:
             output = output.transpose(0, 1)
         if not batched:
@@ -202,10 +205,13 @@ class RNN(nn.Module):
             finals = tuple(s.squeeze(1) for s in finals)
         return output, finals[0] if len(finals) == 1 else finals
 
-    def _weight(self, name: str) -> Tensor:
-        """A parameter, or what a parametrization (weight norm, pruning) puts in its place."""
-        found = self._parameters.get(name)
-        return getattr(self, name) if found is None else found
+    def _weights(self, names: list[str]) -> list[Tensor]:
+        """Parameters, or what a parametrization (weight norm, pruning) puts in their place."""
+        own: dict[str, Any] = self._parameters
+        try:
+            return [own[name] for name in names]
+        except KeyError:
+            return [getattr(self, name) for name in names]
 
     def _packed(self, packed: PackedSequence, state: Any, lengths: Any) -> tuple[PackedSequence, Any]:
         if lengths is not None:
@@ -218,35 +224,29 @@ class RNN(nn.Module):
         again = pack_padded_sequence(output, own, batch_first=self.batch_first)
         return PackedSequence(again.data, packed.batch_sizes, order, packed.unsorted_indices), state
 
-    def _initial(self, state: Any, x: Tensor, batched: bool) -> tuple[Tensor, ...] | None:
-        """The states [num_layers * num_directions, B, S] as given; None for zeros."""
-        if state is None:
-            return None
-        names = self.cell.states
-        count = self.num_layers * self.num_directions
-        shapes = [(count, x.shape[1], size) for size in self._steps[0].state_sizes]
-        return check_states(state, names, shapes, x, batched)
-
     def _stack(
-        self, x: Tensor, states: tuple[Tensor, ...] | None, lengths: Tensor | None
+        self,
+        x: Tensor,
+        states: Sequence[Tensor] | None,
+        lengths: Tensor | None,
+        weights: list[list[Tensor]],
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Layer on layer. x is [T, B, D]."""
+        if len(self._runners) == 1:
+            return self._runners[0](x, states, weights[0], lengths, self.backend)
         finals: list[tuple[Tensor, ...]] = []
-        directions = self.num_directions
-        for place, (step, names) in enumerate(zip(self._steps, self._names, strict=True)):
-            own = None if states is None else [s[place] for s in states]
-            weights = [self._weight(name) for name in names]
-            output, final = recurrence(step, x, own, weights, lengths, directions == 2 and place % 2 == 1, self.backend)
+        forwards = x
+        for place, runner in enumerate(self._runners):
+            own = None if states is None else [s[place : place + 1] for s in states]
+            output, final = runner(x, own, weights[place], lengths, self.backend)
             finals.append(final)
-            if directions == 2 and place % 2 == 0:
+            if self.bidirectional and not runner.reverse:
                 forwards = output
                 continue
-            x = output if directions == 1 else torch.cat((forwards, output), -1)
-            if self.dropout and self.training and place < len(self._steps) - 1:
+            x = torch.cat((forwards, output), -1) if self.bidirectional else output
+            if self.dropout and self.training and place < len(self._runners) - 1:
                 x = nn.functional.dropout(x, self.dropout)
-        if len(finals) == 1:
-            return x, tuple([s.unsqueeze(0) for s in finals[0]])
-        return x, tuple([torch.stack(column) for column in zip(*finals, strict=True)])
+        return x, tuple([torch.cat(column) for column in zip(*finals, strict=True)])
 
     def spec(self) -> dict[str, Any]:
         """What a checkpoint needs to build the layer again, in plain values: the arguments and the cell's Program."""

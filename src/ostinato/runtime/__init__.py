@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .choose import CHOICES, check_choice, choose
-from .recurrence import recurrence
+from .runner import Runner
 from .step import Step
 
-__all__ = ["CHOICES", "Step", "check_choice", "choose", "recurrence"]
+__all__ = ["CHOICES", "Runner", "Step", "check_choice", "choose"]

@@ -10,7 +10,7 @@ import torch
 
 from ..backends.base import Kernel
 from ..backends.c import CBackend
-from ..errors import BackendError, CacheError, CompileError
+from ..errors import BackendError, CacheError, CompileError, UnsafeCacheError
 from .step import Step
 
 CHOICES = ("auto", "c", "eager")
@@ -47,7 +47,7 @@ def choose(step: Step, backend: str, device: torch.device, dtype: torch.dtype) -
 
     Raises:
         BackendError: ``backend="c"`` cannot run this.
-        CacheError: the kernel cache is not safe to load code from.
+        UnsafeCacheError: the kernel cache is not safe to load code from.
     """
     key = (backend, device.type, dtype)
     if key not in step.kernels:
@@ -66,9 +66,10 @@ def _compiled(step: Step, backend: str, device: torch.device, dtype: torch.dtype
         return None
     try:
         return _C.compile(plan, dtype)
+    except UnsafeCacheError:
+        raise
     except (CompileError, CacheError) as error:
-        unsafe = isinstance(error, CacheError) and "and code is loaded" in str(error)
-        if backend == "c" or unsafe:
+        if backend == "c":
             raise
         warn_once(f"Ostinato runs on the slow eager backend: {error}")
         return None

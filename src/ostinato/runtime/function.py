@@ -10,22 +10,23 @@ import torch
 from torch import Tensor
 
 from ..backends import eager
-from ..backends.base import Kernel, Wanted
+from ..backends.base import Bound, Wanted
 from .step import Step
 
 
 class Recurrence(torch.autograd.Function):
-    """``outputs, *finals = Recurrence.apply(step, kernel, lengths, reverse, has_states, x, *states, *params)``.
+    """``outputs, *finals = Recurrence.apply(step, bound, lengths, reverse, has_states, x, *states, *params)``.
 
-    `params` are what the kernel takes (see `Step.derived`). Backward overwrites the tape; a second one runs forward
-    again. Under ``create_graph=True`` the gradients come from the eager backend, which torch can differentiate.
+    `params` are what the kernel takes (see `Step.derived`), which `bound` is bound to. Backward overwrites the tape; a
+    second one runs forward again. Under ``create_graph=True`` the gradients come from the eager backend, which torch
+    can differentiate.
     """
 
     @staticmethod
     def forward(
         ctx: Any,
         step: Step,
-        kernel: Kernel,
+        bound: Bound,
         lengths: Tensor | None,
         reverse: bool,
         has_states: bool,
@@ -33,13 +34,12 @@ class Recurrence(torch.autograd.Function):
         *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
         count = len(step.state_sizes) if has_states else 0
-        states, params = tensors[:count] if has_states else None, tensors[count:]
-        result = kernel.forward(x, states, params, step.plan_sizes, lengths, reverse, True)
-        ctx.save_for_backward(x, result.output, result.tape, *tensors)
+        output, finals, tape = bound.forward(x, tensors[:count] if has_states else None, lengths, reverse, True)
+        ctx.save_for_backward(x, output, tape, *tensors)
         ctx.set_materialize_grads(False)
-        ctx.step, ctx.kernel, ctx.lengths, ctx.reverse = step, kernel, lengths, reverse
+        ctx.step, ctx.bound, ctx.lengths, ctx.reverse = step, bound, lengths, reverse
         ctx.count, ctx.has_states, ctx.spent = count, has_states, False
-        return result.output, *result.finals
+        return output, *finals
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
@@ -50,14 +50,14 @@ class Recurrence(torch.autograd.Function):
             return (*nothing, *_eager_gradients(ctx, x, tensors, grads))
         states = tensors[: ctx.count] if ctx.has_states else None
         params = tensors[ctx.count :]
-        sizes = ctx.step.plan_sizes
+        bound = ctx.bound.again(params)
         if ctx.spent:  # the first backward overwrote the tape
-            tape = ctx.kernel.forward(x, states, params, sizes, ctx.lengths, ctx.reverse, True).tape
+            _, _, tape = bound.forward(x, states, ctx.lengths, ctx.reverse, True)
         ctx.spent = True
         needs = ctx.needs_input_grad[5:]
         wanted = Wanted(needs[0], any(needs[1 : 1 + ctx.count]), any(needs[1 + ctx.count :]))
-        found = ctx.kernel.backward(
-            tape, x, states, params, sizes, ctx.lengths, ctx.reverse, output, grad_output, grad_finals, wanted
+        found = bound.backward(
+            tape, x, states, params, ctx.lengths, ctx.reverse, output, grad_output, grad_finals, wanted
         )
         return (*nothing, found.x, *(found.states if ctx.has_states else ()), *found.params)
 
@@ -72,7 +72,7 @@ def _eager_gradients(
         # Aliases: connected to the inputs for the second derivative, but with no path from one input to another, whose
         # gradient the engine adds itself.
         own = [t.view_as(t) if need else t.detach() for t, need in zip((x, *tensors), needs, strict=True)]
-        states = own[1 : 1 + ctx.count] or [x.new_zeros(x.shape[1], s) for s in step.state_sizes]
+        states = own[1 : 1 + ctx.count] if ctx.has_states else None
         output, finals = run_eager(step, own[0], states, own[1 + ctx.count :], ctx.lengths, ctx.reverse, core=True)
         pairs = [(o, g) for o, g in zip((output, *finals), grads, strict=True) if g is not None and o.requires_grad]
         inputs = [t for t, need in zip(own, needs, strict=True) if need]
@@ -86,17 +86,19 @@ def _eager_gradients(
 def run_eager(
     step: Step,
     x: Tensor,
-    states: Sequence[Tensor],
+    states: Sequence[Tensor] | None,
     params: Sequence[Tensor],
     lengths: Tensor | None,
     reverse: bool,
     core: bool = False,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The eager backend on a step, or (`core`) on what is left of it behind the prologue."""
+    """The eager backend on a step, or (`core`) on what is left of it behind the prologue. States are [1, B, S]."""
     program = step.prologue.core if core else step.program
+    starts = [x.new_zeros(x.shape[1], s) for s in step.state_sizes] if states is None else [s[0] for s in states]
     kind = x.device.type
     cast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     with torch.autocast(kind, enabled=False) if cast else contextlib.nullcontext():
-        return eager.recurrence(
-            program, x, states, params, step.sizes, None if lengths is None else lengths.tolist(), reverse
+        output, finals = eager.recurrence(
+            program, x, starts, params, step.sizes, None if lengths is None else lengths.tolist(), reverse
         )
+    return output, tuple([s.unsqueeze(0) for s in finals])

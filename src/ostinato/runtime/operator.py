@@ -4,7 +4,8 @@
         -> (output, final states, tape)
     ostinato::recurrence_backward(...) -> (gradient of x, of the states, of the parameters)
 
-`program` is the core of a step as JSON and `params` are what it takes (see `Step.derived`): a graph that holds the
+`program` is the core of a step as JSON and `params` are what it takes (see `Step.derived`); states and their gradients
+are [1, B, S]. A graph that holds the
 operator needs nothing else to run. The tape is opaque; on the eager backend backward runs forward again.
 """
 
@@ -45,8 +46,8 @@ def _check_inputs(step: Step, x: Tensor, states: Sequence[Tensor], params: Seque
     if x.dim() != 3 or x.shape[2] != width:
         raise ShapeError(f"x has shape {list(x.shape)}; give [T, B, {width}]")
     for state, size in zip(states, step.state_sizes, strict=True):
-        if tuple(state.shape) != (x.shape[1], size) or state.dtype != x.dtype or state.device != x.device:
-            raise ShapeError(f"a state is {state.dtype} {list(state.shape)}; give {x.dtype} [{x.shape[1]}, {size}]")
+        if tuple(state.shape) != (1, x.shape[1], size) or state.dtype != x.dtype or state.device != x.device:
+            raise ShapeError(f"a state is {state.dtype} {list(state.shape)}; give {x.dtype} [1, {x.shape[1]}, {size}]")
 
 
 def _checked(lengths: Tensor | None, steps: int, batch: int) -> Tensor | None:
@@ -86,9 +87,8 @@ def recurrence_op(
         output, finals = run_eager(step, x, states, params, lengths, reverse)
         tape = x.new_empty(step.plan.tape_values(step.plan_sizes, x.shape[0] * x.shape[1]) if training else 0)
         return output.clone(memory_format=torch.contiguous_format), [s.clone() for s in finals], tape
-    result = kernel.forward(x, states, params, step.plan_sizes, lengths, reverse, training)
-    tape = x.new_empty(0) if result.tape is None else result.tape
-    return result.output.contiguous(), list(result.finals), tape
+    output, finals, tape = kernel.bind(params, step.plan_sizes).forward(x, states, lengths, reverse, training)
+    return output.contiguous(), list(finals), x.new_empty(0) if tape is None else tape
 
 
 @recurrence_op.register_fake
@@ -107,7 +107,7 @@ def _(
     rows = x.shape[0] * x.shape[1]
     output = x.new_empty((x.shape[0], x.shape[1], step.output_size))
     tape = x.new_empty(step.plan.tape_values(step.plan_sizes, rows) if training else 0)
-    return output, [x.new_empty((x.shape[1], n)) for n in step.state_sizes], tape
+    return output, [x.new_empty((1, x.shape[1], n)) for n in step.state_sizes], tape
 
 
 @torch.library.custom_op("ostinato::recurrence_backward", mutates_args=())
@@ -131,17 +131,17 @@ def recurrence_backward_op(
     _check_inputs(step, x, states, params)
     kernel = choose(step, backend, x.device, x.dtype)
     if kernel is not None:
-        if tape.numel() < kernel.tape_values(step.plan_sizes, x.shape[0] * x.shape[1]):
+        bound = kernel.bind(params, step.plan_sizes)
+        if tape.numel() < step.plan.tape_values(step.plan_sizes, x.shape[0] * x.shape[1]):
             # the graph was captured for inference
-            whole_tape = kernel.forward(x, states, params, step.plan_sizes, lengths, reverse, True).tape
+            _, _, whole_tape = bound.forward(x, states, lengths, reverse, True)
         else:
             whole_tape = tape.clone()  # the kernel overwrites it, and an operator may not
-        found = kernel.backward(
+        found = bound.backward(
             cast("Tensor", whole_tape),
             x,
             states,
             params,
-            step.plan_sizes,
             lengths,
             reverse,
             output,
@@ -213,7 +213,8 @@ def _backward(
     program, sizes, reverse, backend = ctx.rest
     step = step_of(program, tuple(sizes))
     finals = [
-        g if g is not None else x.new_zeros((x.shape[1], n)) for g, n in zip(grad_finals, step.state_sizes, strict=True)
+        g if g is not None else x.new_zeros((1, x.shape[1], n))
+        for g, n in zip(grad_finals, step.state_sizes, strict=True)
     ]
     gradient = torch.zeros_like(output) if grad_output is None else grad_output
     gx, gs, gp = torch.ops.ostinato.recurrence_backward(

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from ..ir import OPS, Node, written
 
@@ -139,7 +140,7 @@ class Plan:
     bias_grads: tuple[tuple[str, int], ...]
     temps: tuple[str, ...]
 
-    @property
+    @cached_property
     def symbols(self) -> tuple[str, ...]:
         """Every size that occurs, sums of symbols as well; D and H first."""
         found = {s for _, s in self.states} | {self.input_size, self.output_size, *self.temps}

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from ...errors import CacheError
+from ...errors import CacheError, UnsafeCacheError
 
 LIMIT_BYTES = 64 << 20
 LIMIT_FILES = 1024
@@ -25,7 +25,8 @@ def folder() -> Path:
     """``$XDG_CACHE_HOME/ostinato``, else ``~/.cache/ostinato``; made with mode 0700.
 
     Raises:
-        CacheError: it cannot be made, or another user owns it or can write to it.
+        CacheError: it cannot be made.
+        UnsafeCacheError: another user owns it or can write to it.
     """
     base = os.environ.get("XDG_CACHE_HOME") or ""
     home = Path(base) if os.path.isabs(base) else Path("~/.cache").expanduser()
@@ -39,12 +40,12 @@ def folder() -> Path:
             "or set XDG_CACHE_HOME to one that is"
         ) from error
     if hasattr(os, "geteuid") and info.st_uid != os.geteuid():
-        raise CacheError(
+        raise UnsafeCacheError(
             f"the kernel cache {path} belongs to user {info.st_uid}, not to you (user {os.geteuid()}), and code is "
             "loaded from it; set XDG_CACHE_HOME to a folder of your own"
         )
     if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise CacheError(
+        raise UnsafeCacheError(
             f"the kernel cache {path} can be written by others (mode {stat.S_IMODE(info.st_mode):04o}), and code is "
             f"loaded from it; run: chmod 700 {path}"
         )

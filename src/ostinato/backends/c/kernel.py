@@ -5,18 +5,19 @@ from __future__ import annotations
 import ctypes
 import os
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ...errors import BackendError
+from ...errors import BackendError, ShapeError
 from ...schedule import Plan
-from ..base import Forward, Gradients, Wanted
+from ..base import Gradients, Wanted
 
 _TRAINING, _WANT_INPUT, _WANT_PARAMS, _UNPACKED = 1, 2, 4, 8
+_NO_MEMORY = "the kernel found no memory for its scratch; free memory, or use a smaller batch"
 _UNPACKED_ROWS = 3  # so few rows do not pay for packing the weights
 
 
@@ -34,12 +35,132 @@ def _team() -> int:
     return 0
 
 
-_PROCESS = os.getpid()
+_forks: list[bool] = []
+os.register_at_fork(after_in_child=lambda: _forks.append(True))
 
 
-def _pool() -> int:
-    """The pool does not survive a fork; in a child the kernel starts threads of its own."""
-    return _team() if os.getpid() == _PROCESS else 0
+def _pool(batch: int) -> int:
+    """The pool does not survive a fork: in a child the kernel starts threads of its own. One sequence needs none."""
+    return 0 if batch < 2 or _forks else _team()
+
+
+class CBound:
+    """See `ostinato.backends.base.Bound`: the sizes, and where each parameter lies, as the kernel reads them.
+
+    It holds the parameters' storage, so that no other tensor can come to lie at the same address while it is in use.
+    """
+
+    def __init__(self, kernel: CKernel, params: Sequence[Tensor], sizes: Sequence[int]) -> None:
+        self._kernel = kernel
+        self._sizes = sizes
+        self._state_sizes = [sizes[s] for s in kernel.state_sizes]
+        self._output_size = sizes[kernel.output_size]
+        self._held = [p.detach() for p in params]
+        self._places, self._strides, self._numels = _layout(params)
+        self._order = kernel.order(tuple(map(Tensor.dim, params)))
+        self._copied = False
+        self._numbers = array("q", sizes)
+        for i in self._order:
+            p = self._held[i]
+            if p.dim() and p.stride(-1) != 1 and p.shape[-1] > 1:
+                p = self._held[i] = p.contiguous()
+                self._copied = True
+            self._numbers.extend((p.data_ptr(), p.stride(0)) if p.dim() == 2 else (p.data_ptr(),))
+        self._address = self._numbers.buffer_info()[0]
+
+    def same(self, params: Sequence[Tensor]) -> bool:
+        return (
+            self._places == list(map(Tensor.data_ptr, params))
+            and self._strides == list(map(Tensor.stride, params))
+            and self._numels == list(map(Tensor.numel, params))
+            and not self._copied  # what was copied may have changed in place since
+        )
+
+    def again(self, params: Sequence[Tensor]) -> CBound:
+        if self.same(params):
+            return self
+        for old, new in zip(self._held, params, strict=True):
+            if old.shape != new.shape or old.dtype != new.dtype or old.device != new.device:
+                raise ShapeError(
+                    f"a parameter was {old.dtype} {list(old.shape)} on {old.device} in forward and is {new.dtype} "
+                    f"{list(new.shape)} on {new.device} in backward; run forward again before backward"
+                )
+        return CBound(self._kernel, params, self._sizes)
+
+    def forward(
+        self, x: Tensor, states: Sequence[Tensor] | None, lengths: Tensor | None, reverse: bool, training: bool
+    ) -> tuple[Tensor, tuple[Tensor, ...], Tensor | None]:
+        x = _rows(x)
+        steps, batch, _ = x.shape
+        x_step, x_batch, _ = x.stride()
+        size = self._output_size
+        if batch > 1 and x_batch > x_step:  # the layout of x: each sequence in one piece
+            out = x.new_empty(batch, steps, size).transpose(0, 1)
+            out_step, out_batch = size, steps * size
+        else:
+            out = x.new_empty(steps, batch, size)
+            out_step, out_batch = batch * size, size
+        call = [
+            *(steps, batch, torch.get_num_threads(), reverse),
+            _TRAINING if training else _UNPACKED if steps * batch <= _UNPACKED_ROWS else 0,
+            *(x.data_ptr(), x_step, x_batch, out.data_ptr(), out_step, out_batch),
+            0 if lengths is None else lengths.data_ptr(),
+            _pool(batch),
+        ]
+        tape = x.new_empty(self._kernel.plan.tape_values(self._sizes, steps * batch)) if training else None
+        call.append(_address(tape))
+        finals: list[Tensor] = []
+        keep: list[Tensor] = []  # contiguous copies live until the kernel returns
+        for i, size in enumerate(self._state_sizes):
+            call += (0, 0) if states is None else _state(states[i], keep)
+            final = x.new_empty(1, batch, size)
+            call.append(final.data_ptr())
+            finals.append(final)
+        self._kernel.forward(self._address, call)
+        return out, tuple(finals), tape
+
+    def backward(
+        self,
+        tape: Tensor,
+        x: Tensor,
+        states: Sequence[Tensor] | None,
+        params: Sequence[Tensor],
+        lengths: Tensor | None,
+        reverse: bool,
+        output: Tensor,
+        grad_output: Tensor | None,
+        grad_finals: Sequence[Tensor | None],
+        wanted: Wanted,
+    ) -> Gradients:
+        x = _rows(x)
+        steps, batch, _ = x.shape
+        call = [
+            *(steps, batch, torch.get_num_threads(), reverse),
+            _TRAINING | (_WANT_INPUT if wanted.x else 0) | (_WANT_PARAMS if wanted.params else 0),
+            *_sequence(x),
+            *_sequence(output),
+            _address(lengths),
+            _pool(batch),
+            tape.data_ptr(),
+        ]
+        grad_output = torch.zeros_like(output) if grad_output is None else _rows(grad_output)
+        grad_x = torch.empty_like(x) if wanted.x else None
+        if grad_x is not None and grad_x.stride(2) != 1:
+            grad_x = x.new_empty(x.shape)
+        keep: list[Tensor] = []
+        call += (*_sequence(grad_output), *_sequence(grad_x))
+        grad_states: list[Tensor | None] = []
+        for i, size in enumerate(self._state_sizes):
+            grad = x.new_empty(1, batch, size) if wanted.states else None
+            call += (*_state(None if states is None else states[i], keep), *_state(grad_finals[i], keep))
+            call.append(_address(grad))
+            grad_states.append(grad)
+        grads: list[Tensor | None] = [None] * len(params)
+        if wanted.params:
+            grads = [torch.empty_like(p, memory_format=torch.contiguous_format) for p in params]
+        call += [_address(grads[i]) for i in self._order]
+        self._kernel.backward(self._address, call)
+        return Gradients(grad_x, tuple(grad_states), tuple(grads))
 
 
 class CKernel:
@@ -50,131 +171,39 @@ class CKernel:
         loaded = ctypes.CDLL(str(library))
         self._forward, self._backward = loaded.ostinato_forward, loaded.ostinato_backward
         for function in (self._forward, self._backward):
-            function.argtypes = [ctypes.c_void_p]
+            function.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
             function.restype = ctypes.c_int
-        self._shape = {v: i for i, v in enumerate(plan.symbols)}
-        self._state_sizes = [self._shape[s] for _, s in plan.states]
-        self._output = self._shape[plan.output_size]
-        # positions of the matrices, vectors and scalars among parameters of these ranks: cells share a kernel
-        self._orders: dict[tuple[int, ...], tuple[list[int], ...]] = {}
+        at = {v: i for i, v in enumerate(plan.symbols)}
+        self.state_sizes = [at[s] for _, s in plan.states]
+        self.output_size = at[plan.output_size]
+        self._orders: dict[tuple[int, ...], list[int]] = {}
 
-    def tape_values(self, sizes: Sequence[int], rows: int) -> int:
-        """Length of the tape of so many rows: padded columns, a vector more, and room to read past the end."""
-        return self.plan.tape_values(sizes, rows)
+    def bind(self, params: Sequence[Tensor], sizes: Sequence[int]) -> CBound:
+        """The kernel with its parameters."""
+        return CBound(self, params, sizes)
 
-    def _arguments(
-        self,
-        x: Tensor,
-        out: Tensor,
-        sizes: Sequence[int],
-        lengths: Tensor | None,
-        reverse: bool,
-        flags: int,
-        tape: Tensor | None,
-        grad_out: Tensor | None,
-        grad_x: Tensor | None,
-    ) -> list[int]:
-        steps, batch, _ = x.shape
-        x_step, x_batch, _ = x.stride()
-        out_step, out_batch, _ = out.stride()
-        a = [steps, batch, torch.get_num_threads(), flags, reverse, x.data_ptr(), x_step, x_batch]
-        a += (out.data_ptr(), out_step, out_batch)
-        a += (0 if lengths is None else lengths.data_ptr(), 0 if tape is None else tape.data_ptr())
-        for g in (grad_out, grad_x):
-            a += (0, 0, 0) if g is None else (g.data_ptr(), *g.stride()[:2])
-        a.append(_pool() if batch > 1 else 0)
-        a += sizes
-        return a
+    def order(self, ranks: tuple[int, ...]) -> list[int]:
+        """Positions of the matrices, then vectors, then scalars; by rank, since cells share a kernel."""
+        found = self._orders.get(ranks)
+        if found is None:
+            found = self._orders[ranks] = sorted(range(len(ranks)), key=lambda i: -ranks[i])
+        return found
 
-    def forward(
-        self,
-        x: Tensor,
-        states: Sequence[Tensor] | None,
-        params: Sequence[Tensor],
-        sizes: Sequence[int],
-        lengths: Tensor | None,
-        reverse: bool,
-        training: bool,
-    ) -> Forward:
-        """Run over x [T, B, D]."""
-        x = _rows(x)
-        steps, batch, _ = x.shape
-        out = _like_rows(x, sizes[self._output])
-        finals = [x.new_empty((batch, sizes[s])) for s in self._state_sizes]
-        tape = x.new_empty(self.tape_values(sizes, steps * batch)) if training else None
-        flags = _TRAINING if training else _UNPACKED if steps * batch <= _UNPACKED_ROWS else 0
-        a = self._arguments(x, out, sizes, lengths, reverse, flags, tape, None, None)
-        keep: list[Tensor] = []  # contiguous copies live until the kernel returns
-        for i, final in enumerate(finals):
-            start, stride = _state(None if states is None else states[i], keep)
-            a += (start, stride, final.data_ptr(), 0, 0, 0)
-        self._params(a, params, None, keep)
-        self._call(self._forward, a)
-        return Forward(out, tuple(finals), tape)
+    def forward(self, bound: int, call: list[int]) -> None:
+        """Run forward: the numbers of a `CBound`, and those of the call, as `read_arguments` in job.h reads them."""
+        numbers = array("q", call)
+        if self._forward(bound, numbers.buffer_info()[0]):
+            raise BackendError(_NO_MEMORY)
 
-    def _params(
-        self, a: list[int], params: Sequence[Tensor], grads: Sequence[Tensor | None] | None, keep: list[Tensor]
-    ) -> None:
-        """Matrices, then vectors, then scalars, each in the order of the Plan."""
-        ranks = tuple([p.dim() for p in params])
-        order = self._orders.get(ranks)
-        if order is None:
-            order = self._orders[ranks] = tuple([i for i, r in enumerate(ranks) if r == rank] for rank in (2, 1, 0))
-        matrices, *others = order
-        for i in matrices:
-            p = params[i]
-            row, column = p.stride()
-            if column != 1:
-                p = p.contiguous()
-                row = p.stride(0)
-                keep.append(p)
-            a += (p.data_ptr(), row, 0 if grads is None else _address(grads[i]))
-        for group in others:
-            for i in group:
-                p = params[i]
-                if not p.is_contiguous():
-                    p = p.contiguous()
-                    keep.append(p)
-                a += (p.data_ptr(), 0 if grads is None else _address(grads[i]))
+    def backward(self, bound: int, call: list[int]) -> None:
+        """The same for backward."""
+        numbers = array("q", call)
+        if self._backward(bound, numbers.buffer_info()[0]):
+            raise BackendError(_NO_MEMORY)
 
-    @staticmethod
-    def _call(function: Callable[[int], int], arguments: list[int]) -> None:
-        packed = array("q", arguments)
-        if function(packed.buffer_info()[0]):
-            raise BackendError("the kernel found no memory for its scratch; free memory, or use a smaller batch")
 
-    def backward(
-        self,
-        tape: Tensor,
-        x: Tensor,
-        states: Sequence[Tensor] | None,
-        params: Sequence[Tensor],
-        sizes: Sequence[int],
-        lengths: Tensor | None,
-        reverse: bool,
-        output: Tensor,
-        grad_output: Tensor | None,
-        grad_finals: Sequence[Tensor | None],
-        wanted: Wanted,
-    ) -> Gradients:
-        """Gradients of what forward computed."""
-        x = _rows(x)
-        batch = x.shape[1]
-        grad_output = torch.zeros_like(output) if grad_output is None else _rows(grad_output)
-        grad_x = _like_rows(x, x.shape[2]) if wanted.x else None
-        flags = _TRAINING | (_WANT_INPUT if wanted.x else 0) | (_WANT_PARAMS if wanted.params else 0)
-        a = self._arguments(x, output, sizes, lengths, reverse, flags, tape, grad_output, grad_x)
-        keep: list[Tensor] = []
-        grad_states: list[Tensor | None] = []
-        for i, size in enumerate(self._state_sizes):
-            start, stride = _state(None if states is None else states[i], keep)
-            last, last_stride = _state(grad_finals[i], keep)
-            grad_states.append(x.new_empty((batch, sizes[size])) if wanted.states else None)
-            a += [start, stride, 0, last, last_stride, _address(grad_states[-1])]
-        grads = [torch.empty_like(p, memory_format=torch.contiguous_format) if wanted.params else None for p in params]
-        self._params(a, params, grads, keep)
-        self._call(self._backward, a)
-        return Gradients(grad_x, tuple(grad_states), tuple(grads))
+def _layout(params: Sequence[Tensor]) -> tuple[list[int], list[tuple[int, ...]], list[int]]:
+    return list(map(Tensor.data_ptr, params)), list(map(Tensor.stride, params)), list(map(Tensor.numel, params))
 
 
 def _address(tensor: Tensor | None) -> int:
@@ -186,20 +215,21 @@ def _rows(tensor: Tensor) -> Tensor:
     return tensor if tensor.stride(2) == 1 or tensor.shape[2] == 1 else tensor.contiguous()
 
 
-def _like_rows(x: Tensor, width: int) -> Tensor:
-    """An empty [T, B, width] in the layout of x: sequences in one piece if they are so in x."""
-    steps, batch, _ = x.shape
-    if batch > 1 and x.stride(1) > x.stride(0):
-        return x.new_empty((batch, steps, width)).transpose(0, 1)
-    return x.new_empty((steps, batch, width))
+def _sequence(tensor: Tensor | None) -> tuple[int, int, int]:
+    """Where a [T, B, size] lies, and how far steps and sequences are apart."""
+    if tensor is None:
+        return 0, 0, 0
+    step, batch, _ = tensor.stride()
+    return tensor.data_ptr(), step, batch
 
 
 def _state(tensor: Tensor | None, keep: list[Tensor]) -> tuple[int, int]:
+    """Where a state [1, B, S] lies, and how far its rows are apart."""
     if tensor is None:
         return 0, 0
-    row, column = tensor.stride()
+    _, row, column = tensor.stride()
     if column != 1:
         tensor = tensor.contiguous()
-        row = tensor.stride(0)
+        row = tensor.stride(1)
         keep.append(tensor)
     return tensor.data_ptr(), row

@@ -154,10 +154,10 @@ static void carve_outer(Job *g) {
     }
 }
 
-int ostinato_backward(const int64_t *arguments) {
+int ostinato_backward(const int64_t *bound, const int64_t *call) {
     Job job, *g = &job;
     void *owner = 0;
-    read_arguments(g, arguments);
+    read_arguments(g, bound, call, 1);
     g->flags &= ~(long)UNPACKED;
     g->parts = most(1, least(g->threads, g->batch));
     plan_chunk(g);

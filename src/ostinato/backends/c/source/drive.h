@@ -198,10 +198,10 @@ static void plan_chunk(Job *g) {
     g->chunk = most(96, least(192, fit));
 }
 
-int ostinato_forward(const int64_t *arguments) {
+int ostinato_forward(const int64_t *bound, const int64_t *call) {
     Job job, *g = &job;
     void *owner = 0;
-    read_arguments(g, arguments);
+    read_arguments(g, bound, call, 0);
     g->parts = most(1, least(g->threads, g->batch));
     plan_chunk(g);
     for (int pass = 0; pass < 2; pass++) {

@@ -114,17 +114,27 @@ static void multiply(long rows, long columns, long depth, const real *a, long a_
     }
 }
 
-/* the sum of a vector's lanes, by halves */
-INLINE real lanes_sum(vec v) {
-    for (int half = (int)LANES / 2; half; half /= 2) {
-        ivec other;
-        for (int l = 0; l < LANES; l++) other[l] = l ^ half;
-        v += __builtin_shuffle(v, other);
-    }
-    return v[0];
+#define DOT_ROWS 8 /* of the matrix at a time: enough independent sums */
+
+/* the sums of neighbouring lanes: of a, then of b */
+INLINE vec pair_sums(vec a, vec b) {
+    ivec even, odd;
+    for (int l = 0; l < LANES; l++) even[l] = 2 * l, odd[l] = 2 * l + 1;
+    return __builtin_shuffle(a, b, even) + __builtin_shuffle(a, b, odd);
 }
 
-#define DOT_ROWS 8 /* of the matrix at a time: enough independent sums */
+/* the sum of each vector's lanes, all at once */
+INLINE void lanes_sums(vec v[DOT_ROWS], real total[DOT_ROWS + LANES]) {
+    int count = DOT_ROWS;
+#pragma GCC unroll 8
+    for (int width = (int)LANES; width > 1; width /= 2) {
+#pragma GCC unroll 8
+        for (int i = 0; 2 * i < count; i++) v[i] = pair_sums(v[2 * i], v[count > 1 ? 2 * i + 1 : 0]);
+        count = count > 1 ? count / 2 : 1;
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < count; i++) store(total + i * LANES, v[i]);
+}
 
 /* target[rows][matrix rows] += a[rows][depth] @ matrixᵀ straight from the caller's matrix: when there are too few rows
  * to pay for packing */
@@ -151,11 +161,9 @@ static void multiply_unpacked(long rows, const real *matrix, long matrix_rows, l
 #pragma GCC unroll 8
                 for (int i = 0; i < DOT_ROWS; i++) sum[i] += x * load_part(w[i] + k, depth - k);
             }
-#pragma GCC unroll 8
-            for (int i = 0; i < DOT_ROWS; i++) {
-                const real total = lanes_sum(sum[i]);
-                if (m + i < matrix_rows) target[r * target_row + m + i] += total;
-            }
+            real total[DOT_ROWS + LANES], *to = target + r * target_row + m;
+            lanes_sums(sum, total);
+            for (int i = 0; i < (int)least(DOT_ROWS, matrix_rows - m); i++) to[i] += total[i];
         }
     }
 }

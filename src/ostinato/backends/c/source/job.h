@@ -22,19 +22,19 @@ typedef struct {
 typedef void Parallel(void (*)(void *), void *, unsigned, unsigned);
 
 typedef struct {
+    long size[N_SYMBOLS];
+    struct { const real *value; long row; real *grad; } matrix[N_MATRICES + 1];
+    struct { const real *value; real *grad; } vector[N_VECTORS + 1];
+    struct { const real *value; real *grad; } scalar[N_SCALARS + 1];
     long steps, batch, threads, flags, reverse, rows, parts, chunk;
     const real *x; long x_step, x_batch;
     real *out; long out_step, out_batch;
     const int64_t *length;
     real *tape;
+    Parallel *parallel;
+    struct { const real *start; long start_batch; real *final; const real *grad_final; long grad_final_batch; real *grad_start; } state[N_STATES + 1];
     const real *grad_out; long grad_out_step, grad_out_batch;
     real *grad_x; long grad_x_step, grad_x_batch;
-    Parallel *parallel;
-    long size[N_SYMBOLS];
-    struct { const real *start; long start_batch; real *final; const real *grad_final; long grad_final_batch; real *grad_start; } state[N_STATES + 1];
-    struct { const real *value; long row; real *grad; } matrix[N_MATRICES + 1];
-    struct { const real *value; real *grad; } vector[N_VECTORS + 1];
-    struct { const real *value; real *grad; } scalar[N_SCALARS + 1];
     long column[N_COLUMNS + 1], row_size; /* offsets within a row of the tape, and its size */
     real *bias, *zeros; /* one row of the tape with each accumulator's bias; a row of zeros */
     real *vector_padded[N_VECTORS + 1];
@@ -66,25 +66,34 @@ INLINE const real *history(const Job *g, const Part *p, int s, long t, long k) {
     return HISTORY[s] < 0 ? out_row(g, p, t, k) : tape_row(g, p, t, k) + g->column[HISTORY[s]];
 }
 
-static void read_arguments(Job *g, const int64_t *a) {
+/* `bound` is what a layer has, `call` what a call brings; the other side of this is kernel.py */
+static void read_arguments(Job *g, const int64_t *bound, const int64_t *call, int backward) {
     memset(g, 0, sizeof *g);
 #define NUMBER(field) g->field = (long)*a++
 #define POINTER(field) g->field = (void *)(intptr_t)*a++
-    NUMBER(steps); NUMBER(batch); NUMBER(threads); NUMBER(flags); NUMBER(reverse);
+    const int64_t *a = bound;
+    for (int i = 0; i < N_SYMBOLS; i++) NUMBER(size[i]);
+    for (int m = 0; m < N_MATRICES; m++) { POINTER(matrix[m].value); NUMBER(matrix[m].row); }
+    for (int v = 0; v < N_VECTORS; v++) POINTER(vector[v].value);
+    for (int v = 0; v < N_SCALARS; v++) POINTER(scalar[v].value);
+    a = call;
+    NUMBER(steps); NUMBER(batch); NUMBER(threads); NUMBER(reverse); NUMBER(flags);
     POINTER(x); NUMBER(x_step); NUMBER(x_batch);
     POINTER(out); NUMBER(out_step); NUMBER(out_batch);
-    POINTER(length); POINTER(tape);
-    POINTER(grad_out); NUMBER(grad_out_step); NUMBER(grad_out_batch);
-    POINTER(grad_x); NUMBER(grad_x_step); NUMBER(grad_x_batch);
-    POINTER(parallel);
-    for (int i = 0; i < N_SYMBOLS; i++) NUMBER(size[i]);
-    for (int s = 0; s < N_STATES; s++) {
-        POINTER(state[s].start); NUMBER(state[s].start_batch); POINTER(state[s].final);
-        POINTER(state[s].grad_final); NUMBER(state[s].grad_final_batch); POINTER(state[s].grad_start);
+    POINTER(length); POINTER(parallel); POINTER(tape);
+    if (!backward) {
+        for (int s = 0; s < N_STATES; s++) { POINTER(state[s].start); NUMBER(state[s].start_batch); POINTER(state[s].final); }
+    } else {
+        POINTER(grad_out); NUMBER(grad_out_step); NUMBER(grad_out_batch);
+        POINTER(grad_x); NUMBER(grad_x_step); NUMBER(grad_x_batch);
+        for (int s = 0; s < N_STATES; s++) {
+            POINTER(state[s].start); NUMBER(state[s].start_batch);
+            POINTER(state[s].grad_final); NUMBER(state[s].grad_final_batch); POINTER(state[s].grad_start);
+        }
+        for (int m = 0; m < N_MATRICES; m++) POINTER(matrix[m].grad);
+        for (int v = 0; v < N_VECTORS; v++) POINTER(vector[v].grad);
+        for (int v = 0; v < N_SCALARS; v++) POINTER(scalar[v].grad);
     }
-    for (int m = 0; m < N_MATRICES; m++) { POINTER(matrix[m].value); NUMBER(matrix[m].row); POINTER(matrix[m].grad); }
-    for (int v = 0; v < N_VECTORS; v++) { POINTER(vector[v].value); POINTER(vector[v].grad); }
-    for (int v = 0; v < N_SCALARS; v++) { POINTER(scalar[v].value); POINTER(scalar[v].grad); }
 #undef NUMBER
 #undef POINTER
     long at = 0;

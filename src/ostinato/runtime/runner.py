@@ -1,0 +1,100 @@
+"""Running a step over a sequence: the one door between layers and backends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+from ..backends.base import Bound
+from .choose import asked, choose, say_once
+from .function import Recurrence, run_eager
+from .operator import recurrence_op
+from .step import Step, check_params
+
+
+class Runner:
+    """A step at its place in a layer, in one direction; it keeps the kernel bound to the parameters of its last call.
+
+    Call:
+        ``output, finals = runner(x, states, params, lengths, backend)``
+
+        x: [T, B, D]; states, each [1, B, S], None for zeros; params: the layer's own, in the order of the Program.
+        Returns the outputs [T, B, O] and the final states, each [1, B, S].
+
+    A captured graph (torch.compile, export) gets the registered operator; torch.func's transforms get the eager
+    backend, which they can see through; everything else the kernel, without the dispatcher's overhead.
+    """
+
+    def __init__(self, step: Step, reverse: bool) -> None:
+        self.step = step
+        self.reverse = reverse
+        self._last: tuple[tuple[Any, ...], Bound] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Runner, (self.step, self.reverse)
+
+    def __call__(
+        self,
+        x: Tensor,
+        states: Sequence[Tensor] | None,
+        params: Sequence[Tensor],
+        lengths: Tensor | None,
+        backend: str,
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        step = self.step
+        if torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None:
+            return self._captured(x, states, params, lengths, backend)
+        if torch._C._are_functorch_transforms_active():
+            say_once("torch.func transforms run on the eager backend, which they can differentiate and batch")
+            return run_eager(step, x, states, params, lengths, self.reverse)
+        if forward_ad._current_level >= 0:
+            say_once("forward-mode derivatives run on the eager backend, which carries tangents")
+            return run_eager(step, x, states, params, lengths, self.reverse)
+        own, bound = self._bind(x, params, backend)
+        if bound is None:
+            return run_eager(step, x, states, params, lengths, self.reverse)
+        if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *own, *(states or ()))):
+            found = Recurrence.apply(step, bound, lengths, self.reverse, states is not None, x, *(states or ()), *own)
+            return found[0], found[1:]
+        output, finals, _ = bound.forward(x, states, lengths, self.reverse, False)
+        return output, finals
+
+    def _bind(self, x: Tensor, params: Sequence[Tensor], backend: str) -> tuple[Sequence[Tensor], Bound | None]:
+        """What the kernel takes as parameters, and the kernel bound to it; None for the eager backend."""
+        wanted = (backend, x.dtype, x.device)
+        last = self._last
+        if last is not None and last[0] == wanted and last[1].same(params):
+            return params, last[1]
+        check_params(self.step, x, params)
+        kernel = choose(self.step, backend, x.device, x.dtype)
+        if kernel is None:
+            return params, None
+        if not self.step.direct:
+            own = self.step.derived(params)
+            return own, kernel.bind(own, self.step.plan_sizes)
+        bound = kernel.bind(params, self.step.plan_sizes)
+        self._last = wanted, bound
+        return params, bound
+
+    def _captured(
+        self,
+        x: Tensor,
+        states: Sequence[Tensor] | None,
+        params: Sequence[Tensor],
+        lengths: Tensor | None,
+        backend: str,
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        step = self.step
+        own = params if step.direct else step.derived(params)
+        training = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *(states or ()), *own))
+        if states is None:
+            states = [x.new_zeros(1, x.shape[1], s) for s in step.state_sizes]
+        output, finals, _ = recurrence_op(
+            x, list(states), list(own), lengths, step.core_text, step.core_sizes, self.reverse, asked(backend), training
+        )
+        return output, tuple(finals)
