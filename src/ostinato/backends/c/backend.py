@@ -12,6 +12,7 @@ from ...errors import CacheError
 from ...schedule import Plan
 from . import cache, compiler
 from .kernel import CKernel
+from .memory import Memory
 from .render import render
 
 _SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
@@ -25,6 +26,7 @@ class CBackend:
     def __init__(self) -> None:
         self._made: dict[tuple[Plan, torch.dtype], CKernel] = {}
         self._lock = threading.Lock()
+        self._memory = Memory()
 
     def refuses(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> str | None:
         """Why it cannot run this, or None."""
@@ -48,12 +50,12 @@ class CBackend:
     def _load(self, plan: Plan, dtype: torch.dtype) -> CKernel:
         """Another process may trim the cache between finding a library and loading it: try once more."""
         try:
-            return CKernel(plan, self._library(plan, dtype))
+            return CKernel(plan, self._library(plan, dtype), self._memory)
         except OSError as first:
             if isinstance(first, CacheError):
                 raise
         try:
-            return CKernel(plan, self._library(plan, dtype))
+            return CKernel(plan, self._library(plan, dtype), self._memory)
         except OSError as error:
             raise CacheError(
                 f"a compiled kernel cannot be loaded ({error}); set XDG_CACHE_HOME to a folder that may hold programs"

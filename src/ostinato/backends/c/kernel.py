@@ -15,6 +15,7 @@ from torch import Tensor
 from ...errors import BackendError, ShapeError
 from ...schedule import Plan
 from ..base import Gradients, Wanted
+from .memory import Memory
 
 _TRAINING, _WANT_INPUT, _WANT_PARAMS, _UNPACKED = 1, 2, 4, 8
 _NO_MEMORY = "the kernel found no memory for its scratch; free memory, or use a smaller batch"
@@ -107,7 +108,9 @@ class CBound:
             0 if lengths is None else lengths.data_ptr(),
             _pool(batch),
         ]
-        tape = x.new_empty(self._kernel.plan.tape_values(self._sizes, steps * batch)) if training else None
+        tape = None
+        if training:
+            tape = self._kernel.memory.empty(self._kernel.plan.tape_values(self._sizes, steps * batch), x.dtype)
         call.append(_address(tape))
         finals: list[Tensor] = []
         keep: list[Tensor] = []  # contiguous copies live until the kernel returns
@@ -166,8 +169,9 @@ class CBound:
 class CKernel:
     """See `ostinato.backends.base.Kernel`."""
 
-    def __init__(self, plan: Plan, library: Path) -> None:
+    def __init__(self, plan: Plan, library: Path, memory: Memory) -> None:
         self.plan = plan
+        self.memory = memory
         loaded = ctypes.CDLL(str(library))
         self._forward, self._backward = loaded.ostinato_forward, loaded.ostinato_backward
         for function in (self._forward, self._backward):

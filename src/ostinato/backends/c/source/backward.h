@@ -158,6 +158,8 @@ int ostinato_backward(const int64_t *bound, const int64_t *call) {
     Job job, *g = &job;
     void *owner = 0;
     read_arguments(g, bound, call, 1);
+    if (g->flags & WANT_INPUT)
+        large_pages(g->grad_x, (size_t)(g->steps * g->batch * g->size[SIZE_OF_X]) * sizeof(real));
     g->flags &= ~(long)UNPACKED;
     g->parts = most(1, least(g->threads, g->batch));
     plan_chunk(g);

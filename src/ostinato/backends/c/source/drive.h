@@ -202,6 +202,14 @@ int ostinato_forward(const int64_t *bound, const int64_t *call) {
     Job job, *g = &job;
     void *owner = 0;
     read_arguments(g, bound, call, 0);
+    const size_t rows = (size_t)(g->steps * g->batch) * sizeof(real);
+    large_pages(g->out, rows * (size_t)g->size[SIZE_OF_OUT]);
+    if (g->flags & TRAINING) {
+        large_pages(g->tape, rows * (size_t)g->row_size);
+#ifdef POISON
+        memset(g->tape, 0xff, rows * (size_t)g->row_size); /* NaN */
+#endif
+    }
     g->parts = most(1, least(g->threads, g->batch));
     plan_chunk(g);
     for (int pass = 0; pass < 2; pass++) {

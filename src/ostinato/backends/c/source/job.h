@@ -176,6 +176,18 @@ static void each(Job *g, void (*work)(Job *, long), long count) {
     }
 }
 
+/* Fresh memory comes in pages, and a fault for each: ask for large ones. */
+#define LARGE_PAGE ((size_t)2 << 20)
+static void large_pages(void *start, size_t bytes) {
+#ifdef MADV_HUGEPAGE
+    const uintptr_t from = ((uintptr_t)start + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE;
+    const uintptr_t to = ((uintptr_t)start + bytes) / LARGE_PAGE * LARGE_PAGE;
+    if (start && to > from) madvise((void *)from, to - from, MADV_HUGEPAGE);
+#else
+    (void)start, (void)bytes;
+#endif
+}
+
 /* Scratch lives as long as the calling thread, unless it is large. */
 static pthread_key_t scratch_key;
 static pthread_once_t scratch_once = PTHREAD_ONCE_INIT;
@@ -202,10 +214,11 @@ static char *scratch(size_t bytes, void **owner) {
         void *base = 0;
         s->size = 0;
         s->base = 0;
-        if (posix_memalign(&base, 64, bytes)) {
+        if (posix_memalign(&base, bytes < 2 * LARGE_PAGE ? 64 : LARGE_PAGE, bytes)) {
             if (!scratch_is_kept) free(s);
             return 0;
         }
+        large_pages(base, bytes);
         s->base = base;
         s->size = bytes;
     }
