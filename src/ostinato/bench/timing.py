@@ -93,9 +93,8 @@ def _inner_calls(call: Call, timer: Timer) -> int:
 
 def _sample(call: Call, inner: int, timer: Timer) -> float:
     # The contestant before this one has left its data in the cache and its threads spinning; one call
-    # outside the clock clears that. A call as long as a whole sample hides it by itself.
-    if inner > 1:
-        call()
+    # outside the clock clears that.
+    call()
     return _elapsed_ms(call, inner, timer.clock) / inner
 
 

@@ -40,9 +40,9 @@ _forks: list[bool] = []
 os.register_at_fork(after_in_child=lambda: _forks.append(True))
 
 
-def _pool(batch: int) -> int:
-    """The pool does not survive a fork: in a child the kernel starts threads of its own. One sequence needs none."""
-    return 0 if batch < 2 or _forks else _team()
+def _pool() -> int:
+    """The pool does not survive a fork: in a child the kernel starts threads of its own."""
+    return 0 if _forks else _team()
 
 
 class CBound:
@@ -106,7 +106,7 @@ class CBound:
             _TRAINING if training else _UNPACKED if steps * batch <= _UNPACKED_ROWS else 0,
             *(x.data_ptr(), x_step, x_batch, out.data_ptr(), out_step, out_batch),
             0 if lengths is None else lengths.data_ptr(),
-            _pool(batch),
+            _pool(),
         ]
         tape = None
         if training:
@@ -143,7 +143,7 @@ class CBound:
             *_sequence(x),
             *_sequence(output),
             _address(lengths),
-            _pool(batch),
+            _pool(),
             tape.data_ptr(),
         ]
         grad_output = torch.zeros_like(output) if grad_output is None else _rows(grad_output)

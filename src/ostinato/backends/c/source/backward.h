@@ -120,6 +120,12 @@ static void finish_matrix(Job *g, long m) {
     }
 }
 
+static size_t weights(const Job *g) {
+    size_t values = 0;
+    for (int m = 0; m < N_MATRICES; m++) values += (size_t)(matrix_rows(g, m) * matrix_columns(g, m));
+    return values;
+}
+
 static void finish_small(Job *g) {
     for (int v = 0; v < N_VECTORS; v++)
         for (long i = 0; i < g->size[SIZE_OF_VECTOR[v]]; i++) {
@@ -173,15 +179,15 @@ int ostinato_backward(const int64_t *bound, const int64_t *call) {
     }
     pack_all(g);
     if (!(g->flags & WANT_PARAMS)) g->flags |= SHARED_OUTER; /* no private sums to clear */
-    each(g, backward_part, g->parts);
+    each(g, backward_part, g->parts, SIZE_MAX);
     if (g->flags & WANT_PARAMS) {
         if (g->flags & SHARED_OUTER) {
             for (int m = 0; m < N_MATRICES; m++)
                 memset(g->part[0].grad_matrix[m], 0,
                        sizeof(real) * (size_t)(matrix_rows(g, m) * panels_of(matrix_columns(g, m)) * PANEL));
-            each(g, outer_share, g->parts);
+            each(g, outer_share, g->parts, SIZE_MAX);
         }
-        each(g, finish_matrix, N_MATRICES);
+        each(g, finish_matrix, N_MATRICES, weights(g));
         finish_small(g);
     }
     release_scratch(owner);

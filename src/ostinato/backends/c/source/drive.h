@@ -39,9 +39,13 @@ static void pack_entry(Job *g, long task) {
 
 static void pack_all(Job *g) {
     long tasks = 0;
-    for (int i = 0; i < N_RUNS; i++)
-        if (g->panels[i]) tasks += RUNS[i].count;
-    each(g, pack_entry, tasks);
+    size_t values = 0;
+    for (int i = 0; i < N_RUNS; i++) {
+        if (!g->panels[i]) continue;
+        tasks += RUNS[i].count;
+        values += (size_t)(run_columns(g, &RUNS[i]) * run_depth(g, &RUNS[i]));
+    }
+    each(g, pack_entry, tasks, values);
 }
 
 /* What both directions share: padded vectors, biases, panels of the runs from `first` to `last`. */
@@ -220,7 +224,7 @@ int ostinato_forward(const int64_t *bound, const int64_t *call) {
         if (!pass && !(g->arena = scratch(g->used, &owner))) return 1;
     }
     pack_all(g);
-    each(g, forward_part, g->parts);
+    each(g, forward_part, g->parts, SIZE_MAX);
     release_scratch(owner);
     return 0;
 }

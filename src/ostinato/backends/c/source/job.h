@@ -160,9 +160,12 @@ static void *member_thread(void *data) {
     return 0;
 }
 
-static void each(Job *g, void (*work)(Job *, long), long count) {
+/* A team costs some microseconds: as much as moving so many values. */
+#define WORTH_A_TEAM 32768
+
+static void each(Job *g, void (*work)(Job *, long), long count, size_t values) {
     Team team = {work, g, count, 0};
-    const long threads = least(g->threads, count);
+    const long threads = values < WORTH_A_TEAM ? 1 : least(g->threads, count);
     if (threads <= 1) {
         member(&team);
     } else if (g->parallel) { /* the pool of threads that torch already has */
