@@ -232,6 +232,25 @@ def test_any_number_of_threads_gives_the_same(cell: Any) -> None:
         torch.set_num_threads(1)
 
 
+@pytest.mark.parametrize(("before", "after"), [(1, 3), (3, 1), (2, 5)])
+def test_threads_may_change_between_forward_and_backward(before: int, after: int) -> None:
+    """The tape's rows lie in the order forward gave them."""
+    layer = build(ostinato.cells.lstm, 5, 9, "c")
+    x = inputs(6, 7, 5, torch.float64).requires_grad_()
+    sources = [x, *layer.parameters()]
+    try:
+        for lengths in (None, ragged(6, 7)):
+            torch.set_num_threads(before)
+            meant = torch.autograd.grad(layer(x, lengths=lengths)[0].square().sum(), sources)
+            loss = layer(x, lengths=lengths)[0].square().sum()
+            torch.set_num_threads(after)
+            found = torch.autograd.grad(loss, sources)
+            pairs = [{str(k): g for k, g in enumerate(grads)} for grads in (found, meant)]
+            assert_agree(*pairs, torch.float64)
+    finally:
+        torch.set_num_threads(1)
+
+
 def test_errors_are_of_one_family() -> None:
     assert issubclass(CompileError, BackendError) and issubclass(CacheError, OSError)
     with warnings.catch_warnings():

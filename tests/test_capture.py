@@ -196,6 +196,6 @@ def test_the_operator_keeps_torchs_contract(cell: Any, lengths: bool, backend: s
     weights = [p.detach().clone().requires_grad_() for p in layer.parameters()]
     sizes = [step.sizes[s] for s in step.program.symbols]
     ends = torch.tensor([4, 2]) if lengths else None
-    arguments = (x, states, weights, ends, step.program.dumps(), sizes, True, backend, True)
+    arguments = (x, states, weights, ends, step.program.dumps(), sizes, True, backend, step.tape_values(4 * 2))
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(torch.ops.ostinato.recurrence.default, arguments, test_utils=checks)

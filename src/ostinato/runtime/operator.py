@@ -1,12 +1,13 @@
 """The registered torch operator, so that torch.compile and torch.export pass through a layer without a break.
 
-    ostinato::recurrence(x, states, params, lengths, program, sizes, reverse, backend, training)
+    ostinato::recurrence(x, states, params, lengths, program, sizes, reverse, backend, tape)
         -> (output, final states, tape)
     ostinato::recurrence_backward(...) -> (gradient of x, of the states, of the parameters)
 
 `program` is the core of a step as JSON and `params` are what it takes (see `Step.derived`); states and their gradients
 are [1, B, S]. A graph that holds the
-operator needs nothing else to run. The tape is opaque; on the eager backend backward runs forward again.
+operator needs nothing else to run. `tape` says how many values the tape has (0: there is no backward), so that a graph
+that was stored says it too. The tape is opaque; on the eager backend backward runs forward again.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def recurrence_op(
     sizes: Sequence[int],
     reverse: bool,
     backend: str,
-    training: bool,
+    tape: int,
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     """See the module."""
     step = step_of(program, tuple(sizes))
@@ -85,10 +86,9 @@ def recurrence_op(
     kernel = choose(step, backend, x.device, x.dtype)
     if kernel is None:
         output, finals = run_eager(step, x, states, params, lengths, reverse)
-        tape = x.new_empty(step.plan.tape_values(step.plan_sizes, x.shape[0] * x.shape[1]) if training else 0)
-        return output.clone(memory_format=torch.contiguous_format), [s.clone() for s in finals], tape
-    output, finals, tape = kernel.bind(params, step.plan_sizes).forward(x, states, lengths, reverse, training)
-    return output.contiguous(), list(finals), x.new_empty(0) if tape is None else tape
+        return output.clone(memory_format=torch.contiguous_format), [s.clone() for s in finals], x.new_empty(tape)
+    output, finals, made = kernel.bind(params, step.plan_sizes).forward(x, states, lengths, reverse, tape > 0)
+    return output.contiguous(), list(finals), x.new_empty(0) if made is None else made
 
 
 @recurrence_op.register_fake
@@ -101,13 +101,11 @@ def _(
     sizes: Sequence[int],
     reverse: bool,
     backend: str,
-    training: bool,
+    tape: int,
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     step = step_of(program, tuple(sizes))
-    rows = x.shape[0] * x.shape[1]
     output = x.new_empty((x.shape[0], x.shape[1], step.output_size))
-    tape = x.new_empty(step.plan.tape_values(step.plan_sizes, rows) if training else 0)
-    return output, [x.new_empty((1, x.shape[1], n)) for n in step.state_sizes], tape
+    return output, [x.new_empty((1, x.shape[1], n)) for n in step.state_sizes], x.new_empty(tape)
 
 
 @torch.library.custom_op("ostinato::recurrence_backward", mutates_args=())
@@ -132,7 +130,7 @@ def recurrence_backward_op(
     kernel = choose(step, backend, x.device, x.dtype)
     if kernel is not None:
         bound = kernel.bind(params, step.plan_sizes)
-        if tape.numel() < step.plan.tape_values(step.plan_sizes, x.shape[0] * x.shape[1]):
+        if tape.numel() < step.tape_values(x.shape[0] * x.shape[1]):
             # the graph was captured for inference
             _, _, whole_tape = bound.forward(x, states, lengths, reverse, True)
         else:

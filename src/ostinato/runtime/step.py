@@ -53,6 +53,7 @@ class Step:
         self.core_text = core.dumps()
         self.core_sizes = [self.sizes[s] for s in core.symbols]
         self.plan_sizes = [size_value(s, self.sizes) for s in self.plan.symbols]
+        self._tape_row, self._tape_rest = self.plan.tape_size(self.plan_sizes)
         self.direct = self.prologue.trivial and list(core.params) == list(program.params)
         level = levels(program)
         wanted = [i for _, i in self.prologue.derived]
@@ -78,6 +79,10 @@ class Step:
     def plan(self) -> Plan:
         """The schedule of the step."""
         return make_plan(self.prologue.core)
+
+    def tape_values(self, rows: int) -> int:
+        """How many values the tape of so many rows has."""
+        return rows * self._tape_row + self._tape_rest
 
     def derived(self, params: Sequence[Tensor]) -> list[Tensor]:
         """What the kernel takes as parameters: values computed from the layer's own, differentiably."""

@@ -150,12 +150,14 @@ class Plan:
         found |= {a for s in found for a in s.split("+")}
         return ("D", "H", *sorted(found - {"D", "H"}))
 
-    def tape_values(self, sizes: Sequence[int], rows: int) -> int:
-        """Room for a tape of so many rows, `sizes` in the order of `symbols`: columns padded to whole vectors of up to
-        16 values, a vector more for each row, and two to read past the end.
+    def tape_size(self, sizes: Sequence[int]) -> tuple[int, int]:
+        """Values of each row of the tape, and beside the rows; `sizes` in the order of `symbols`.
+
+        A row has columns padded to whole vectors of up to 16 values, and a vector more; beside the rows are two
+        vectors to read past the end, and one for what the backend notes.
         """
         at = {symbol: i for i, symbol in enumerate(self.symbols)}
-        return rows * (sum(-(-sizes[at[c.size]] // 16) * 16 for c in self.columns) + 16) + 32
+        return sum(-(-sizes[at[c.size]] // 16) * 16 for c in self.columns) + 16, 48
 
     @property
     def stages(self) -> int:

@@ -23,26 +23,28 @@ _UNPACKED_ROWS = 3  # so few rows do not pay for packing the weights
 
 
 @lru_cache(maxsize=1)
-def _team() -> int:
-    """Address of the function that runs work on torch's own pool of threads; 0 if it is not found.
+def _team() -> tuple[int, int]:
+    """Addresses of two functions: one runs work on torch's own pool of threads, the other says how many take part.
 
-    A second pool beside torch's would have both spinning on the same cores.
+    A second pool beside torch's would have both spinning on the same cores. 0, 0 if it is not found.
     """
     for path in sorted(Path(torch.__file__).parent.glob("lib/libgomp*")):
         try:
-            return ctypes.cast(ctypes.CDLL(str(path)).GOMP_parallel, ctypes.c_void_p).value or 0
+            library = ctypes.CDLL(str(path))
+            run, size = library.GOMP_parallel, library.omp_get_num_threads
         except (OSError, AttributeError):
             continue
-    return 0
+        return ctypes.cast(run, ctypes.c_void_p).value or 0, ctypes.cast(size, ctypes.c_void_p).value or 0
+    return 0, 0
 
 
 _forks: list[bool] = []
 os.register_at_fork(after_in_child=lambda: _forks.append(True))
 
 
-def _pool() -> int:
+def _pool() -> tuple[int, int]:
     """The pool does not survive a fork: in a child the kernel starts threads of its own."""
-    return 0 if _forks else _team()
+    return (0, 0) if _forks else _team()
 
 
 class CBound:
@@ -56,6 +58,7 @@ class CBound:
         self._sizes = sizes
         self._state_sizes = [sizes[s] for s in kernel.state_sizes]
         self._output_size = sizes[kernel.output_size]
+        self._tape_row, self._tape_rest = kernel.plan.tape_size(sizes)
         self._held = [p.detach() for p in params]
         self._places, self._strides, self._numels = _layout(params)
         self._order = kernel.order(tuple(map(Tensor.dim, params)))
@@ -106,11 +109,11 @@ class CBound:
             _TRAINING if training else _UNPACKED if steps * batch <= _UNPACKED_ROWS else 0,
             *(x.data_ptr(), x_step, x_batch, out.data_ptr(), out_step, out_batch),
             0 if lengths is None else lengths.data_ptr(),
-            _pool(),
+            *_pool(),
         ]
         tape = None
         if training:
-            tape = self._kernel.memory.empty(self._kernel.plan.tape_values(self._sizes, steps * batch), x.dtype)
+            tape = self._kernel.memory.empty(steps * batch * self._tape_row + self._tape_rest, x.dtype)
         call.append(_address(tape))
         finals: list[Tensor] = []
         keep: list[Tensor] = []  # contiguous copies live until the kernel returns
@@ -143,7 +146,7 @@ class CBound:
             *_sequence(x),
             *_sequence(output),
             _address(lengths),
-            _pool(),
+            *_pool(),
             tape.data_ptr(),
         ]
         grad_output = torch.zeros_like(output) if grad_output is None else _rows(grad_output)

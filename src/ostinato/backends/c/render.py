@@ -94,6 +94,7 @@ class _Renderer:
             "OUTER_COUNT": 256,
             "CHUNK_BYTES": 1 << 18,
             "PRIVATE_BYTES": 2 << 20,
+            "TAPE_HEADER": 64,
         }
         return "\n".join(f"#define {name} {value}" for name, value in counts.items())
 
@@ -159,7 +160,7 @@ class _Renderer:
         return calls
 
     def _steps(self, name: str, calls: Sequence[str]) -> str:
-        body = "\n".join(f"    {call}" for call in calls)
+        body = "\n".join(f"    meet(g, p);\n    {call}" for call in calls)
         return f"static void slots_{name}(Job *g, Part *p, long t, long n) {{\n{body}\n}}"
 
 
@@ -188,7 +189,7 @@ class _LoopText:
             [
                 f"static void {name}(Job *g, Part *p, long t, long n) {{",
                 f"    const long width = g->size[{self.r.symbols[self.loop.size]}];",
-                "    for (long k = 0; k < n; k++) {",
+                "    for (long k = share(p, n, 0); k < share(p, n, 1); k++) {",
                 "        real *row = tape_row(g, p, t, k);",
                 "        (void)row;",
                 *addresses,

@@ -29,16 +29,24 @@ static void add_weight_grads(Job *g, Part *p, long first, long count, long t, re
     }
 }
 
+INLINE const real *grad_final(const Job *g, const Part *p, int s, long k) {
+    return g->state[s].grad_final ? g->state[s].grad_final + p->batch[k] * g->state[s].grad_final_batch : 0;
+}
+
 static void backward_chunk(Job *g, Part *p, long t0, long t1) {
     const long width = padded(g->size[SIZE_OF_X]), rows = p->offset[t1] - p->offset[t0];
+    const long first = share(p, rows, 0), last = share(p, rows, 1);
     real *base = tape_row(g, p, t0, 0);
     if (g->flags & WANT_INPUT) {
         for (int i = DEFERRED_FROM; i < DEFERRED_TO; i++)
-            run(g, p, i, t0, rows, base + g->column[ENTRIES[RUNS[i].first].column], g->row_size, p->grad_x, width);
-        for (long t = t0, r = 0; t < t1; t++)
-            for (long k = 0; k < active(p, t); k++, r++)
-                memcpy(g->grad_x + position(g, p, t, k) * g->grad_x_step + p->batch[k] * g->grad_x_batch,
-                       p->grad_x + r * width, sizeof(real) * (size_t)g->size[SIZE_OF_X]);
+            run(g, i, last - first, base + first * g->row_size + g->column[ENTRIES[RUNS[i].first].column], g->row_size,
+                p->grad_x + first * width, width, 0, 1);
+        for (long r = first, t = t0; r < last; r++) {
+            while (r >= p->offset[t + 1] - p->offset[t0]) t++;
+            const long k = r - (p->offset[t] - p->offset[t0]);
+            memcpy(g->grad_x + position(g, p, t, k) * g->grad_x_step + p->batch[k] * g->grad_x_batch, p->grad_x + r * width,
+                   sizeof(real) * (size_t)g->size[SIZE_OF_X]);
+        }
     }
     if (!(g->flags & WANT_PARAMS)) return;
     for (int i = 0; i < N_BIAS_GRADS; i++) {
@@ -47,7 +55,7 @@ static void backward_chunk(Job *g, Part *p, long t0, long t1) {
         const long n = column_width(g, BIAS_GRADS[i][1]);
         for (long j = 0; j < n; j += LANES) {
             vec sum = load(to + j);
-            for (long r = 0; r < rows; r++) sum += load(from + r * g->row_size + j);
+            for (long r = first; r < last; r++) sum += load(from + r * g->row_size + j);
             store(to + j, sum);
         }
     }
@@ -59,8 +67,6 @@ static void backward_chunk(Job *g, Part *p, long t0, long t1) {
 
 static void backward_part(Job *g, long j) {
     Part *p = &g->part[j];
-    for (int v = 0; v < N_VECTORS; v++) memset(p->grad_vector[v], 0, sizeof(real) * (size_t)padded(g->size[SIZE_OF_VECTOR[v]]));
-    for (int v = 0; v < N_SCALARS; v++) memset(p->grad_scalar[v], 0, sizeof(real) * (size_t)LANES);
     if (!(g->flags & SHARED_OUTER))
         for (int m = 0; m < N_MATRICES; m++)
             memset(p->grad_matrix[m], 0, sizeof(real) * (size_t)(matrix_rows(g, m) * panels_of(matrix_columns(g, m)) * PANEL));
@@ -68,34 +74,34 @@ static void backward_part(Job *g, long j) {
         t0 = t1 - 1;
         while (t0 > 0 && p->offset[t1] - p->offset[t0 - 1] <= g->chunk) t0--;
         p->chunk = p->offset[t0];
+        meet(g, p);
         for (long t = t1 - 1; t >= t0; t--) {
             const long n = active(p, t);
-            for (int s = 0; s < N_STATES; s++) /* sequences whose last step this is */
-                for (long k = active(p, t + 1); k < n; k++)
-                    copy_row(p->now[s] + k * state_row(g, s),
-                             g->state[s].grad_final ? g->state[s].grad_final + p->batch[k] * g->state[s].grad_final_batch : 0,
-                             g->size[SIZE_OF_STATE[s]], state_row(g, s));
+            for (long k = most(active(p, t + 1), share(p, n, 0)); k < share(p, n, 1); k++) /* whose last step this is */
+                for (int s = 0; s < N_STATES; s++)
+                    copy_row(p->now[s] + k * state_row(g, s), grad_final(g, p, s, k), g->size[SIZE_OF_STATE[s]],
+                             state_row(g, s));
             slots_backward(g, p, t, n);
             swap_states(p);
         }
+        meet(g, p);
         backward_chunk(g, p, t0, t1);
     }
-    for (int s = 0; s < N_STATES; s++)
-        for (long k = 0; k < p->count && g->state[s].grad_start; k++) {
+    for (long k = share(p, p->count, 0); k < share(p, p->count, 1); k++) {
+        for (int s = 0; s < N_STATES; s++) {
             const long n = g->size[SIZE_OF_STATE[s]];
-            const real *last = g->state[s].grad_final ? g->state[s].grad_final + p->batch[k] * g->state[s].grad_final_batch : 0;
-            copy_row(g->state[s].grad_start + p->batch[k] * n, p->length[k] ? p->now[s] + k * state_row(g, s) : last, n, n);
+            const real *last = p->length[k] ? p->now[s] + k * state_row(g, s) : grad_final(g, p, s, k);
+            if (g->state[s].grad_start) copy_row(g->state[s].grad_start + p->batch[k] * n, last, n, n);
         }
-    if (g->flags & WANT_INPUT)
-        for (long k = 0; k < p->count; k++)
-            for (long t = p->length[k]; t < g->steps; t++)
-                memset(g->grad_x + t * g->grad_x_step + p->batch[k] * g->grad_x_batch, 0, sizeof(real) * (size_t)g->size[SIZE_OF_X]);
+        for (long t = p->length[k]; (g->flags & WANT_INPUT) && t < g->steps; t++)
+            memset(g->grad_x + t * g->grad_x_step + p->batch[k] * g->grad_x_batch, 0, sizeof(real) * (size_t)g->size[SIZE_OF_X]);
+    }
 }
 
 /* large weights: every thread has its own rows of the matrices, over all rows of the tape */
 static void outer_share(Job *g, long share) {
     const Part *own = &g->part[share];
-    for (long j = 0; j < g->parts; j++) {
+    for (long j = 0; j < (g->together ? 1 : g->parts); j++) {
         Part *p = &g->part[j];
         const long rows = p->steps ? p->offset[p->steps] : 0;
         long t = 0;
@@ -148,7 +154,7 @@ static void carve_outer(Job *g) {
         widest = most(widest, row);
         total += matrix_rows(g, m) * row;
     }
-    if (total * sizeof(real) * (size_t)g->parts > PRIVATE_BYTES) g->flags |= SHARED_OUTER;
+    if (g->together || total * sizeof(real) * (size_t)g->parts > PRIVATE_BYTES) g->flags |= SHARED_OUTER;
     for (long j = 0; j < g->parts; j++) {
         Part none = {0}, *p = g->arena ? &g->part[j] : &none;
         p->rows = CARVE(g, const real *, OUTER_COUNT);
@@ -167,7 +173,7 @@ int ostinato_backward(const int64_t *bound, const int64_t *call) {
     if (g->flags & WANT_INPUT)
         large_pages(g->grad_x, (size_t)(g->steps * g->batch * g->size[SIZE_OF_X]) * sizeof(real));
     g->flags &= ~(long)UNPACKED;
-    g->parts = most(1, least(g->threads, g->batch));
+    read_parts(g);
     plan_chunk(g);
     for (int pass = 0; pass < 2; pass++) {
         g->used = 0;
@@ -179,7 +185,7 @@ int ostinato_backward(const int64_t *bound, const int64_t *call) {
     }
     pack_all(g);
     if (!(g->flags & WANT_PARAMS)) g->flags |= SHARED_OUTER; /* no private sums to clear */
-    each(g, backward_part, g->parts, SIZE_MAX);
+    each_part(g, backward_part);
     if (g->flags & WANT_PARAMS) {
         if (g->flags & SHARED_OUTER) {
             for (int m = 0; m < N_MATRICES; m++)

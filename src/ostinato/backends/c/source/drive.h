@@ -74,15 +74,18 @@ static void carve_shared(Job *g, int first, int last, int skip_from, int skip_to
     }
 }
 
-static void run(const Job *g, Part *p, int index, long t, long rows, const real *source, long source_row, real *target,
-                long target_row) {
+/* its panels from the share `part` of `parts` to the next one */
+static void run(const Job *g, int index, long rows, const real *source, long source_row, real *target, long target_row,
+                long part, long parts) {
     const Run *r = &RUNS[index];
     const long first = g->column[ENTRIES[r->first].column];
-    (void)p, (void)t;
     if (g->panels[index]) {
         const real *start = r->accumulate ? target : r->transposed ? g->zeros : g->bias + first;
-        multiply(rows, run_columns(g, r), run_depth(g, r), source, source_row, g->panels[index], start,
-                 r->accumulate ? target_row : 0, target, target_row);
+        const long columns = run_columns(g, r), depth = run_depth(g, r), panels = panels_of(columns);
+        const long from = panels * part / parts * PANEL, to = least(columns, panels * (part + 1) / parts * PANEL);
+        if (to > from)
+            multiply(rows, to - from, depth, source, source_row, g->panels[index] + from * depth, start + from,
+                     r->accumulate ? target_row : 0, target + from, target_row);
         return;
     }
     for (int e = r->first; e < r->first + r->count; e++) {
@@ -107,7 +110,7 @@ static void step_run(const Job *g, Part *p, int index, long t, long n) {
     if (r->source == AT_COLUMN) source = row + g->column[r->source_index];
     if (r->target == AT_TEMP) target = p->temp[r->target_index], target_row = padded(g->size[SIZE_OF_TEMP[r->target_index]]);
     if (r->target == AT_GRAD_STATE) target = p->next[r->target_index], target_row = state_row(g, r->target_index);
-    run(g, p, index, t, n, source, source_row, target, target_row);
+    run(g, index, n, source, source_row, target, target_row, p->member, p->members);
 }
 
 static void swap_states(Part *p) {
@@ -124,10 +127,28 @@ static void copy_row(real *to, const real *from, long count, long width) {
     if (width > count) memset(to + count, 0, sizeof(real) * (size_t)(width - count));
 }
 
+/* a part's, or a thread's, share of the gradients of vectors and scalars */
+static void carve_sums(Job *g, Part *p) {
+    for (int v = 0; v < N_VECTORS; v++) {
+        const long n = padded(g->size[SIZE_OF_VECTOR[v]]);
+        p->grad_vector[v] = CARVE(g, real, n);
+        if (g->arena) memset(p->grad_vector[v], 0, sizeof(real) * (size_t)n);
+    }
+    for (int v = 0; v < N_SCALARS; v++) {
+        p->grad_scalar[v] = CARVE(g, real, LANES);
+        if (g->arena) memset(p->grad_scalar[v], 0, sizeof(real) * (size_t)LANES);
+    }
+}
+
 static void carve_parts(Job *g, int backward) {
     for (long j = 0; j < g->parts; j++) {
         Part none = {0}, *p = g->arena ? &g->part[j] : &none;
-        const long count = g->arena ? p->count : (g->batch + g->parts - 1) / g->parts;
+        if (j && g->together) {
+            if (g->arena) *p = g->part[0];
+            if (backward) carve_sums(g, p);
+            continue;
+        }
+        const long count = g->arena ? p->count : g->together ? g->batch : (g->batch + g->parts - 1) / g->parts;
         const long rows = most(g->chunk, count) + 1;
         for (int s = 0; s < N_STATES; s++) {
             p->now[s] = CARVE(g, real, count * state_row(g, s) + 1);
@@ -143,8 +164,7 @@ static void carve_parts(Job *g, int backward) {
         p->tape = g->tape + p->row * g->row_size;
         p->grad_x = CARVE(g, real, rows * width);
         for (int i = 0; i < N_TEMPS; i++) p->temp[i] = CARVE(g, real, count * padded(g->size[SIZE_OF_TEMP[i]]) + 1);
-        for (int v = 0; v < N_VECTORS; v++) p->grad_vector[v] = CARVE(g, real, padded(g->size[SIZE_OF_VECTOR[v]]));
-        for (int v = 0; v < N_SCALARS; v++) p->grad_scalar[v] = CARVE(g, real, LANES);
+        carve_sums(g, p);
     }
 }
 
@@ -154,52 +174,94 @@ static long chunk_end(const Job *g, const Part *p, long t0) {
     return t;
 }
 
+/* what does not wait for the state: products of x, and biases */
+static void forward_chunk(Job *g, Part *p, long t0, long rows) {
+    const long width = padded(g->size[SIZE_OF_X]), first = share(p, rows, 0), last = share(p, rows, 1);
+    real *base = tape_row(g, p, t0, 0) + first * g->row_size;
+    if (HOIST_TO > HOIST_FROM)
+        for (long r = first, t = t0; r < last; r++) {
+            while (r >= p->offset[t + 1] - p->offset[t0]) t++;
+            memcpy(p->x + r * width, x_row(g, p, t, r - (p->offset[t] - p->offset[t0])),
+                   sizeof(real) * (size_t)g->size[SIZE_OF_X]);
+        }
+    for (int i = HOIST_FROM; i < HOIST_TO; i++)
+        run(g, i, last - first, p->x + first * width, width, base + g->column[ENTRIES[RUNS[i].first].column], g->row_size,
+            0, 1);
+    for (int i = 0; i < N_FILLS; i++)
+        for (long r = 0; r < last - first; r++)
+            memcpy(base + r * g->row_size + g->column[FILLS[i]], g->bias + g->column[FILLS[i]],
+                   sizeof(real) * (size_t)column_width(g, FILLS[i]));
+}
+
+static void keep_final(const Job *g, const Part *p, long k) {
+    for (int s = 0; s < N_STATES; s++) {
+        const long n = g->size[SIZE_OF_STATE[s]];
+        memcpy(g->state[s].final + p->batch[k] * n, p->now[s] + k * state_row(g, s), sizeof(real) * (size_t)n);
+    }
+}
+
 static void forward_part(Job *g, long j) {
     Part *p = &g->part[j];
-    const long width = padded(g->size[SIZE_OF_X]);
     real *scratch_tape = p->tape;
-    for (int s = 0; s < N_STATES; s++)
-        for (long k = 0; k < p->count; k++) {
-            const long n = g->size[SIZE_OF_STATE[s]];
-            copy_row(p->now[s] + k * state_row(g, s), history(g, p, s, -1, k), n, state_row(g, s));
-            if (!p->length[k]) memcpy(g->state[s].final + p->batch[k] * n, p->now[s] + k * state_row(g, s), sizeof(real) * (size_t)n);
-        }
+    for (long k = share(p, p->count, 0); k < share(p, p->count, 1); k++) {
+        for (int s = 0; s < N_STATES; s++)
+            copy_row(p->now[s] + k * state_row(g, s), history(g, p, s, -1, k), g->size[SIZE_OF_STATE[s]], state_row(g, s));
+        if (!p->length[k]) keep_final(g, p, k);
+        for (long t = p->length[k]; t < g->steps; t++) /* past a sequence's end */
+            memset(g->out + t * g->out_step + p->batch[k] * g->out_batch, 0, sizeof(real) * (size_t)g->size[SIZE_OF_OUT]);
+    }
     for (long t0 = 0, t1; t0 < p->steps; t0 = t1) {
         t1 = chunk_end(g, p, t0);
-        const long rows = p->offset[t1] - p->offset[t0];
         if (!(g->flags & TRAINING)) p->tape = scratch_tape - p->offset[t0] * g->row_size;
-        real *base = tape_row(g, p, t0, 0);
-        if (HOIST_TO > HOIST_FROM)
-            for (long t = t0, r = 0; t < t1; t++)
-                for (long k = 0; k < active(p, t); k++, r++)
-                    memcpy(p->x + r * width, x_row(g, p, t, k), sizeof(real) * (size_t)g->size[SIZE_OF_X]);
-        for (int i = HOIST_FROM; i < HOIST_TO; i++)
-            run(g, p, i, t0, rows, p->x, width, base + g->column[ENTRIES[RUNS[i].first].column], g->row_size);
-        for (int i = 0; i < N_FILLS; i++)
-            for (long r = 0; r < rows; r++)
-                memcpy(base + r * g->row_size + g->column[FILLS[i]], g->bias + g->column[FILLS[i]],
-                       sizeof(real) * (size_t)column_width(g, FILLS[i]));
+        meet(g, p);
+        forward_chunk(g, p, t0, p->offset[t1] - p->offset[t0]);
         for (long t = t0; t < t1; t++) {
             const long n = active(p, t);
             if (g->flags & TRAINING) slots_forward(g, p, t, n);
             else slots_infer(g, p, t, n);
             swap_states(p);
-            for (int s = 0; s < N_STATES; s++)
-                for (long k = active(p, t + 1); k < n; k++) {
-                    const long m = g->size[SIZE_OF_STATE[s]];
-                    memcpy(g->state[s].final + p->batch[k] * m, p->now[s] + k * state_row(g, s), sizeof(real) * (size_t)m);
-                }
+            for (long k = most(active(p, t + 1), share(p, n, 0)); k < share(p, n, 1); k++) keep_final(g, p, k);
         }
     }
-    for (long k = 0; k < p->count; k++) /* past a sequence's end */
-        for (long t = p->length[k]; t < g->steps; t++)
-            memset(g->out + t * g->out_step + p->batch[k] * g->out_batch, 0, sizeof(real) * (size_t)g->size[SIZE_OF_OUT]);
 }
 
 /* So many rows at a time that their tape stays in the second-level cache; but enough that reading the weights of x pays. */
 static void plan_chunk(Job *g) {
     const long fit = (long)(CHUNK_BYTES / sizeof(real)) / most(g->row_size, 1);
-    g->chunk = most(96, least(192, fit));
+    g->chunk = most(96, least(192, fit)) * (g->together ? g->parts : 1);
+}
+
+#ifndef TOGETHER_BYTES
+#define TOGETHER_BYTES ((size_t)1 << 20) /* what a second-level cache holds */
+#endif
+
+/* By sequences; or together, if every thread would read large weights for few sequences. */
+static void plan_parts(Job *g) {
+    size_t weights = 0;
+    for (int i = HOIST_TO; i < STEP_TO; i++)
+        weights += (size_t)(run_columns(g, &RUNS[i]) * run_depth(g, &RUNS[i])) * sizeof(real);
+    const int few = g->batch > 0 && g->batch < g->threads * TILE_ROWS, large = weights > TOGETHER_BYTES;
+    g->together = g->threads > 1 && few && large && !(g->flags & UNPACKED);
+    g->parts = g->together ? g->threads : most(1, least(g->threads, g->batch));
+}
+
+/* The order of a tape's rows depends on the parts: it says which, since there may be other threads by then. */
+static void write_parts(Job *g) {
+    const int64_t found[] = {g->together, g->parts};
+    memcpy(g->tape, found, sizeof found);
+    g->tape += TAPE_HEADER / (long)sizeof(real);
+}
+static void read_parts(Job *g) {
+    int64_t found[2];
+    memcpy(found, g->tape, sizeof found);
+    g->tape += TAPE_HEADER / (long)sizeof(real);
+    g->together = found[0] && g->threads > 1;
+    g->parts = g->together ? g->threads : found[0] ? 1 : (long)found[1];
+}
+
+static void each_part(Job *g, void (*work)(Job *, long)) {
+    if (g->together) work_together(g, work);
+    else each(g, work, g->parts, SIZE_MAX);
 }
 
 int ostinato_forward(const int64_t *bound, const int64_t *call) {
@@ -208,13 +270,14 @@ int ostinato_forward(const int64_t *bound, const int64_t *call) {
     read_arguments(g, bound, call, 0);
     const size_t rows = (size_t)(g->steps * g->batch) * sizeof(real);
     large_pages(g->out, rows * (size_t)g->size[SIZE_OF_OUT]);
+    plan_parts(g);
     if (g->flags & TRAINING) {
         large_pages(g->tape, rows * (size_t)g->row_size);
 #ifdef POISON
-        memset(g->tape, 0xff, rows * (size_t)g->row_size); /* NaN */
+        memset(g->tape, 0xff, rows * (size_t)g->row_size + TAPE_HEADER); /* NaN */
 #endif
+        write_parts(g);
     }
-    g->parts = most(1, least(g->threads, g->batch));
     plan_chunk(g);
     for (int pass = 0; pass < 2; pass++) {
         g->used = 0;
@@ -224,7 +287,7 @@ int ostinato_forward(const int64_t *bound, const int64_t *call) {
         if (!pass && !(g->arena = scratch(g->used, &owner))) return 1;
     }
     pack_all(g);
-    each(g, forward_part, g->parts, SIZE_MAX);
+    each_part(g, forward_part);
     release_scratch(owner);
     return 0;
 }

@@ -1,10 +1,13 @@
 /* One call: what the caller gives, and how rows, parts and scratch are laid out.
  *
- * A part owns some sequences for all of time, so parts never wait for one another. Its sequences are sorted, longest
- * first: those still running at step t are the first rows of the step. Rows of a part are numbered step by step;
+ * A part owns some sequences for all of time, so parts never wait for one another; or, where there are few sequences
+ * for each thread and large weights, which every thread would read again, all threads work on one part: each multiplies
+ * by its own columns of the weights and computes its own rows of what is pointwise, and they meet in between. A thread
+ * then has a copy of the part of its own (`member` of `members`). Sequences are sorted, longest first: those still running at step t are the first rows of the step. Rows of a part are numbered step by step;
  * `offset[t]` is the first row of step t. The tables N_*, SIZE_OF_* and so on are rendered from the Plan. */
 
 typedef struct {
+    long member, members; /* of the threads that work on it */
     long steps; /* of its longest sequence */
     long count; /* sequences */
     long row;   /* its first row on the tape */
@@ -20,6 +23,7 @@ typedef struct {
 } Part;
 
 typedef void Parallel(void (*)(void *), void *, unsigned, unsigned);
+typedef int TeamSize(void);
 
 typedef struct {
     long size[N_SYMBOLS];
@@ -31,7 +35,7 @@ typedef struct {
     real *out; long out_step, out_batch;
     const int64_t *length;
     real *tape;
-    Parallel *parallel;
+    Parallel *parallel; TeamSize *team_size;
     struct { const real *start; long start_batch; real *final; const real *grad_final; long grad_final_batch; real *grad_start; } state[N_STATES + 1];
     const real *grad_out; long grad_out_step, grad_out_batch;
     real *grad_x; long grad_x_step, grad_x_batch;
@@ -40,8 +44,11 @@ typedef struct {
     real *vector_padded[N_VECTORS + 1];
     real *panels[N_RUNS + 1];
     Part *part;
+    long together; /* all threads work on part 0 */
     char *arena; /* scratch; 0 while it is measured */
     size_t used;
+    _Alignas(64) long waiting; /* where threads meet */
+    _Alignas(64) long round;
 } Job;
 
 static void *carve(Job *g, size_t bytes) {
@@ -51,6 +58,10 @@ static void *carve(Job *g, size_t bytes) {
 }
 #define CARVE(g, type, count) ((type *)carve(g, sizeof(type) * (size_t)(count)))
 
+/* this thread's share of so many rows: from its `share` to the next one's */
+INLINE long share(const Part *p, long rows, long next) {
+    return p->members == 1 ? rows * next : rows * (p->member + next) / p->members;
+}
 INLINE long active(const Part *p, long t) { return t < p->steps ? p->offset[t + 1] - p->offset[t] : 0; }
 INLINE long position(const Job *g, const Part *p, long t, long k) { return g->reverse ? p->length[k] - 1 - t : t; }
 INLINE real *tape_row(const Job *g, const Part *p, long t, long k) { return p->tape + (p->offset[t] + k) * g->row_size; }
@@ -80,7 +91,7 @@ static void read_arguments(Job *g, const int64_t *bound, const int64_t *call, in
     NUMBER(steps); NUMBER(batch); NUMBER(threads); NUMBER(reverse); NUMBER(flags);
     POINTER(x); NUMBER(x_step); NUMBER(x_batch);
     POINTER(out); NUMBER(out_step); NUMBER(out_batch);
-    POINTER(length); POINTER(parallel); POINTER(tape);
+    POINTER(length); POINTER(parallel); POINTER(team_size); POINTER(tape);
     if (!backward) {
         for (int s = 0; s < N_STATES; s++) { POINTER(state[s].start); NUMBER(state[s].start_batch); POINTER(state[s].final); }
     } else {
@@ -113,18 +124,19 @@ static int longer_first(const void *a, const void *b) {
 
 /* Which part has which sequences: neighbours if all are equally long, else dealt out in turn. */
 static void share_out(Job *g) {
-    const long B = g->batch, P = g->parts;
+    const long B = g->batch, P = g->together ? 1 : g->parts;
     Sequence *order = CARVE(g, Sequence, B + 1);
-    g->part = CARVE(g, Part, P);
+    g->part = CARVE(g, Part, g->parts);
     long *batch = CARVE(g, long, B + 1), *length = CARVE(g, long, B + 1);
     long *offset = CARVE(g, long, P * (g->steps + 1));
     if (!g->arena) return;
-    memset(g->part, 0, sizeof(Part) * (size_t)P);
+    memset(g->part, 0, sizeof(Part) * (size_t)g->parts);
     for (long i = 0; i < B; i++) order[i] = (Sequence){g->length ? g->length[i] : g->steps, i};
     if (g->length) qsort(order, (size_t)B, sizeof *order, longer_first);
     long done = 0, row = 0;
     for (long j = 0; j < P; j++) {
         Part *p = &g->part[j];
+        p->members = 1;
         p->batch = batch + done;
         p->length = length + done;
         p->offset = offset + j * (g->steps + 1);
@@ -160,6 +172,8 @@ static void *member_thread(void *data) {
     return 0;
 }
 
+#define MOST_THREADS 64 /* where the pool cannot be had */
+
 /* A team costs some microseconds: as much as moving so many values. */
 #define WORTH_A_TEAM 32768
 
@@ -171,12 +185,59 @@ static void each(Job *g, void (*work)(Job *, long), long count, size_t values) {
     } else if (g->parallel) { /* the pool of threads that torch already has */
         g->parallel(member, &team, (unsigned)threads, 0);
     } else {
-        pthread_t other[64];
+        pthread_t other[MOST_THREADS];
         long started = 0;
-        while (started < least(threads, 65) - 1 && !pthread_create(&other[started], 0, member_thread, &team)) started++;
+        while (started < least(threads, MOST_THREADS) - 1 && !pthread_create(&other[started], 0, member_thread, &team)) started++;
         member(&team);
         for (long i = 0; i < started; i++) pthread_join(other[i], 0);
     }
+}
+
+/* Threads that work on one part wait here for one another. */
+static void meet(Job *g, const Part *p) {
+    if (p->members == 1) return;
+    const long round = __atomic_load_n(&g->round, __ATOMIC_ACQUIRE);
+    if (__atomic_add_fetch(&g->waiting, 1, __ATOMIC_ACQ_REL) == p->members) {
+        __atomic_store_n(&g->waiting, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&g->round, round + 1, __ATOMIC_RELEASE);
+        return;
+    }
+    for (long spins = 0; __atomic_load_n(&g->round, __ATOMIC_ACQUIRE) == round; spins++)
+        if (spins > 10000) sched_yield(); /* the others may be waiting for this processor */
+}
+
+/* `work` for every member of part 0, all at the same time. How many there are is known when they have started. */
+typedef struct { void (*work)(Job *, long); Job *job; long taken, members; } Together;
+
+static void together_member(void *data) {
+    Together *all = data;
+    Job *g = all->job;
+    const long own = __atomic_fetch_add(&all->taken, 1, __ATOMIC_RELAXED);
+    long members = g->parallel ? g->team_size() : 0;
+    while (!members)
+        if (!(members = __atomic_load_n(&all->members, __ATOMIC_ACQUIRE))) sched_yield();
+    g->part[own].member = own;
+    g->part[own].members = members;
+    all->work(g, own);
+}
+static void *together_thread(void *data) {
+    together_member(data);
+    return 0;
+}
+
+static void work_together(Job *g, void (*work)(Job *, long)) {
+    Together all = {work, g, 0, 0};
+    g->waiting = g->round = 0;
+    if (g->parallel) {
+        g->parallel(together_member, &all, (unsigned)g->parts, 0);
+        return;
+    }
+    pthread_t other[MOST_THREADS];
+    long started = 0;
+    while (started < least(g->parts, MOST_THREADS) - 1 && !pthread_create(&other[started], 0, together_thread, &all)) started++;
+    __atomic_store_n(&all.members, started + 1, __ATOMIC_RELEASE);
+    together_member(&all);
+    for (long i = 0; i < started; i++) pthread_join(other[i], 0);
 }
 
 /* Fresh memory comes in pages, and a fault for each: ask for large ones. */

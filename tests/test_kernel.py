@@ -1,0 +1,130 @@
+"""A compiled kernel and its layer's parameters, which it takes by address; the memory of its tapes."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+import ostinato
+from laws import build, expected, inputs, measure, needs_c
+from ostinato import RNN, ShapeError
+from ostinato.backends.c.memory import Memory
+from tolerances import assert_agree
+
+pytestmark = needs_c
+X = inputs(5, 3, 4, torch.float64)
+
+
+def layer_after_a_call() -> RNN:
+    """Its kernel is bound to where its parameters lie."""
+    layer = build(ostinato.cells.lstm, 4, 4, "c")
+    layer(X)
+    return layer
+
+
+def in_place(p: Tensor) -> None:
+    p.data.mul_(-0.7)
+
+
+def elsewhere(p: Tensor) -> None:
+    p.data = p.data * 0.5
+
+
+def transposed(p: Tensor) -> None:
+    p.data = p.data.t()
+
+
+def every_other_column(p: Tensor) -> None:
+    p.data = torch.arange(32, dtype=torch.float64).view(4, 8)[:, ::2] / 32
+
+
+@pytest.mark.parametrize("change", [in_place, elsewhere, transposed, every_other_column])
+def test_it_sees_what_parameters_become(change: Callable[[Tensor], None]) -> None:
+    layer = layer_after_a_call()
+    for _ in range(2):
+        change(layer.W_i_l0)
+        change(layer.U_o_l0)
+        assert_agree(measure(layer, X), expected(layer, X), torch.float64)
+        layer.U_o_l0.data.add_(0.1)
+        assert_agree(measure(layer, X), expected(layer, X), torch.float64)
+
+
+@pytest.mark.parametrize(
+    "other", [torch.zeros(3, 4).double(), torch.zeros(4, 4), torch.zeros(16).double()], ids=["rows", "dtype", "vector"]
+)
+def test_it_refuses_what_does_not_fit(other: Tensor) -> None:
+    layer = layer_after_a_call()
+    layer.U_f_l0.data = other
+    with pytest.raises(ShapeError, match="parameter U_f"):
+        layer(X)
+
+
+def test_it_follows_conversions_and_copies() -> None:
+    layer = layer_after_a_call()
+    want = layer(X)[0].detach()
+    copied = copy.deepcopy(layer)
+    loaded = pickle.loads(pickle.dumps(layer))
+    for other in (copied, loaded):
+        assert torch.equal(other(X)[0], want)
+        with torch.no_grad():
+            other.b_i_l0.add_(1.0)
+        assert not torch.equal(other(X)[0], want)
+    assert torch.equal(layer(X)[0], want)
+    for _ in range(3):
+        single = layer.float()(X.float())[0]
+        assert_agree({"output": single}, {"output": want}, torch.float32)
+        layer.double()
+    assert_agree(measure(layer, X), expected(layer, X), torch.float64)
+
+
+def test_parameters_may_move_between_forward_and_backward() -> None:
+    """As torch does: backward reads what is there by then."""
+    layer = layer_after_a_call()
+    (want,) = torch.autograd.grad(layer(X)[0].sum(), [layer.W_g_l0])
+    loss = layer(X)[0].sum()
+    for p in layer.parameters():
+        p.data = p.data.clone()
+    (found,) = torch.autograd.grad(loss, [layer.W_g_l0])
+    assert torch.equal(found, want)
+    loss = layer(X)[0].sum()
+    layer.U_g_l0.data = torch.zeros(2, 4, dtype=torch.float64)
+    with pytest.raises((ShapeError, RuntimeError), match="forward"):
+        loss.backward()
+
+
+def test_a_tapes_memory_is_used_again() -> None:
+    memory = Memory(limit=3 << 20)
+    first = memory.empty(1 << 18, torch.float32)
+    place, view = first.data_ptr(), first[5:]
+    assert place % 64 == 0
+    assert memory.waiting() == 0
+    del first
+    assert memory.waiting() == 0, "a view still needs it"
+    del view
+    assert memory.waiting() == 1 << 20
+    again = memory.empty((1 << 17) - 100, torch.float64)
+    assert again.data_ptr() == place
+    assert again.shape == ((1 << 17) - 100,)
+    other = memory.empty(1 << 18, torch.float32)
+    assert other.data_ptr() != place
+    other.fill_(1.0)
+    again.fill_(2.0)
+    assert float(other.sum()) == 1 << 18
+
+
+def test_memory_that_waits_is_bounded() -> None:
+    memory = Memory(limit=3 << 20)
+    kept = [memory.empty(1 << 18, torch.float32) for _ in range(5)]
+    del kept
+    assert memory.waiting() == 3 << 20
+    too_large = memory.empty(1 << 21, torch.float32)
+    del too_large
+    assert memory.waiting() == 0
+    small = memory.empty(10, torch.float32)
+    del small
+    assert memory.waiting() == 0, "C's allocator has that"
