@@ -6,8 +6,8 @@ import linecache
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
-from ..errors import CellError, OstinatoError
-from ..ir import Node, Program
+from ..errors import CellError, OstinatoError, ProgramError
+from ..ir import Node, Program, simplify
 from .functions import Emitted
 from .symbol import Extent, FrameWatch, Symbol, describe, first_extent, settle
 
@@ -64,7 +64,12 @@ def trace(
     stray = sorted(k for k, _ in init if k not in {str(s.attr) for s in p})
     # an option may have removed a parameter, so an unused initialisation is no error
     kept = tuple((k, v) for k, v in init if k not in stray)
-    return _program(name, states, new, output, names, kept)
+    program = _program(name, states, new, output, names, kept)
+    try:
+        simplify(program)  # whether every concatenation can be taken apart
+    except ProgramError as error:
+        raise CellError(f"cell {name}: {error}{_at(code)}") from error
+    return program
 
 
 def _run(name: str, function: Callable[..., Any], code: Any, args: tuple[Any, ...]) -> tuple[Any, dict[int, str]]:

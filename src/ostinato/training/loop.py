@@ -95,7 +95,8 @@ class Trainer:
         run.drop_samples_after(self.position.step)
         self.events = EventFile(run.path, purge_step=self.position.step + 1 if checkpoint else None)
         self._began = time.monotonic() - self.position.seconds
-        self._saved = time.monotonic()
+        self._saved = self._evaluated = time.monotonic()
+        self._evaluating = 0.0  # seconds the last evaluation took
 
     def progress(self) -> float:
         """The share of the budget that is spent, from 0 to 1."""
@@ -193,10 +194,13 @@ class Trainer:
             return True
         if every is not None:
             return position.step % every == 0
+        if self.budget.seconds is not None and time.monotonic() - self._evaluated < 4 * self._evaluating:
+            return False  # where evaluating is slow, it takes at most a fifth of the time
         return int(10 * self.progress()) > position.evaluated_tenth
 
     def _evaluate(self, should_stop: Callable[[], bool]) -> None:
         position = self.position
+        begun = time.monotonic()
         nats = self.held_out.nats(self.plain_model, should_stop)
         if nats is None:
             return  # interrupted: a resumed run evaluates at this very step
@@ -228,6 +232,8 @@ class Trainer:
         self._save(["best", "last"] if best else ["last"])
         draw_loss(self.run.path / "loss.png", self.metrics.rows, self.describe["title"])
         self.reporter.evaluated({"train_bits": trained[-1]} | row, sample, best)
+        self._evaluated = time.monotonic()
+        self._evaluating = self._evaluated - begun
 
     def _save(self, names: list[str]) -> None:
         self.position.seconds = time.monotonic() - self._began
