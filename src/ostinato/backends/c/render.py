@@ -224,11 +224,11 @@ class _LoopText:
         if kind in ("prev", "next", "grad_next", "grad_prev"):
             s = r.states[name]
             which = "now" if kind in ("prev", "grad_next") else "next"
-            return f"p->{which}[{s}] + k * padded(g->size[SIZE_OF_STATE[{s}]])", True
+            return f"p->{which}[{s}] + k * row_of(g->size[SIZE_OF_STATE[{s}]])", True
         if kind == "grad_x":
-            return "p->grad_x + (p->offset[t] + k - p->chunk) * padded(g->size[SIZE_OF_X])", True
+            return "p->grad_x + (p->offset[t] + k - p->chunk) * row_of(g->size[SIZE_OF_X])", True
         if kind == "temp":
-            return f"p->temp[{name}] + k * padded(g->size[SIZE_OF_TEMP[{name}]])", True
+            return f"p->temp[{name}] + k * row_of(g->size[SIZE_OF_TEMP[{name}]])", True
         if kind == "vector":
             return f"g->vector_padded[{r.vectors[name]}]", True
         if kind == "grad_vector":

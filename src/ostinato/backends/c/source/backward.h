@@ -34,7 +34,7 @@ INLINE const real *grad_final(const Job *g, const Part *p, int s, long k) {
 }
 
 static void backward_chunk(Job *g, Part *p, long t0, long t1) {
-    const long width = padded(g->size[SIZE_OF_X]), rows = p->offset[t1] - p->offset[t0];
+    const long width = row_of(g->size[SIZE_OF_X]), rows = p->offset[t1] - p->offset[t0];
     const long first = share(p, rows, 0), last = share(p, rows, 1);
     real *base = tape_row(g, p, t0, 0);
     if (g->flags & WANT_INPUT) {

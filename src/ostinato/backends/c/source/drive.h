@@ -3,7 +3,7 @@
 INLINE long matrix_rows(const Job *g, int m) { return g->size[MATRIX_SIZE[m][0]]; }
 INLINE long matrix_columns(const Job *g, int m) { return g->size[MATRIX_SIZE[m][1]]; }
 INLINE long column_width(const Job *g, int c) { return padded(g->size[SIZE_OF_COLUMN[c]]); }
-INLINE long state_row(const Job *g, int s) { return padded(g->size[SIZE_OF_STATE[s]]); }
+INLINE long state_row(const Job *g, int s) { return row_of(g->size[SIZE_OF_STATE[s]]); }
 
 /* A packed product: its tape columns stand together. */
 static long run_width(const Job *g, const Run *r) {
@@ -108,7 +108,7 @@ static void step_run(const Job *g, Part *p, int index, long t, long n) {
     long source_row = g->row_size, target_row = g->row_size;
     if (r->source == AT_STATE) source = p->now[r->source_index], source_row = state_row(g, r->source_index);
     if (r->source == AT_COLUMN) source = row + g->column[r->source_index];
-    if (r->target == AT_TEMP) target = p->temp[r->target_index], target_row = padded(g->size[SIZE_OF_TEMP[r->target_index]]);
+    if (r->target == AT_TEMP) target = p->temp[r->target_index], target_row = row_of(g->size[SIZE_OF_TEMP[r->target_index]]);
     if (r->target == AT_GRAD_STATE) target = p->next[r->target_index], target_row = state_row(g, r->target_index);
     run(g, index, n, source, source_row, target, target_row, p->member, p->members);
 }
@@ -154,7 +154,7 @@ static void carve_parts(Job *g, int backward) {
             p->now[s] = CARVE(g, real, count * state_row(g, s) + 1);
             p->next[s] = CARVE(g, real, count * state_row(g, s) + 1);
         }
-        const long width = padded(g->size[SIZE_OF_X]);
+        const long width = row_of(g->size[SIZE_OF_X]);
         if (!backward) {
             p->x = CARVE(g, real, rows * width);
             if (!(g->flags & TRAINING)) p->tape = CARVE(g, real, rows * g->row_size);
@@ -163,7 +163,7 @@ static void carve_parts(Job *g, int backward) {
         }
         p->tape = g->tape + p->row * g->row_size;
         p->grad_x = CARVE(g, real, rows * width);
-        for (int i = 0; i < N_TEMPS; i++) p->temp[i] = CARVE(g, real, count * padded(g->size[SIZE_OF_TEMP[i]]) + 1);
+        for (int i = 0; i < N_TEMPS; i++) p->temp[i] = CARVE(g, real, count * row_of(g->size[SIZE_OF_TEMP[i]]) + 1);
         carve_sums(g, p);
     }
 }
@@ -176,7 +176,7 @@ static long chunk_end(const Job *g, const Part *p, long t0) {
 
 /* what does not wait for the state: products of x, and biases */
 static void forward_chunk(Job *g, Part *p, long t0, long rows) {
-    const long width = padded(g->size[SIZE_OF_X]), first = share(p, rows, 0), last = share(p, rows, 1);
+    const long width = row_of(g->size[SIZE_OF_X]), first = share(p, rows, 0), last = share(p, rows, 1);
     real *base = tape_row(g, p, t0, 0) + first * g->row_size;
     if (HOIST_TO > HOIST_FROM)
         for (long r = first, t = t0; r < last; r++) {

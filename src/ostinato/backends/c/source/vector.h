@@ -60,6 +60,8 @@ INLINE vec first_lanes(vec v, long lanes) {
 INLINE vec choose(ivec condition, vec a, vec b) { return (vec)(((ivec)a & condition) | ((ivec)b & ~condition)); }
 
 INLINE long padded(long n) { return (n + LANES - 1) / LANES * LANES; }
+/* How far rows lie apart: an odd number of vectors, so that a column of rows uses every set of the caches. */
+INLINE long row_of(long n) { return padded(n) / LANES % 2 ? padded(n) : padded(n) + LANES; }
 INLINE long panels_of(long n) { return (n + PANEL - 1) / PANEL; }
 INLINE long least(long a, long b) { return a < b ? a : b; }
 INLINE long most(long a, long b) { return a > b ? a : b; }
