@@ -4,6 +4,7 @@
  * of up to TILE_ROWS rows and one to four panels stays in registers over the whole of k. */
 
 #define AHEAD 16 /* steps of k: what large panels need fetched from the third level */
+#define LARGE_WEIGHTS ((long)1 << 20)
 #define DEPTH 512 /* of a panel at a time: PANEL * DEPTH values stay in the second-level cache */
 
 /* target[rows][panels * PANEL] = start[rows][panels * PANEL] + a[rows][depth] @ panels; the first `vectors` of each row
@@ -11,7 +12,7 @@
  * Rows are addressed from every third one, (base), (base + row), (base + 2 row), so that few registers hold addresses. */
 INLINE void tile(const int rows, const int panels, long depth, const real *a, const long a_row, const long a_depth,
                  const real *packed, const long panel_size, const real *start, long start_row, real *target,
-                 long target_row, long vectors) {
+                 long target_row, long vectors, const real *next, long next_step) {
     vec sum[TILE_ROWS][8]; /* what is not used takes no register */
     const real *base[(TILE_ROWS + 2) / 3];
 #pragma GCC unroll 16
@@ -22,9 +23,15 @@ INLINE void tile(const int rows, const int panels, long depth, const real *a, co
         for (int v = 0; v < 2 * panels; v++) sum[i][v] = load(start + i * start_row + v * LANES);
     for (long k = 0; k < depth; k++) {
         vec b[8];
+        if (panels == 1) {
+            __builtin_prefetch(next);
+            __builtin_prefetch(next + LANES);
+            next += next_step;
+        } else {
 #pragma GCC unroll 8
-        for (int v = 0; v < 2 * panels; v++)
-            __builtin_prefetch(packed + AHEAD * PANEL + (v / 2) * panel_size + (v % 2) * LANES);
+            for (int v = 0; v < 2 * panels; v++)
+                __builtin_prefetch(packed + AHEAD * PANEL + (v / 2) * panel_size + (v % 2) * LANES);
+        }
 #pragma GCC unroll 8
         for (int v = 0; v < 2 * panels; v++) b[v] = load(packed + (v / 2) * panel_size + (v % 2) * LANES);
 #pragma GCC unroll 16
@@ -48,10 +55,12 @@ INLINE void tile(const int rows, const int panels, long depth, const real *a, co
 #define TILE(rows, panels)                                                                                        \
     static __attribute__((noinline)) void tile_##rows##_##panels(                                                 \
         long depth, const real *a, long a_row, const real *packed, long panel_size, const real *start,             \
-        long start_row, real *target, long target_row, long vectors) {                                            \
-        tile(rows, panels, depth, a, a_row, 1, packed, panel_size, start, start_row, target, target_row, vectors); \
+        long start_row, real *target, long target_row, long vectors, const real *next, long next_step) {           \
+        tile(rows, panels, depth, a, a_row, 1, packed, panel_size, start, start_row, target, target_row, vectors,  \
+             next, next_step);                                                                                    \
     }
-typedef void tile_function(long, const real *, long, const real *, long, const real *, long, real *, long, long);
+typedef void tile_function(long, const real *, long, const real *, long, const real *, long, real *, long, long,
+                           const real *, long);
 TILE(1, 1) TILE(2, 1) TILE(3, 1) TILE(4, 1)
 #if TILE_ROWS >= 6
 TILE(5, 1) TILE(6, 1)
@@ -89,6 +98,8 @@ static void multiply(long rows, long columns, long depth, const real *a, long a_
     const long panels = panels_of(columns), panel_size = depth * PANEL;
     const long vectors = padded(columns) / LANES;
     const long blocks = (rows + TILE_ROWS - 1) / TILE_ROWS;
+    const int far = panels * panel_size * (long)sizeof(real) > LARGE_WEIGHTS;
+    const long step = far ? (PANEL + blocks - 1) / most(blocks, 1) : PANEL; /* all blocks together fetch the next panel */
     if (rows == 0) return;
     for (long k = 0; k < most(depth, 1); k += DEPTH) {
         const long deep = least(DEPTH, depth - k);
@@ -97,16 +108,19 @@ static void multiply(long rows, long columns, long depth, const real *a, long a_
         if (rows <= WIDE_ROWS)
             for (; p + WIDE_PANELS[rows] <= panels; p += WIDE_PANELS[rows])
                 WIDE[rows](deep, a + k, a_row, packed + p * panel_size + k * PANEL, panel_size, start + p * PANEL,
-                           start_row, target + p * PANEL, target_row, vectors - 2 * p);
+                           start_row, target + p * PANEL, target_row, vectors - 2 * p, 0, 0);
 #endif
         for (; p < panels; p++) {
+            const real *panel = packed + p * panel_size + k * PANEL;
+            const real *next = panel + AHEAD * PANEL;
+            if (far) next = p + 1 < panels ? panel + panel_size : k + DEPTH < depth ? packed + (k + DEPTH) * PANEL : packed;
             long row = 0;
             for (long block = 0; block < blocks; block++) {
                 const long count = (rows - row + blocks - block - 1) / (blocks - block);
-                ONE_PANEL[count](deep, a + row * a_row + k, a_row, packed + p * panel_size + k * PANEL, panel_size,
-                                 start + row * start_row + p * PANEL, start_row,
-                                 target + row * target_row + p * PANEL, target_row, vectors - 2 * p);
+                ONE_PANEL[count](deep, a + row * a_row + k, a_row, panel, panel_size, start + row * start_row + p * PANEL,
+                                 start_row, target + row * target_row + p * PANEL, target_row, vectors - 2 * p, next, step);
                 row += count;
+                if (far) next += deep * step;
             }
         }
         start = target; /* the rest of the depth adds to it */

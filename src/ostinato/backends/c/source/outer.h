@@ -4,7 +4,8 @@
 
 static __attribute__((noinline)) void outer_tile(long count, const real *left, const real *right, real *target,
                                                  long target_row) {
-    tile(TILE_ROWS, 1, count, left, 1, TILE_ROWS, right, 0, target, target_row, target, target_row, 2);
+    tile(TILE_ROWS, 1, count, left, 1, TILE_ROWS, right, 0, target, target_row, target, target_row, 2, right + AHEAD * PANEL,
+         PANEL);
 }
 
 /* packed[panel][row][PANEL] from `count` rows at row(r) = values + offset[r], `width` wide */
