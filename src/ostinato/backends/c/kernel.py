@@ -39,7 +39,8 @@ def _team() -> tuple[int, int]:
 
 
 _forks: list[bool] = []
-os.register_at_fork(after_in_child=lambda: _forks.append(True))
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _forks.append(True))
 
 
 def _pool() -> tuple[int, int]:

@@ -7,22 +7,23 @@ take longer than the pointwise part of a step. A freed tape's memory waits here 
 from __future__ import annotations
 
 import mmap
+import os
 import threading
 import weakref
 
 import torch
 from torch import Tensor
 
-LIMIT_BYTES = 1 << 30  # of memory that waits
+LIMIT_BYTES = 1 << 30  # of memory that waits; no more than an eighth of the machine's
 _SMALLEST = 1 << 18  # below, the allocator of C uses memory again by itself
 _ROUND = 1 << 16
 
 
 class Memory:
-    """Blocks of memory that wait to be used again, at most `limit` bytes of them."""
+    """Blocks of memory that wait to be used again, at most `limit` bytes of them (None: see `LIMIT_BYTES`)."""
 
-    def __init__(self, limit: int = LIMIT_BYTES) -> None:
-        self._limit = limit
+    def __init__(self, limit: int | None = None) -> None:
+        self._limit = min(LIMIT_BYTES, _machine() // 8) if limit is None else limit
         self._free: list[mmap.mmap] = []
         self._lock = threading.RLock()  # a collection of garbage may give back while the same thread takes
 
@@ -61,3 +62,11 @@ class Memory:
             self._free.append(block)
             while sum(map(len, self._free)) > self._limit:
                 self._free.pop(0)
+
+
+def _machine() -> int:
+    """Bytes of the machine's memory, as far as the system says."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 8 * LIMIT_BYTES
