@@ -223,8 +223,11 @@ def test_a_text_too_short_is_refused_with_the_numbers_that_fit():
     ):
         Streams(torch.arange(100), 32, 10)
     assert Streams(torch.arange(100), 9, 10).chunks_per_epoch == 2
-    with pytest.raises(DataError, match="pass --bptt 4,"):
-        Streams(torch.arange(5), 1, 10)
+    with pytest.raises(DataError, match="pass --bptt 2 or less,"):
+        Streams(torch.arange(6), 2, 10)
+    assert Streams(torch.arange(6), 2, 2).chunks_per_epoch == 1
+    with pytest.raises(DataError, match=r"need 3201; pass a longer text\."):
+        Streams(torch.arange(2), 32, 100)
     with pytest.raises(DataError, match="batch_size is 0"):
         Streams(torch.arange(100), 0, 10)
     with pytest.raises(DataError, match="chunk 10 asked for; an epoch has chunks 0 to 9"):

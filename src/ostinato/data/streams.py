@@ -50,11 +50,15 @@ class Streams:
         self.seed = seed
         self.length = (len(tokens) - 1) // batch_size  # steps of each stream
         if self.length < bptt:
-            fits = max(0, len(tokens) - 1) // bptt
-            remedy = f"pass --batch-size {fits} or less" if fits else f"pass --bptt {max(1, len(tokens) - 1)}"
+            steps = max(0, len(tokens) - 1)
+            remedy = "pass a longer text"
+            if steps >= bptt:
+                remedy = f"pass --batch-size {steps // bptt} or less, or a longer text"
+            elif steps >= batch_size:
+                remedy = f"pass --bptt {steps // batch_size} or less, or a longer text"
             raise DataError(
                 f"the training text has {len(tokens)} characters, too few for {batch_size} streams of {bptt} "
-                f"steps, which need {batch_size * bptt + 1}; {remedy}, or a longer text."
+                f"steps, which need {batch_size * bptt + 1}; {remedy}."
             )
         self.chunks_per_epoch = -(-self.length // bptt)
         self._epoch = -1
