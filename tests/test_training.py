@@ -23,6 +23,7 @@ import ostinato
 from ostinato.errors import DataError, RunError
 from ostinato.training import TrainConfig, generate, load_model, resume_text, train_text
 from ostinato.training.checkpoint import find_checkpoint, read_checkpoint
+from ostinato.training.evaluation import HeldOut
 from ostinato.training.interrupt import Interrupt
 from ostinato.training.metrics import COLUMNS
 from tiny_runs import TEXT, StopAt, losses, same_run, tiny
@@ -173,6 +174,23 @@ def test_minutes_count_over_every_time_it_was_resumed(tmp_path, monkeypatch):
     rates = [float(row["learning_rate"]) for row in rows if row["learning_rate"]]
     assert max(rates) > 0.9 * config.learning_rate
     assert rates[-1] < 0.1 * config.learning_rate  # the schedule ran out with the time
+
+
+def test_slow_evaluations_take_a_fifth_of_the_time_at_most(tmp_path, monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr("ostinato.training.loop.time", SimpleNamespace(monotonic=lambda: next(clock) / 100))
+    nats = HeldOut.nats
+
+    def slow(self, *args):
+        for _ in range(40):
+            next(clock)
+        return nats(self, *args)
+
+    monkeypatch.setattr(HeldOut, "nats", slow)
+    outcome = train_text(tiny(tmp_path, minutes=0.1, eval_every=None), tmp_path / "run")  # 6 seconds
+    assert outcome.finished
+    evaluations = sum(bool(row["validation_nats"]) for row in losses(tmp_path / "run"))
+    assert 2 <= evaluations <= 4  # 0.4 seconds each, one of them at the end
 
 
 def test_another_text_or_another_model_is_another_run(tmp_path):

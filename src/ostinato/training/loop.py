@@ -194,9 +194,10 @@ class Trainer:
             return True
         if every is not None:
             return position.step % every == 0
-        if self.budget.seconds is not None and time.monotonic() - self._evaluated < 4 * self._evaluating:
-            return False  # where evaluating is slow, it takes at most a fifth of the time
-        return int(10 * self.progress()) > position.evaluated_tenth
+        if int(10 * self.progress()) <= position.evaluated_tenth:
+            return False
+        # in a run ended by the clock, slow evaluations take at most a fifth of the time
+        return self.budget.seconds is None or time.monotonic() - self._evaluated >= 4 * self._evaluating
 
     def _evaluate(self, should_stop: Callable[[], bool]) -> None:
         position = self.position
