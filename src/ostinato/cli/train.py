@@ -74,7 +74,7 @@ def text(
     backend: Annotated[str | None, _option("backend", "eager, c or auto.")] = None,
     device: Annotated[str | None, _option("device", "cpu, cuda, mps or auto.")] = None,
     eval_every: Annotated[
-        int | None, _option("eval_every", "Steps between evaluations.", "ten in a run", min=1)
+        int | None, _option("eval_every", "Steps between evaluations.", "ten in a run, fewer if they are slow", min=1)
     ] = None,
     log_every: Annotated[int | None, _option("log_every", "Steps between rows of metrics.csv.", min=1)] = None,
     save_every: Annotated[float | None, _option("save_every", "Seconds between checkpoints.")] = None,

@@ -85,7 +85,14 @@ class Step:
         return rows * self._tape_row + self._tape_rest
 
     def derived(self, params: Sequence[Tensor]) -> list[Tensor]:
-        """What the kernel takes as parameters: values computed from the layer's own, differentiably."""
+        """What the kernel takes as parameters: values computed from the layer's own, differentiably.
+
+        In the parameters' dtype, under autocast as well.
+        """
+        kind = params[0].device.type if params else "cpu"
+        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+            with torch.autocast(kind, enabled=False):
+                return self.derived(params)
         named = dict(zip(self.program.params, params, strict=True))
         values: dict[int, Any] = {}
         for i, node in self._once:

@@ -50,7 +50,7 @@ class TrainConfig:
     device: str = "cpu"
 
     log_every: int = 20  # steps between rows of metrics.csv
-    eval_every: int | None = None  # steps between evaluations; None is ten in a run
+    eval_every: int | None = None  # steps between evaluations; None is ten in a run, fewer if they are slow
     save_every: float = 60.0  # seconds between checkpoints, besides one at each evaluation
     sample_length: int = 300  # characters of the sample after each evaluation
 

@@ -63,6 +63,8 @@ class CBound:
         self._held = [p.detach() for p in params]
         self._places, self._strides, self._numels = _layout(params)
         self._order = kernel.order(tuple(map(Tensor.dim, params)))
+        # a matrix of one row or column may be turned without another address, stride or count
+        self._shapes = [p.shape for p in params] if any(1 in p.shape for p in params) else None
         self._copied = False
         self._numbers = array("q", sizes)
         for i in self._order:
@@ -78,6 +80,7 @@ class CBound:
             self._places == list(map(Tensor.data_ptr, params))
             and self._strides == list(map(Tensor.stride, params))
             and self._numels == list(map(Tensor.numel, params))
+            and (self._shapes is None or self._shapes == [p.shape for p in params])
             and not self._copied  # what was copied may have changed in place since
         )
 

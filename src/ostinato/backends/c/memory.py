@@ -25,6 +25,11 @@ class Memory:
     def __init__(self, limit: int | None = None) -> None:
         self._limit = min(LIMIT_BYTES, _machine() // 8) if limit is None else limit
         self._free: list[mmap.mmap] = []
+        self._renew()
+        if hasattr(os, "register_at_fork"):  # another thread may hold the lock while this one forks
+            os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
         self._lock = threading.RLock()  # a collection of garbage may give back while the same thread takes
 
     def empty(self, count: int, dtype: torch.dtype) -> Tensor:
@@ -48,7 +53,7 @@ class Memory:
             fitting = [block for block in self._free if size <= len(block) <= size + size // 2]
             if fitting:
                 block = min(fitting, key=len)
-                self._free.remove(block)
+                self._free = [other for other in self._free if other is not block]
                 return block
         whole = -(-size // _ROUND) * _ROUND
         try:
@@ -58,6 +63,8 @@ class Memory:
 
     def _give(self, block: mmap.mmap) -> None:
         """Keep `block`; what waited longest goes back to the system if there is too much."""
+        if len(block) > self._limit:
+            return
         with self._lock:
             self._free.append(block)
             while sum(map(len, self._free)) > self._limit:

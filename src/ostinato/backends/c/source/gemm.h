@@ -3,7 +3,7 @@
  * A matrix is packed into panels of PANEL columns: panel[k][PANEL], so that the innermost loop reads it in order. A tile
  * of up to TILE_ROWS rows and one to four panels stays in registers over the whole of k. */
 
-#define AHEAD 16 /* steps of k: what large panels need fetched from the third level */
+#define AHEAD 16 /* steps of k to fetch ahead within a panel */
 #define LARGE_WEIGHTS ((long)1 << 20)
 #define DEPTH 512 /* of a panel at a time: PANEL * DEPTH values stay in the second-level cache */
 
