@@ -1,0 +1,462 @@
+"""How parameters start: the property that defines each rule, and which rule a parameter gets."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import ostinato
+from ostinato import RNN, CellError
+from ostinato.ir import Program
+from ostinato.nn.initialize import chrono_, chrono_rules, default_rules, initialize, initialize_all, rules_for
+from ostinato.nn.rules import FORMS, KINDS
+
+H = 32
+# One rule of each form, by the shape it fills; every row of the table is here.
+EXAMPLES: dict[str, tuple[int, ...]] = {
+    "zeros": (H, 5),
+    "ones": (H, 5),
+    "uniform": (H, 5),
+    "uniform(-2, 3)": (H, 5),
+    "log_uniform(0.5, 8)": (H,),
+    "normal(0.5)": (H, 5),
+    "xavier": (H, 5),
+    "xavier_normal": (H, 5),
+    "kaiming": (H, 5),
+    "orthogonal": (H, 5),
+    "orthogonal(2)": (H, 5),
+    "identity": (H, 5),
+    "identity(0.5)": (H, 5),
+    "spectral_radius(0.9)": (H, H),
+    "antisymmetric(0.5)": (H, H),
+    "chrono(100)": (H,),
+    "minus(b)": (H,),
+    "linspace(-1, 1)": (H,),
+    "periods(1, 2, 4, 8)": (H,),
+    "upper_blocks(4)": (H, H),
+    "legendre_a(50)": (H, H),
+    "legendre_b(50)": (H,),
+    "lru_nu(0.5, 0.99)": (H,),
+    "lru_theta(3.1)": (H,),
+    "lru_gamma(b)": (H,),
+}
+FIXED = {"zeros", "ones", "identity", "linspace", "periods", "upper_blocks", "legendre_a", "legendre_b"}
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+RULES = pytest.mark.parametrize(("rule", "shape"), EXAMPLES.items(), ids=list(EXAMPLES))
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def draw(rule: float | str, *shape: int, dtype: torch.dtype = torch.float64, seed: int = 0, hidden: int = H) -> Tensor:
+    """A parameter filled by a rule; one that refers to another refers to the numbers -1/2."""
+    value = torch.full(shape, torch.nan, dtype=dtype)
+    initialize(value, rule, hidden, seeded(seed), torch.full(shape, -0.5, dtype=dtype))
+    return value
+
+
+def assert_even(value: Tensor, low: float, high: float) -> None:
+    """Within low..high, and each tenth of the way holds a tenth of the numbers, to five standard deviations."""
+    value = value.flatten().double()
+    assert low <= float(value.min()) and float(value.max()) <= high
+    count = torch.histc(value, 10, low, high)
+    n = value.numel()
+    assert float((count - n / 10).abs().max()) < 5 * math.sqrt(n * 0.09)
+
+
+def assert_normal(value: Tensor, std: float) -> None:
+    """The mean, the deviation and the share within one deviation are a normal's, to five standard errors."""
+    value, n = value.flatten().double(), value.numel()
+    assert abs(float(value.mean())) < 5 * std / math.sqrt(n)
+    assert abs(float(value.std()) / std - 1) < 5 / math.sqrt(2 * n)
+    assert abs(float((value.abs() < std).double().mean()) - 0.6827) < 5 * math.sqrt(0.2166 / n)
+
+
+# ---------------------------------------------------------------- every rule
+
+
+def test_every_row_of_the_table_has_its_example() -> None:
+    assert {rule.partition("(")[0] for rule in EXAMPLES} == set(KINDS)
+
+
+@RULES
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_rule_fills_all_in_every_dtype(rule: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """The numbers of float32, rounded; float64 may draw its own."""
+    value = draw(rule, *shape, dtype=dtype)
+    assert value.isfinite().all()
+    if dtype != torch.float64:
+        assert torch.equal(value, draw(rule, *shape, dtype=torch.float32).to(dtype))
+
+
+@RULES
+def test_a_generator_repeats_the_numbers(rule: str, shape: tuple[int, ...]) -> None:
+    torch.manual_seed(1)
+    first = draw(rule, *shape)
+    torch.manual_seed(2)
+    assert torch.equal(first, draw(rule, *shape))
+    if rule.partition("(")[0] not in FIXED and "(b)" not in rule:
+        assert not torch.equal(first, draw(rule, *shape, seed=1))
+
+
+@RULES
+def test_the_global_seed_repeats_the_numbers(rule: str, shape: tuple[int, ...]) -> None:
+    def once() -> Tensor:
+        torch.manual_seed(5)
+        value = torch.empty(shape)
+        initialize(value, rule, H, None, torch.ones(shape))
+        return value
+
+    assert torch.equal(once(), once())
+
+
+@RULES
+def test_nothing_to_fill_is_no_error(rule: str, shape: tuple[int, ...]) -> None:
+    initialize(torch.empty([0] * len(shape)), rule, H, None, torch.empty([0] * len(shape)))
+    initialize(torch.empty(shape, device="meta"), rule, H)
+
+
+@RULES
+def test_one_unit_is_filled(rule: str, shape: tuple[int, ...]) -> None:
+    assert draw(rule, *[1] * len(shape), hidden=1).isfinite().all()
+
+
+@RULES
+def test_a_rule_writes_in_place_into_parameters_and_views(rule: str, shape: tuple[int, ...]) -> None:
+    parameter = torch.nn.Parameter(torch.full((*reversed(shape),), torch.nan, dtype=torch.float64))
+    initialize(parameter.mT if len(shape) == 2 else parameter, rule, H, seeded(), torch.full(shape, -0.5))
+    assert parameter.grad_fn is None and parameter.requires_grad
+    meant = draw(rule, *shape)
+    assert torch.equal(parameter.detach().mT if len(shape) == 2 else parameter.detach(), meant)
+
+
+@RULES
+def test_a_rule_is_taken_from_a_cell(rule: str, shape: tuple[int, ...]) -> None:
+    """In `@cell(init=...)` and over the default of a layer: the same text."""
+    name = "U" if len(shape) == 2 else "b_2"
+    rule = rule.replace("(b)", "(b_1)")
+
+    def step(p: Any, x: Any, h: Any) -> Any:
+        return ostinato.tanh(p.W @ x + p.U @ h + p.b_1 + p.b_2)
+
+    program = ostinato.cell(init={name: rule})(step).program()
+    assert rules_for(program)[name] == rule
+    assert rules_for(ostinato.cell(step).program(), {name: rule})[name] == rule
+    assert Program.from_json(program.to_json()).init == ((name, rule),)
+
+
+# ---------------------------------------------------------------- what each rule is
+
+
+def test_numbers_zeros_ones() -> None:
+    for rule, number in ((1.5, 1.5), (2, 2.0), (-1, -1.0), ("zeros", 0.0), ("ones", 1.0)):
+        for shape in ((3,), (3, 4), ()):
+            assert torch.equal(draw(rule, *shape), torch.full(shape, number, dtype=torch.float64))
+
+
+def test_uniform_is_even() -> None:
+    assert_even(draw("uniform", 100, 50, hidden=16), -0.25, 0.25)
+    assert_even(draw("uniform(-2, 3)", 100, 50), -2, 3)
+    assert torch.equal(draw("uniform(2, 2)", 5), torch.full((5,), 2.0, dtype=torch.float64))
+
+
+def test_log_uniform_has_an_even_logarithm() -> None:
+    assert_even(draw("log_uniform(0.001, 1000)", 5000).log(), math.log(0.001), math.log(1000))
+    torch.testing.assert_close(draw("log_uniform(3, 3)", 5), torch.full((5,), 3.0, dtype=torch.float64))
+
+
+def test_normal_xavier_kaiming_have_their_variance() -> None:
+    assert_normal(draw("normal(0.25)", 100, 50), 0.25)
+    assert torch.equal(draw("normal(0)", 5), torch.zeros(5, dtype=torch.float64))
+    assert_even(draw("xavier", 100, 50), -math.sqrt(6 / 150), math.sqrt(6 / 150))
+    assert_normal(draw("xavier_normal", 100, 50), math.sqrt(2 / 150))
+    assert_normal(draw("kaiming", 100, 50), math.sqrt(2 / 50))
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (7, 4), (4, 7), (1, 1)])
+def test_orthogonal_has_orthonormal_rows_or_columns(shape: tuple[int, int]) -> None:
+    for rule, gain in (("orthogonal", 1.0), ("orthogonal(0.5)", 0.5)):
+        u = draw(rule, *shape)
+        product = u.T @ u if shape[0] >= shape[1] else u @ u.T
+        torch.testing.assert_close(product, gain**2 * torch.eye(min(shape), dtype=torch.float64))
+
+
+def test_identity_leaves_or_scales_what_it_multiplies() -> None:
+    x = torch.randn(6, dtype=torch.float64, generator=seeded())
+    assert torch.equal(draw("identity", 6, 6) @ x, x)
+    assert torch.equal(draw("identity(0.5)", 6, 6) @ x, 0.5 * x)
+    assert torch.equal(draw("identity", 4, 6) @ x, x[:4])
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 40])
+@pytest.mark.parametrize("radius", [0.0, 0.9, 1.5])
+def test_spectral_radius_is_the_modulus_of_the_largest_eigenvalue(size: int, radius: float) -> None:
+    for seed in range(5):
+        value = draw(f"spectral_radius({radius})", size, size, seed=seed)
+        assert float(torch.linalg.eigvals(value).abs().max()) == pytest.approx(radius, abs=1e-12)
+
+
+def test_antisymmetric_is_minus_its_transpose() -> None:
+    value = draw("antisymmetric(0.5)", 80, 80)
+    assert torch.equal(value, -value.T)
+    assert_normal(value[torch.triu(torch.ones(80, 80), 1).bool()], 0.5)
+    assert float(torch.linalg.eigvals(value).real.abs().max()) < 1e-12  # it neither grows nor shrinks
+
+
+def test_chrono_remembers_for_times_that_are_even() -> None:
+    """A gate sigmoid(b) keeps a value for about 1 / (1 - sigmoid(b)) = 1 + exp(b) steps: even within 2..t_max."""
+    bias = draw("chrono(100)", 5000)
+    assert_even(1 / (1 - bias.sigmoid()), 2, 100)
+    assert torch.equal(draw("chrono(2)", 5), torch.zeros(5, dtype=torch.float64))
+
+
+def test_linspace_is_evenly_spaced() -> None:
+    torch.testing.assert_close(draw("linspace(-1, 1)", 5), torch.tensor([-1, -0.5, 0, 0.5, 1], dtype=torch.float64))
+
+
+def test_periods_are_equal_blocks() -> None:
+    assert draw("periods(1, 2, 4)", 6).tolist() == [1, 1, 2, 2, 4, 4]
+    assert draw("periods(1, 2, 4, 8)", 4).tolist() == [1, 2, 4, 8]
+    for size in range(1, 12):  # where they cannot be equal they differ by one
+        found = draw("periods(1, 2, 4)", size).tolist()
+        assert found == sorted(found)
+        counts = [found.count(p) for p in (1, 2, 4)]
+        assert max(counts) - min(counts) <= 1
+
+
+@pytest.mark.parametrize("size", [4, 8, 9, 3])
+def test_upper_blocks_let_slower_blocks_speak_to_faster_ones(size: int) -> None:
+    """Unit i hears unit j where j's period is at least its own (Koutník et al. 2014)."""
+    periods = draw("periods(1, 2, 4, 8)", size)
+    mask = draw("upper_blocks(4)", size, size)
+    for i, j in itertools.product(range(size), repeat=2):
+        assert float(mask[i, j]) == float(periods[j] >= periods[i])
+
+
+def test_legendre_memory_tells_the_past() -> None:
+    """Fed with a slow signal, the memory's coefficients times Legendre polynomials give it theta * r steps ago."""
+    theta, n = 200.0, 12
+    a, b = draw(f"legendre_a({theta})", n, n), draw(f"legendre_b({theta})", n)
+    assert torch.equal(draw(f"legendre_b({theta})", n, 1)[:, 0], b)
+    signal = torch.sin(torch.arange(1000, dtype=torch.float64) / 40)
+    m = torch.zeros(n, dtype=torch.float64)
+    for u in signal:
+        m = a @ m + b * u
+    for r in (0.0, 0.25, 0.5, 0.75, 1.0):
+        at = 2 * r - 1  # the shifted polynomials, by their recursion
+        polynomials = [1.0, at]
+        for k in range(1, n - 1):
+            polynomials.append(((2 * k + 1) * at * polynomials[k] - k * polynomials[k - 1]) / (k + 1))
+        told = float(torch.tensor(polynomials, dtype=torch.float64) @ m)
+        # held over each step, the newest value stands half a step further back
+        assert told == pytest.approx(math.sin((999.5 - theta * r) / 40), abs=2e-3)
+
+
+def test_legendre_memory_has_no_other_shape() -> None:
+    with pytest.raises(CellError, match=r"fills a vector or one column, not a tensor \[4, 2\]"):
+        draw("legendre_b(10)", 4, 2)
+
+
+def test_lru_draws_eigenvalues_evenly_over_a_ring() -> None:
+    radius = (-draw("lru_nu(0.4, 0.9)", 5000).exp()).exp()
+    assert_even(radius.square(), 0.16, 0.81)
+    assert_even(draw("lru_theta(3.1)", 5000).exp(), 0, 3.1)
+    for rule in ("lru_nu(0, 1)", "lru_nu(1, 1)", "lru_nu(0, 0)"):
+        assert draw(rule, 50).isfinite().all()
+
+
+def test_lru_gamma_keeps_the_state_at_the_size_of_the_input() -> None:
+    """gamma² / (1 - r²) = 1: the variance of h = r h + gamma x with x white."""
+    parameters = {"nu": torch.empty(50, dtype=torch.float64), "gamma": torch.empty(50, dtype=torch.float64)}
+    initialize_all(parameters, {"gamma": "lru_gamma(nu)", "nu": "lru_nu(0.4, 0.9)"}, 50, seeded())
+    radius = (-parameters["nu"].exp()).exp()
+    torch.testing.assert_close(
+        parameters["gamma"].exp().square() / (1 - radius.square()), torch.ones(50, dtype=torch.float64)
+    )
+
+
+# ---------------------------------------------------------------- which rule a parameter gets
+
+
+@pytest.mark.parametrize("name", list(ostinato.cells.catalogue()))
+def test_every_cell_of_the_catalogue_declares_what_it_can_have(name: str) -> None:
+    program = ostinato.cells.catalogue()[name].program()
+    rules = rules_for(program)
+    assert rules == default_rules(program)
+    assert set(rules) == set(program.params)
+
+
+@pytest.mark.parametrize("name", list(ostinato.cells.catalogue()))
+def test_one_pattern_reaches_every_parameter(name: str) -> None:
+    program = ostinato.cells.catalogue()[name].program()
+    trained = set(program.params) - set(program.fixed)
+    if not trained:
+        pytest.skip("no parameter is trained")
+    rules = rules_for(program, {"*": 0.25})
+    assert {n for n, rule in rules.items() if rule == 0.25} >= trained
+    assert {n: rules[n] for n in program.fixed} == {n: default_rules(program)[n] for n in program.fixed}
+
+
+def test_where_a_matrix_stands_gives_its_default() -> None:
+    rules = rules_for(ostinato.cells.lstm.program())
+    assert {n: r for n, r in rules.items() if n.startswith("W_")} == dict.fromkeys(
+        ["W_i", "W_f", "W_g", "W_o"], "xavier"
+    )
+    assert {n: r for n, r in rules.items() if n.startswith("U_")} == dict.fromkeys(
+        ["U_i", "U_f", "U_g", "U_o"], "orthogonal"
+    )
+    assert (rules["b_i"], rules["b_f"]) == ("zeros", 1.0)
+
+
+def test_a_name_goes_before_a_pattern_and_a_later_pattern_before_an_earlier() -> None:
+    program = ostinato.cells.lstm.program()
+    rules = rules_for(program, {"b_f": 2.0, "*": "uniform", "U_*": "orthogonal", "[UW]_o": "xavier"})
+    assert rules["b_f"] == 2.0
+    assert rules["b_i"] == rules["W_f"] == "uniform"
+    assert rules["U_f"] == "orthogonal"
+    assert rules["U_o"] == rules["W_o"] == "xavier"
+
+
+def test_parameters_that_are_not_trained_answer_to_their_names_alone() -> None:
+    import dataclasses
+
+    program = dataclasses.replace(ostinato.cells.elman.program(), fixed=("U",))
+    assert rules_for(program, {"*": "uniform"}) == {"W": "uniform", "U": "orthogonal", "b": "uniform"}
+    assert rules_for(program, {"U": "identity"})["U"] == "identity"
+    with pytest.raises(CellError, match="init has '\\?U\\*', but cell elman has no such parameter to train"):
+        rules_for(program, {"?U*": "identity"})
+
+
+def test_a_pattern_that_matches_nothing_names_what_is_near() -> None:
+    program = ostinato.cells.lstm.program()
+    with pytest.raises(
+        CellError, match=r"init has 'b_forget', but cell lstm has no such parameter.*did you mean .*'b_f'"
+    ):
+        rules_for(program, {"b_forget": 1.0})
+    with pytest.raises(CellError, match="its parameters are W_i, "):
+        rules_for(program, {"?????": 1.0})
+    elman = ostinato.cells.elman.program()
+    assert rules_for(program, {"U": "identity"}, beside=[elman]) == default_rules(program)  # meant for the other layer
+    assert rules_for(elman, {"U": "identity"}, beside=[program])["U"] == "identity"
+
+
+# ---------------------------------------------------------------- rules that refer to others
+
+
+def test_chrono_gives_the_input_gate_the_negative_of_the_same_draw() -> None:
+    program = ostinato.cells.lstm.program()
+    rules = rules_for(program, chrono_rules(784))
+    layer = RNN("lstm", 3, 50)
+    own = layer.cell_parameters()
+    for turned in (own, dict(reversed(own.items()))):  # whatever the order of the equations
+        initialize_all(turned, rules, 50, seeded())
+        assert torch.equal(own["b_i"], -own["b_f"])
+        assert float(own["b_f"].detach().max()) > 5 and float(own["b_f"].detach().min()) >= 0
+
+
+def test_chrono_on_a_layer_draws_each_direction_anew_and_leaves_the_rest() -> None:
+    layer = RNN("lstm", 3, 6, num_layers=2, bidirectional=True)
+    before = {n: p.detach().clone() for n, p in layer.named_parameters()}
+    chrono_(layer, 100, generator=seeded())
+    forget = [layer.cell_parameters(k, r)["b_f"].detach() for k in (0, 1) for r in (False, True)]
+    assert len({tuple(f.tolist()) for f in forget}) == 4
+    for name, p in layer.named_parameters():
+        assert torch.equal(p, before[name]) == (not name.startswith(("b_f", "b_i")))
+    gru = RNN("gru", 3, 6)
+    chrono_(gru, 100, forget="b_z", input=None, generator=seeded())
+    assert torch.equal(gru.cell_parameters()["b_z"], forget[0])
+
+
+def test_what_cannot_be_drawn_in_chrono_is_said() -> None:
+    with pytest.raises(CellError, match="no parameter 'b_f'.*input=, None for a cell without an input gate"):
+        chrono_(RNN("gru", 3, 4), 100)
+    with pytest.raises(CellError, match="give t_max >= 2 steps"):
+        chrono_(RNN("lstm", 3, 4), 1)
+    with pytest.raises(CellError, match="no parameter 'b_f'"):
+        chrono_(RNN("lstm", 3, 4, bias=False), 100)
+
+
+def test_references_that_lead_nowhere_are_named() -> None:
+    values = {"a": torch.empty(3), "b": torch.empty(3), "c": torch.empty(4)}
+    with pytest.raises(CellError, match=r"parameter a: the initialisation 'minus\(d\)' refers to 'd', which is no"):
+        initialize_all(values, {"a": "minus(d)", "b": 0.0, "c": 0.0}, 3)
+    with pytest.raises(CellError, match="which itself refers to another"):
+        initialize_all(values, {"a": "minus(b)", "b": "minus(a)", "c": 0.0}, 3)
+    with pytest.raises(CellError, match=r"parameter c: .*one \[3\]; it must be one of the same shape \[4\]"):
+        initialize_all(values, {"a": 0.0, "b": 0.0, "c": "minus(a)"}, 3)
+    with pytest.raises(CellError, match="refers to no parameter"):
+        initialize(torch.empty(3), "minus(a)", 3)
+
+
+# ---------------------------------------------------------------- what is no rule
+
+
+@pytest.mark.parametrize(
+    "rule", ["ones-ish", "", "glorot", "2.5", "Xavier", "xavier(", "uniform(1, 2", None, True, [1]]
+)
+def test_what_is_no_rule_gets_the_list_of_all(rule: Any) -> None:
+    with pytest.raises(CellError, match="there is no initialisation") as refusal:
+        initialize(torch.empty(3, 3), rule, 3)
+    assert repr(rule) in str(refusal.value)
+    assert [form for form in FORMS if form not in str(refusal.value)] == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        ("xavier(2)", "has 1 arguments; write xavier"),
+        ("uniform(1)", "has 1 arguments; write uniform"),
+        ("normal", r"has 0 arguments; write normal\(std\)"),
+        ("periods", r"has 0 arguments; write periods"),
+        ("normal(a)", r"has an argument that is no number; write normal\(std\)"),
+        ("uniform(1,)", "has an argument that is no number"),
+        ("uniform(2, 1)", "is out of range; give a <= b"),
+        ("log_uniform(0, 1)", "is out of range; give 0 < a <= b"),
+        ("normal(-1)", "is out of range; give std >= 0"),
+        ("orthogonal(inf)", "is out of range; give finite numbers"),
+        ("spectral_radius(-1)", "give r >= 0"),
+        ("chrono(1)", "give t_max >= 2 steps"),
+        ("upper_blocks(1.5)", "give a count >= 1"),
+        ("upper_blocks(0)", "give a count >= 1"),
+        ("legendre_a(0)", "give theta > 0"),
+        ("lru_nu(0.5, 1.5)", "give 0 <= r_min <= r_max <= 1"),
+        ("lru_theta(0)", "give max_phase > 0"),
+        ("minus", r"names no parameter; write minus\(name\)"),
+        ("minus(2)", r"names no parameter; write minus\(name\)"),
+        (math.nan, "give a finite number"),
+        (-math.inf, "give a finite number"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_said(rule: Any, why: str) -> None:
+    with pytest.raises(CellError, match=why):
+        initialize(torch.empty(3, 3), rule, 3)
+    with pytest.raises(CellError, match=f"parameter U: .*{why}"):
+        rules_for(ostinato.cells.elman.program(), {"U": rule})
+
+
+@pytest.mark.parametrize(
+    ("name", "rule", "why"),
+    [
+        ("b", "orthogonal", "is for matrices, not for a vector; give it a number, 'uniform' or 'zeros'"),
+        ("b", "spectral_radius(1)", "is for square matrices, not for a vector"),
+        ("U", "linspace(0, 1)", "is for vectors, not for a matrix"),
+    ],
+)
+def test_a_rule_for_another_shape_is_refused(name: str, rule: str, why: str) -> None:
+    with pytest.raises(CellError, match=f"parameter {name}: .*{why}"):
+        rules_for(ostinato.cells.elman.program(), {name: rule})
+    with pytest.raises(CellError, match=why):
+        initialize(torch.empty((3, 3) if name == "U" else (3,)), rule, 3)
+
+
+def test_a_matrix_that_is_not_square_is_refused() -> None:
+    with pytest.raises(CellError, match=r"is for square matrices, got \[3, 4\]; choose another"):
+        initialize(torch.empty(3, 4), "spectral_radius(1)", 3)
+    with pytest.raises(CellError, match="not for a scalar"):
+        initialize(torch.empty(()), "linspace(0, 1)", 3)
