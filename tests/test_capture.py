@@ -15,6 +15,7 @@ from torch.export import Dim
 import ostinato
 from laws import BACKENDS, CELLS, backend_param, build, flat, inputs, numbers, results, states_for
 from ostinato import ShapeError
+from ostinato.runtime import Step
 from tolerances import assert_agree
 
 # torch's own tracing warns about its own code
@@ -190,12 +191,14 @@ def test_an_exported_program_survives_a_file(backend: str, tmp_path: Any) -> Non
 def test_the_operator_keeps_torchs_contract(cell: Any, lengths: bool, backend: str) -> None:
     """torch.library.opcheck: schema, fake tensors, autograd. Not its comparison of values: a tape has gaps."""
     layer = build(cell, 3, 4, backend)
-    step = layer._runners[0].step
+    step = Step.of(cell.program(), True, {"D": 3, "H": 4, **layer.sizes})
+    masks = [torch.ones(4, 2, *shape, dtype=torch.float64) for shape in step.mask_shapes]
     x = inputs(4, 2, 3, torch.float64).requires_grad_()
     states = [s[:1].clone().requires_grad_() for s in states_for(layer, 2, torch.float64)]
     weights = [p.detach().clone().requires_grad_() for p in layer.parameters()]
     sizes = [step.sizes[s] for s in step.program.symbols]
     ends = torch.tensor([4, 2]) if lengths else None
-    arguments = (x, states, weights, ends, step.program.dumps(), sizes, True, backend, step.tape_values(4 * 2))
+    program = step.program.dumps()
+    arguments = (x, states, weights, masks, ends, program, sizes, True, backend, step.tape_values(4 * 2))
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(torch.ops.ostinato.recurrence.default, arguments, test_utils=checks)

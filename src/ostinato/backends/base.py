@@ -43,9 +43,15 @@ class Bound(Protocol):
         ...
 
     def forward(
-        self, x: Tensor, states: Sequence[Tensor] | None, lengths: Tensor | None, reverse: bool, training: bool
+        self,
+        x: Tensor,
+        states: Sequence[Tensor] | None,
+        lengths: Tensor | None,
+        reverse: bool,
+        training: bool,
+        masks: Sequence[Tensor] = (),
     ) -> tuple[Tensor, tuple[Tensor, ...], Tensor | None]:
-        """Run over x [T, B, D]; ``states=None`` starts from zeros.
+        """Run over x [T, B, D]; ``states=None`` starts from zeros; masks [T, B, S] or [1, B, S].
 
         Returns the outputs [T, B, O], the final states, each [1, B, S], and in `training` the tape backward reads.
         """
@@ -63,6 +69,7 @@ class Bound(Protocol):
         grad_output: Tensor | None,
         grad_finals: Sequence[Tensor | None],
         wanted: Wanted,
+        masks: Sequence[Tensor] = (),
     ) -> Gradients:
         """Gradients of what forward computed; overwrites the tape."""
         ...

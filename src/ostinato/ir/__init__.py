@@ -5,11 +5,12 @@ from __future__ import annotations
 from .adjoint import adjoint
 from .build import Builder
 from .levels import INPUT, PARAMETERS, STATE, levels, without_params
-from .node import Node, Shape, size_sum, size_value
+from .node import Mask, Node, Shape, size_sum, size_value
 from .ops import OPS, Op, written
 from .program import FORMAT, Program
 from .show import equations
 from .simplify import prune, simplify
+from .variants import evaluation, output_as_state, with_states_out, without_output
 
 __all__ = [
     "FORMAT",
@@ -18,17 +19,22 @@ __all__ = [
     "PARAMETERS",
     "STATE",
     "Builder",
+    "Mask",
     "Node",
     "Op",
     "Program",
     "Shape",
     "adjoint",
     "equations",
+    "evaluation",
     "levels",
+    "output_as_state",
     "prune",
     "simplify",
     "size_sum",
     "size_value",
+    "with_states_out",
+    "without_output",
     "without_params",
     "written",
 ]

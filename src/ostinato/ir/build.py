@@ -68,6 +68,8 @@ class Builder:
             return (size_sum(*(shape[0] for shape in shapes)),)
         if op == "total":
             return ()
+        if op == "batch_mean":
+            return shapes[0]
         raise ProgramError(f"the shape of {op} must be given")
 
     def constant(self, position: int) -> float | None:
@@ -164,3 +166,7 @@ class Builder:
 
     def total(self, a: int) -> int:
         return self.op("total", a)
+
+    def broadcast(self, a: int, shape: Shape) -> int:
+        """A scalar as a vector; what is one already stays."""
+        return a if self.nodes[a].shape or not shape else self.op("broadcast", a, shape=shape)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .program import Program
 
 PARAMETERS, INPUT, STATE = 0, 1, 2
@@ -12,6 +14,8 @@ def levels(program: Program) -> tuple[int, ...]:
     found: list[int] = []
     for node in program.nodes:
         own = {"input": INPUT, "state": STATE, "grad": STATE}.get(node.op, PARAMETERS)
+        if node.op == "mask" and len(node.shape) == 1:  # one of a matrix is drawn with the parameters
+            own = INPUT
         found.append(max([own, *(found[a] for a in node.args)]))
     return tuple(found)
 
@@ -20,4 +24,4 @@ def without_params(program: Program, names: frozenset[str]) -> Program:
     """The same step with these parameters at zero (``bias=False``); not yet simplified."""
     nodes = [n if n.op != "param" or n.attr not in names else type(n)("const", (), (), 0.0) for n in program.nodes]
     init = tuple((k, v) for k, v in program.init if k not in names)
-    return Program(program.name, tuple(nodes), program.states, program.next_states, program.output, init)
+    return replace(program, nodes=tuple(nodes), init=init, fixed=tuple(n for n in program.fixed if n not in names))

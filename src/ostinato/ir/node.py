@@ -1,7 +1,8 @@
 """The values of a Program: what a node is, and what a size is.
 
 A node is one value of one step of one sequence. Its shape is a tuple of sizes: ``()`` a scalar, ``("H",)`` a vector,
-``("H", "D")`` a matrix. A size is a symbol ("D", "H", "P"); a concatenation has a sum of symbols, written "D+H".
+``("H", "D")`` a matrix. A size is a symbol ("D", "H", "P") or a number in digits ("1"); a concatenation has a sum of
+them, written "D+H".
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ class Node:
         op: the operation's name.
         args: positions of the operands in the Program, all smaller than the node's own.
         shape: the sizes of the value.
-        attr: a constant's value, a leaf's name, an exponent, or a slice's offset (a size).
+        attr: a constant's value, a leaf's name, an exponent, a slice's offset, or the size that a number
+            stands for.
         name: the name the value has in the cell's equations, "" if it has none.
     """
 
@@ -39,4 +41,27 @@ def size_sum(*sizes: str) -> str:
 
 def size_value(size: str, sizes: dict[str, int]) -> int:
     """A size in numbers: ``size_value("D+H", {"D": 3, "H": 4}) == 7``; the empty size is 0."""
-    return sum(sizes[part] for part in size.split("+") if part)
+    return sum(int(part) if part.isdigit() else sizes[part] for part in size.split("+") if part)
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Random numbers that a step is given: ``scale * Bernoulli(probability)``, drawn outside of the kernel.
+
+    Args:
+        name: of the ``mask`` leaf in the Program.
+        probability: of a number that is not 0.
+        scale: that number.
+        locked: one draw for all steps of a sequence (variational dropout), else one for each step. A mask of the shape
+            of a matrix is drawn once for a call.
+    """
+
+    name: str
+    probability: float
+    scale: float = 1.0
+    locked: bool = False
+
+    @property
+    def expectation(self) -> float:
+        """What stands in its place in evaluation."""
+        return self.probability * self.scale

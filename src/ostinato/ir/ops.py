@@ -2,12 +2,14 @@
 
 Every legal node is a row of `OPS`. Shapes follow the kind:
 
-    leaf        const, input, state, param; in schedules also grad (a gradient coming in), acc (a sum of products)
+    leaf        const, input, state, param; mask (random numbers given to the step); size (the number that the size
+                `attr` stands for); in schedules also grad (a gradient coming in), acc (a sum of products)
     pointwise   operands of one shape, or scalars; the result has the vector's shape
     compare     as pointwise, but the result is a truth value and may only stand first in `where`
     product     matmul: [M, K] @ [K] -> [M];  matmul_t: [M, K] transposed @ [M] -> [K]
     structure   concat: vectors end to end;  cols, rows: a slice of a matrix or vector from the offset `attr`;
-                total: the sum of a vector's elements
+                total: the sum of a vector's elements, a scalar of the step;  broadcast: a scalar as a vector
+    batch       batch_mean: the mean over the sequences that are running at the step, element by element
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ class Op:
 
     Args:
         arity: number of operands, -1 for any.
-        kind: leaf, pointwise, compare, product or structure.
+        kind: leaf, pointwise, compare, product, structure or batch.
         dear: costs a transcendental function; backward keeps its value if a place is free.
         text: how it is written in unicode, ``{0}`` the first operand.
         latex: how it is written in LaTeX.
@@ -139,6 +141,8 @@ OPS: dict[str, Op] = {
     "input": Op(0, "leaf"),
     "state": Op(0, "leaf"),
     "param": Op(0, "leaf"),
+    "mask": Op(0, "leaf"),
+    "size": Op(0, "leaf"),
     "grad": Op(0, "leaf"),
     "acc": Op(0, "leaf"),
     "neg": Op(1, "pointwise", "−{0}", "-{0}", 25, False, _neg, lambda b, a, o, g: (b.neg(g),)),
@@ -146,6 +150,9 @@ OPS: dict[str, Op] = {
     "tanh": _call("tanh", r"\tanh", math.tanh, _d_tanh),
     "relu": _call("relu", r"\operatorname{relu}", _relu, _d_relu, dear=False),
     "exp": _call("exp", r"\exp", math.exp, lambda b, a, o, g: (b.mul(g, o),)),
+    "sin": _call("sin", r"\sin", math.sin, lambda b, a, o, g: (b.mul(g, b.op("cos", a[0])),)),
+    "cos": _call("cos", r"\cos", math.cos, lambda b, a, o, g: (b.neg(b.mul(g, b.op("sin", a[0]))),)),
+    "floor": Op(1, "pointwise", "⌊{0}⌋", r"\left\lfloor {0} \right\rfloor", 100, False, math.floor),
     "log": _call("log", r"\log", math.log, lambda b, a, o, g: (b.div(g, a[0]),)),
     "sqrt": _call("√", r"\operatorname{sqrt}", math.sqrt, _d_sqrt),
     "softplus": _call(
@@ -181,5 +188,20 @@ OPS: dict[str, Op] = {
     "concat": Op(-1, "structure", "[{all}]", r"\left[{all}\right]"),
     "cols": Op(1, "structure", "{0}[:, {attr}:]", r"{0}_{:,\,{attr}:}"),
     "rows": Op(1, "structure", "{0}[{attr}:]", r"{0}_{{attr}:}"),
-    "total": Op(1, "structure", "sum({0})", r"\sum {0}"),
+    "total": Op(
+        1,
+        "structure",
+        "sum({0})",
+        r"\operatorname{sum}\left({0}\right)",
+        derivative=lambda b, a, o, g: (b.broadcast(g, b.nodes[a[0]].shape),),
+    ),
+    "broadcast": Op(1, "structure", "{0}", "{0}", derivative=lambda b, a, o, g: (b.total(g),)),
+    # each mean holds 1/n of every sequence, so that the gradient of each is the mean of the gradients
+    "batch_mean": Op(
+        1,
+        "batch",
+        "batch_mean({0})",
+        r"\operatorname{E}_B\left[{0}\right]",
+        derivative=lambda b, a, o, g: (b.op("batch_mean", g),),
+    ),
 }

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..errors import ProgramError
-from .node import Attr, Node, Shape
+from .node import Attr, Mask, Node, Shape
 from .ops import OPS
 
-FORMAT = 1
+FORMAT = 2  # 2 adds masks and parameters that are not trained; 1 is read as well
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,10 @@ class Program:
         nodes: the values, each after its operands.
         states: the names of the states, in order.
         next_states: position of each state's next value.
-        output: position of what the step puts out.
+        output: position of what the step puts out; -1 if it puts out nothing.
         init: how parameters start, (name, rule) pairs; a rule is a number or the name of an initialiser.
+        masks: the random numbers that the step is given, one for each ``mask`` leaf.
+        fixed: the parameters that are not trained.
     """
 
     name: str
@@ -33,6 +35,8 @@ class Program:
     next_states: tuple[int, ...]
     output: int
     init: tuple[tuple[str, float | str], ...] = ()
+    masks: tuple[Mask, ...] = ()
+    fixed: tuple[str, ...] = ()
 
     @property
     def params(self) -> dict[str, Shape]:
@@ -51,14 +55,19 @@ class Program:
 
     @property
     def output_size(self) -> str:
-        """The size of what the step puts out."""
-        return self.nodes[self.output].shape[0]
+        """The size of what the step puts out, "0" for nothing."""
+        return "0" if self.output < 0 else self.nodes[self.output].shape[0]
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """The size symbols that occur, D and H first."""
-        found = {s for n in self.nodes for size in n.shape for s in size.split("+")} | {"D", "H"}
-        return ("D", "H", *sorted(found - {"D", "H"}))
+        """The size symbols that occur, D and H first; numbers are none."""
+        found = {s for n in self.nodes for size in n.shape for s in size.split("+")}
+        return ("D", "H", *sorted(s for s in found - {"D", "H"} if not s.isdigit()))
+
+    @property
+    def mask_shapes(self) -> dict[str, Shape]:
+        """The shape of each mask."""
+        return {str(n.attr): n.shape for n in self.nodes if n.op == "mask"}
 
     def check(self) -> Program:
         """Itself, if every node is a legal row of the table; else a ProgramError."""
@@ -79,10 +88,18 @@ class Program:
                     raise ProgramError(f"node {i}: {node.op} of shapes {sorted(shapes)} cannot give {node.shape}")
         if len(self.states) != len(self.next_states):
             raise ProgramError(f"{len(self.states)} states, but {len(self.next_states)} next states")
-        for position in (*self.next_states, self.output):
+        stray = set(self.mask_shapes) ^ {mask.name for mask in self.masks}
+        if stray:
+            raise ProgramError(f"the mask {min(stray)!r} is a leaf without a rule, or a rule without a leaf")
+        for position in self.roots:
             if not 0 <= position < len(self.nodes) or len(self.nodes[position].shape) != 1:
                 raise ProgramError(f"position {position} is not a vector of this Program")
         return self
+
+    @property
+    def roots(self) -> tuple[int, ...]:
+        """The next states, and the output if there is one."""
+        return self.next_states if self.output < 0 else (*self.next_states, self.output)
 
     def __str__(self) -> str:
         lines = [f"program {self.name}({', '.join(('x', *self.states))})"]
@@ -90,7 +107,7 @@ class Program:
             what = " ".join([n.op, *(f"%{a}" for a in n.args), *([] if n.attr is None else [str(n.attr)])])
             lines.append(f"  %{i:<3} {what:<24} [{', '.join(n.shape)}]{'  # ' + n.name if n.name else ''}")
         nexts = ", ".join(f"{s} = %{i}" for s, i in zip(self.states, self.next_states, strict=True))
-        return "\n".join([*lines, f"  next {nexts}; output %{self.output}"])
+        return "\n".join([*lines, f"  next {nexts}; output {'none' if self.output < 0 else f'%{self.output}'}"])
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts and lists, for a checkpoint."""
@@ -101,8 +118,8 @@ class Program:
     def from_json(cls, data: dict[str, Any]) -> Program:
         """The Program that `to_json` gave; a ProgramError if it is damaged or of another version."""
         try:
-            if data["format"] != FORMAT:
-                raise ProgramError(f"the Program has format {data['format']}; this version reads {FORMAT}")
+            if data["format"] not in (1, FORMAT):
+                raise ProgramError(f"the Program has format {data['format']}; this version reads 1 to {FORMAT}")
             nodes = tuple(
                 Node(op, tuple(map(int, args)), tuple(shape), _attr(attr), name)
                 for op, args, shape, attr, name in data["nodes"]
@@ -114,6 +131,11 @@ class Program:
                 tuple(map(int, data["next_states"])),
                 int(data["output"]),
                 tuple((str(k), v) for k, v in data["init"]),
+                tuple(
+                    Mask(str(m["name"]), float(m["probability"]), float(m["scale"]), bool(m["locked"]))
+                    for m in data.get("masks", ())
+                ),
+                tuple(map(str, data.get("fixed", ()))),
             ).check()
         except (KeyError, TypeError, ValueError, IndexError) as error:
             if isinstance(error, ProgramError):

@@ -22,9 +22,9 @@ class _Writer:
                 uses[a] += 1
         self.names: dict[int, str] = {}
         roots = dict(zip(program.next_states, program.states, strict=True))
-        if program.output not in roots:
+        if program.output >= 0 and program.output not in roots:
             roots[program.output] = "y"
-        taken = set(program.states) | set(program.params) | {"x", "y"}
+        taken = set(program.states) | set(program.params) | set(program.mask_shapes) | {"x", "y"}
         for i, node in enumerate(program.nodes):
             leaf = OPS[node.op].kind == "leaf"
             if i in roots:
@@ -77,6 +77,11 @@ class _Writer:
             return self._timed(str(node.attr), "t-1"), 100
         if node.op == "param":
             return self._param(str(node.attr)), 100
+        if node.op == "mask":
+            locked = any(mask.locked for mask in self.program.masks if mask.name == node.attr)
+            return (self._param(str(node.attr)) if locked else self._timed(str(node.attr), "t")), 100
+        if node.op == "size":
+            return str(node.attr), 100
         op = OPS[node.op]
         template = op.latex if self.latex else op.text
         values: list[str] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..errors import ProgramError
 from .build import Builder
 from .node import Node, size_sum
@@ -27,10 +29,9 @@ def simplify(program: Program) -> Program:
     def whole(position: int) -> int:
         return builder.op("concat", *pieces[position]) if len(pieces[position]) > 1 else pieces[position][0]
 
-    roots = [whole(i) for i in (*program.next_states, program.output)]
-    return prune(
-        Program(program.name, tuple(builder.nodes), program.states, tuple(roots[:-1]), roots[-1], program.init)
-    ).check()
+    nexts = tuple(whole(i) for i in program.next_states)
+    output = whole(program.output) if program.output >= 0 else -1
+    return prune(replace(program, nodes=tuple(builder.nodes), next_states=nexts, output=output)).check()
 
 
 def _name(builder: Builder, position: int, name: str) -> None:
@@ -40,7 +41,7 @@ def _name(builder: Builder, position: int, name: str) -> None:
 
 def _live(program: Program) -> set[int]:
     """Positions that a root needs."""
-    live = {*program.next_states, program.output}
+    live = set(program.roots)
     for i in range(len(program.nodes) - 1, -1, -1):
         if i in live:
             live.update(program.nodes[i].args)
@@ -56,8 +57,15 @@ def prune(program: Program) -> Program:
         if i in live:
             new[i] = len(nodes)
             nodes.append(Node(n.op, tuple(new[a] for a in n.args), n.shape, n.attr, n.name))
-    nexts = tuple(new[i] for i in program.next_states)
-    return Program(program.name, tuple(nodes), program.states, nexts, new[program.output], program.init)
+    kept = {op: {str(n.attr) for n in nodes if n.op == op} for op in ("mask", "param")}
+    return replace(
+        program,
+        nodes=tuple(nodes),
+        next_states=tuple(new[i] for i in program.next_states),
+        output=new[program.output] if program.output >= 0 else -1,
+        masks=tuple(mask for mask in program.masks if mask.name in kept["mask"]),
+        fixed=tuple(name for name in program.fixed if name in kept["param"]),
+    )
 
 
 def _split(b: Builder, node: Node, args: list[tuple[int, ...]]) -> tuple[int, ...]:
@@ -82,7 +90,13 @@ def _split(b: Builder, node: Node, args: list[tuple[int, ...]]) -> tuple[int, ..
         for term in terms[1:]:
             total = b.add(total, term)
         return (total,)
-    if OPS[node.op].kind in ("pointwise", "compare"):
+    if node.op == "total":
+        parts = [b.total(piece) for piece in longest]
+        whole = parts[0]
+        for part in parts[1:]:
+            whole = b.add(whole, part)
+        return (whole,)
+    if OPS[node.op].kind in ("pointwise", "compare", "batch"):
         result: list[int] = []
         offset = ""
         for k, size in enumerate(sizes):

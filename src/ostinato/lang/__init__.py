@@ -3,7 +3,26 @@
 from __future__ import annotations
 
 from .cell import Cell, cell
-from .functions import abs, emit, exp, log, maximum, minimum, relu, sigmoid, softplus, sqrt, tanh, where
+from .functions import (
+    abs,
+    cos,
+    dropout,
+    emit,
+    exp,
+    floor,
+    log,
+    maximum,
+    mean,
+    minimum,
+    relu,
+    sigmoid,
+    sin,
+    softplus,
+    sqrt,
+    tanh,
+    total,
+    where,
+)
 from .symbol import concat
 
 __all__ = [
@@ -11,15 +30,21 @@ __all__ = [
     "abs",
     "cell",
     "concat",
+    "cos",
+    "dropout",
     "emit",
     "exp",
+    "floor",
     "log",
     "maximum",
+    "mean",
     "minimum",
     "relu",
     "sigmoid",
+    "sin",
     "softplus",
     "sqrt",
     "tanh",
+    "total",
     "where",
 ]

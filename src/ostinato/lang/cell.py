@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, overload
 
@@ -15,6 +16,8 @@ from .symbol import Extent, Symbol
 from .trace import trace
 
 Sizes = Mapping[str, Any]
+Rules = Mapping[str, float | str]
+Options = Mapping[str, Any]
 
 
 class Params:
@@ -33,6 +36,12 @@ class Params:
             shape = None if declared is None else tuple(self._extents(s) for s in _shape(declared))
             self._made[name] = Symbol("param", shape=shape, attr=name)
         return self._made[name]
+
+    def __getitem__(self, name: str) -> Symbol:
+        """``p["W_1"]`` is ``p.W_1``, for names that are made up in a loop."""
+        if not name.isidentifier() or name.startswith("_"):
+            raise CellError(f"p[{name!r}] is no name of a parameter; write letters, digits and underscores")
+        return getattr(self, name)
 
     def __iter__(self) -> Iterator[Symbol]:
         return iter(self._made.values())
@@ -55,6 +64,7 @@ class Cell:
         options: the compile-time options and their values.
         sizes: declared sizes.
         init: declared initialisation, by parameter name.
+        fixed: the parameters that are not trained.
     """
 
     def __init__(
@@ -67,6 +77,8 @@ class Cell:
         sizes: Sizes,
         init: Mapping[str, float | str],
         program: Program | None = None,
+        fixed: tuple[str, ...] = (),
+        declared: _Declared | None = None,
     ) -> None:
         self._function = function
         self._program = program
@@ -76,8 +88,16 @@ class Cell:
         self.options = MappingProxyType(dict(options))
         self.sizes = MappingProxyType(dict(sizes))
         self.init = MappingProxyType(dict(init))
+        self.fixed = fixed
+        self._declared = declared
         self.__name__ = name
         self.__doc__ = doc
+
+    @property
+    def _defaults(self) -> dict[str, Any]:
+        """The options' values as the function declares them."""
+        found = inspect.signature(self._function).parameters.values() if self._function else ()
+        return {p.name: p.default for p in found if p.kind is p.KEYWORD_ONLY}
 
     @property
     def summary(self) -> str:
@@ -103,7 +123,11 @@ class Cell:
     @classmethod
     def from_program(cls, program: Program) -> Cell:
         """A cell whose equations are a Program (from a checkpoint): no one's code is run."""
-        return cls(None, program.name, "", program.states, {}, {}, dict(program.init), program)
+        return _restore(program, "", {})
+
+    def with_program(self, program: Program) -> Cell:
+        """A cell of this one's documentation whose equations are another Program: what a transform returns."""
+        return _restore(program, self.doc, dict(self.options))
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         if args:
@@ -115,9 +139,15 @@ class Cell:
         changed = {k: v for k, v in options.items() if self.options[k] != v}
         if not changed:
             return self
-        name = f"{self.name}({', '.join(f'{k}={v!r}' for k, v in changed.items())})"
-        merged = {**self.options, **options}
-        return Cell(self._function, name, self.doc, self.states, merged, self.sizes, self.init)
+        if self._function is None:
+            raise CellError(
+                f"cell {self.name} came from a Program and has no options any more; give them before it is transformed"
+            )
+        base = self.name.partition("(")[0]
+        chosen = {k: v for k, v in {**self.options, **options}.items() if v != self._defaults.get(k)}
+        name = f"{base}({', '.join(f'{k}={v!r}' for k, v in chosen.items())})" if chosen else base
+        assert self._declared is not None
+        return self._declared.cell(self._function, name, self.doc, {**self.options, **options})
 
     def _inline(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """The equations inside another cell's: ``h = gru(p, x, h)``."""
@@ -145,8 +175,31 @@ class Cell:
         return None if self._function is None else inspect.unwrap(self._function).__code__
 
 
+@dataclass(frozen=True)
+class _Declared:
+    """What ``@cell(...)`` was given; each may be a function of the options."""
+
+    sizes: Any
+    init: Any
+    fixed: Any
+    states: Any
+
+    def cell(self, function: Callable[..., Any], name: str, doc: str, options: Mapping[str, Any]) -> Cell:
+        """The cell with these options."""
+
+        def told(value: Any) -> Any:
+            return value(MappingProxyType(dict(options))) if callable(value) else value
+
+        fixed = tuple(told(self.fixed))
+        return Cell(
+            *(function, name, doc, tuple(told(self.states)), options, told(self.sizes), told(self.init), None, fixed),
+            declared=self,
+        )
+
+
 def _restore(program: Program, doc: str, options: dict[str, Any]) -> Cell:
-    return Cell(None, program.name, doc, program.states, options, {}, dict(program.init), program)
+    init = dict(program.init)
+    return Cell(None, program.name, doc, program.states, options, {}, init, program, program.fixed)
 
 
 def _read(cell: Cell, function: Callable[..., Any] | None) -> Program:
@@ -160,6 +213,7 @@ def _read(cell: Cell, function: Callable[..., Any] | None) -> Program:
         cell.sizes,
         tuple(cell.init.items()),
         Params,
+        cell.fixed,
     )
 
 
@@ -168,14 +222,22 @@ def cell(function: Callable[..., Any], /) -> Cell: ...
 
 
 @overload
-def cell(*, sizes: Sizes | None = None, init: Mapping[str, float | str] | None = None) -> Callable[..., Cell]: ...
+def cell(
+    *,
+    sizes: Sizes | Callable[[Options], Sizes] | None = None,
+    init: Rules | Callable[[Options], Rules] | None = None,
+    fixed: Sequence[str] | Callable[[Options], Sequence[str]] = (),
+    states: Callable[[Options], Sequence[str]] | None = None,
+) -> Callable[..., Cell]: ...
 
 
 def cell(
     function: Callable[..., Any] | None = None,
     *,
-    sizes: Sizes | None = None,
-    init: Mapping[str, float | str] | None = None,
+    sizes: Sizes | Callable[[Options], Sizes] | None = None,
+    init: Rules | Callable[[Options], Rules] | None = None,
+    fixed: Sequence[str] | Callable[[Options], Sequence[str]] = (),
+    states: Callable[[Options], Sequence[str]] | None = None,
 ) -> Any:
     """Make a cell of ``f(p, x, *states, *, options) -> next states``.
 
@@ -188,6 +250,11 @@ def cell(
             is used elementwise, ``{"alpha": ()}`` for a scalar parameter, ``{"V": ("H", "D")}`` for a matrix.
         init: how parameters start, by name: a number, or "xavier", "orthogonal", "identity", "zeros", "uniform".
             Default: matrices on x Xavier, other matrices orthogonal, vectors 0.
+        fixed: parameters that are drawn and then not trained.
+        states: the names of the states from the options, for a cell whose function takes ``*states``: their number may
+            depend on an option.
+
+    Each of these may be a function of the options instead: ``init=lambda options: {"b_f": options["forget_bias"]}``.
 
     Raises:
         CellError: the signature is not that of a cell.
@@ -202,18 +269,29 @@ def cell(
     torch.Size([4, 4])
     """
     if function is None:
-        return functools.partial(_make, sizes=sizes or {}, init=init or {})
-    return _make(function, sizes or {}, init or {})
+        return functools.partial(_make, sizes=sizes or {}, init=init or {}, fixed=fixed, states=states)
+    return _make(function, sizes or {}, init or {}, fixed, states)
 
 
-def _make(function: Callable[..., Any], sizes: Sizes, init: Mapping[str, float | str]) -> Cell:
+def _make(
+    function: Callable[..., Any],
+    sizes: Any,
+    init: Any,
+    fixed: Any,
+    states: Any,
+) -> Cell:
     if not callable(function):
         raise CellError(f"@cell stands on {type(function).__name__}; put it on a function f(p, x, *states)")
     positional: list[str] = []
     options: dict[str, Any] = {}
     for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.VAR_POSITIONAL and states is not None:
+            continue
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise CellError(f"cell {function.__name__} takes *{parameter.name}; name every state and option")
+            raise CellError(
+                f"cell {function.__name__} takes *{parameter.name}; name every state and option, or give "
+                "@cell(states=...) the names of a number of states"
+            )
         if parameter.kind is parameter.KEYWORD_ONLY:
             if parameter.default is parameter.empty:
                 raise CellError(f"option {parameter.name!r} of cell {function.__name__} has no default; give it one")
@@ -223,4 +301,5 @@ def _make(function: Callable[..., Any], sizes: Sizes, init: Mapping[str, float |
     if len(positional) < 2:
         raise CellError(f"cell {function.__name__} takes ({', '.join(positional)}); write f(p, x, *states)")
     doc = inspect.cleandoc(function.__doc__ or "")
-    return Cell(function, function.__name__, doc, tuple(positional[2:]), options, sizes, init)
+    declared = _Declared(sizes, init, fixed, states if states is not None else tuple(positional[2:]))
+    return declared.cell(function, function.__name__, doc, options)

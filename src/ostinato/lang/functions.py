@@ -7,21 +7,28 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .symbol import Symbol, pointwise, refuse
+from ..ir import Mask
+from .symbol import Symbol, as_symbol, first_extent, pointwise, refuse, settle_vector
 
 __all__ = [
     "Emitted",
     "abs",
+    "cos",
+    "dropout",
     "emit",
     "exp",
+    "floor",
     "log",
     "maximum",
+    "mean",
     "minimum",
     "relu",
     "sigmoid",
+    "sin",
     "softplus",
     "sqrt",
     "tanh",
+    "total",
     "where",
 ]
 
@@ -61,6 +68,56 @@ def log(a: Any) -> Symbol:
 def sqrt(a: Any) -> Symbol:
     """The square root, elementwise; NaN below 0."""
     return pointwise("sqrt", a)
+
+
+def sin(a: Any) -> Symbol:
+    """The sine, elementwise; `a` in radians."""
+    return pointwise("sin", a)
+
+
+def cos(a: Any) -> Symbol:
+    """The cosine, elementwise; `a` in radians."""
+    return pointwise("cos", a)
+
+
+def floor(a: Any) -> Symbol:
+    """The greatest whole number that is not greater, elementwise; its derivative is 0."""
+    return pointwise("floor", a)
+
+
+def total(a: Any) -> Symbol:
+    """The sum of a vector's elements, a scalar of the step."""
+    return Symbol("total", (_vector("total", a),), ())
+
+
+def mean(a: Any) -> Symbol:
+    """The mean of a vector's elements, a scalar of the step: ``a - mean(a)`` is centred."""
+    vector = _vector("mean", a)
+    return total(vector) / Symbol("size", shape=(), attr=first_extent(vector))
+
+
+def dropout(a: Any, rate: Any, locked: bool = False) -> Symbol:
+    """`a` with elements set to 0 at random in training and the others divided by ``1 - rate``; `a` in evaluation.
+
+    Args:
+        rate: the probability of a 0, 0 <= rate < 1.
+        locked: the same elements at every step of a sequence (Gal & Ghahramani 2016), else others at each.
+    """
+    value = _vector("dropout", a)
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
+        refuse(f"the rate of dropout is {rate!r}", "give a probability, 0 <= rate < 1")
+    if rate == 0:
+        return value
+    keep = 1.0 - rate
+    return value * Symbol("mask", shape=value.shape, attr=Mask("", keep, 1.0 / keep, bool(locked)))
+
+
+def _vector(what: str, a: Any) -> Symbol:
+    """A vector of the step."""
+    value = settle_vector(as_symbol(a))
+    if value.shape is None or len(value.shape) != 1:
+        refuse(f"{what} of a value that is not a vector", "give it x, a state, or what was computed from them")
+    return value
 
 
 def softplus(a: Any) -> Symbol:

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from ..errors import CellError
-from ..ir import size_sum
+from ..ir import Mask, size_sum
 
 _HERE = __name__.rpartition(".")[0]
 
@@ -118,7 +118,7 @@ class Symbol:
         op: str,
         args: tuple[Symbol, ...] = (),
         shape: tuple[Extent, ...] | None = (),
-        attr: float | str | None = None,
+        attr: float | str | Extent | Mask | None = None,
     ) -> None:
         self.op = op
         self.args = args
@@ -293,12 +293,18 @@ def settle(a: Symbol, shape: tuple[Extent, ...]) -> None:
             )
 
 
+def settle_vector(a: Symbol) -> Symbol:
+    """Itself; a parameter at first use becomes a vector."""
+    if a.shape is None:
+        settle(a, (Extent(),))
+    return a
+
+
 def product(matrix: Symbol, value: Any) -> Symbol:
     """A matrix times a vector."""
     if not isinstance(value, Symbol):
         refuse(f"{type(value).__name__} cannot stand right of @", "write p.W @ x, with a vector of the cell")
-    if value.shape is None:
-        settle(value, (Extent(),))
+    settle_vector(value)
     if matrix.shape is None and value.shape is not None:
         settle(matrix, (Extent(), value.shape[0] if len(value.shape) == 1 else Extent()))
     if matrix.shape is None or value.shape is None or len(matrix.shape) != 2:
@@ -319,8 +325,7 @@ def concat(*values: Any) -> Symbol:
         refuse("concat of nothing", "give it vectors")
     parts = tuple(as_symbol(v) for v in values)
     for a in parts:
-        if a.shape is None:
-            settle(a, (Extent(),))
+        settle_vector(a)
         if a.shape is None or len(a.shape) != 1:
             refuse(f"concat of {describe(a)}, which is not a vector", "concatenate vectors")
     return Symbol("concat", parts, (Extent(size_sum(*(first_extent(a).resolve() for a in parts))),))

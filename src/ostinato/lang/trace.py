@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import linecache
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 from ..errors import CellError, OstinatoError, ProgramError
-from ..ir import Node, Program, simplify
+from ..ir import Mask, Node, Program, simplify
 from .functions import Emitted
 from .symbol import Extent, FrameWatch, Symbol, describe, first_extent, settle
 
@@ -20,6 +21,7 @@ def trace(
     sizes: Mapping[str, Any],
     init: tuple[tuple[str, float | str], ...],
     params_type: Callable[..., Any],
+    fixed: tuple[str, ...] = (),
 ) -> Program:
     """The Program of ``function(p, x, *states)``.
 
@@ -33,8 +35,10 @@ def trace(
     extents: dict[str, Extent] = {}
 
     def extent(size: object) -> Extent:
-        if not isinstance(size, str) or not size.isidentifier():
-            raise CellError(f"cell {name}: the size {size!r} is not a name; declare sizes by symbols such as 'P'")
+        if not isinstance(size, str) or not (size.isidentifier() or size.isdecimal()):
+            raise CellError(
+                f"cell {name}: the size {size!r} is not a name; declare sizes by symbols such as 'P', or digits as '1'"
+            )
         return extents.setdefault(size, Extent(size))
 
     def declared(value: str, default: str) -> tuple[Extent, ...]:
@@ -64,7 +68,8 @@ def trace(
     stray = sorted(k for k, _ in init if k not in {str(s.attr) for s in p})
     # an option may have removed a parameter, so an unused initialisation is no error
     kept = tuple((k, v) for k, v in init if k not in stray)
-    program = _program(name, states, new, output, names, kept)
+    stray = sorted(set(fixed) - {str(s.attr) for s in p})
+    program = _program(name, states, new, output, names, kept, tuple(n for n in fixed if n not in stray))
     try:
         simplify(program)  # whether every concatenation can be taken apart
     except ProgramError as error:
@@ -83,7 +88,7 @@ def _run(name: str, function: Callable[..., Any], code: Any, args: tuple[Any, ..
         raise CellError(_failure(name, code, error)) from error
     names: dict[int, str] = {}
     for local, value in watch.names().items():
-        if isinstance(value, Symbol) and value.op not in ("param", "input", "state", "const"):
+        if isinstance(value, Symbol) and value.op not in ("param", "input", "state", "const", "mask", "size"):
             value.name = names.setdefault(id(value), local)
     return result, names
 
@@ -146,6 +151,7 @@ def _program(
     output: Symbol,
     names: dict[int, str],
     init: tuple[tuple[str, float | str], ...],
+    fixed: tuple[str, ...],
 ) -> Program:
     found: dict[int, Symbol] = {}
     stack = [*new, output]
@@ -156,9 +162,16 @@ def _program(
             stack.extend(symbol.args)
     place = {serial: i for i, serial in enumerate(sorted(found))}
     nodes: list[Node] = []
+    masks: list[Mask] = []
     for serial in place:
         s = found[serial]
         shape = tuple(e.resolve() for e in (s.shape if s.shape is not None else (Extent(),)))
-        nodes.append(Node(s.op, tuple(place[a.serial] for a in s.args), shape, s.attr, names.get(id(s), "")))
+        attr = s.attr
+        if isinstance(attr, Extent):
+            attr = attr.resolve()
+        elif isinstance(attr, Mask):
+            masks.append(replace(attr, name=f"mask{len(masks) + 1}"))
+            attr = masks[-1].name
+        nodes.append(Node(s.op, tuple(place[a.serial] for a in s.args), shape, attr, names.get(id(s), "")))
     nexts = tuple(place[s.serial] for s in new)
-    return Program(name, tuple(nodes), states, nexts, place[output.serial], init).check()
+    return Program(name, tuple(nodes), states, nexts, place[output.serial], init, tuple(masks), fixed).check()

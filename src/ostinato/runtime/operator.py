@@ -1,6 +1,6 @@
 """The registered torch operator, so that torch.compile and torch.export pass through a layer without a break.
 
-    ostinato::recurrence(x, states, params, lengths, program, sizes, reverse, backend, tape)
+    ostinato::recurrence(x, states, params, masks, lengths, program, sizes, reverse, backend, tape)
         -> (output, final states, tape)
     ostinato::recurrence_backward(...) -> (gradient of x, of the states, of the parameters)
 
@@ -25,7 +25,7 @@ from ..errors import ShapeError
 from ..ir import Program
 from .choose import choose
 from .function import run_eager
-from .step import Step, check_params
+from .step import Step, check_masks, check_params
 
 
 @lru_cache(maxsize=256)
@@ -40,9 +40,12 @@ def step_of(text: str, sizes: tuple[int, ...]) -> Step:
     return Step(program, dict(zip(program.symbols, sizes, strict=True)))
 
 
-def _check_inputs(step: Step, x: Tensor, states: Sequence[Tensor], params: Sequence[Tensor]) -> None:
+def _check_inputs(
+    step: Step, x: Tensor, states: Sequence[Tensor], params: Sequence[Tensor], masks: Sequence[Tensor]
+) -> None:
     """What an operator is called with directly was checked by no layer."""
     check_params(step, x, params)
+    check_masks(step, x, masks)
     width = step.sizes[step.program.input_size]
     if x.dim() != 3 or x.shape[2] != width:
         raise ShapeError(f"x has shape {list(x.shape)}; give [T, B, {width}]")
@@ -72,6 +75,7 @@ def recurrence_op(
     x: Tensor,
     states: Sequence[Tensor],
     params: Sequence[Tensor],
+    masks: Sequence[Tensor],
     lengths: Tensor | None,
     program: str,
     sizes: Sequence[int],
@@ -82,12 +86,14 @@ def recurrence_op(
     """See the module."""
     step = step_of(program, tuple(sizes))
     lengths = _checked(lengths, x.shape[0], x.shape[1])
-    _check_inputs(step, x, states, params)
+    _check_inputs(step, x, states, params, masks)
     kernel = choose(step, backend, x.device, x.dtype)
     if kernel is None:
-        output, finals = run_eager(step, x, states, params, lengths, reverse)
+        output, finals = run_eager(step, x, states, params, lengths, reverse, masks)
         return output.clone(memory_format=torch.contiguous_format), [s.clone() for s in finals], x.new_empty(tape)
-    output, finals, made = kernel.bind(params, step.plan_sizes).forward(x, states, lengths, reverse, tape > 0)
+    output, finals, made = kernel.bind(params, step.plan_sizes).forward(
+        x, states, lengths, reverse, tape > 0, masks
+    )
     return output.contiguous(), list(finals), x.new_empty(0) if made is None else made
 
 
@@ -96,6 +102,7 @@ def _(
     x: Tensor,
     states: Sequence[Tensor],
     params: Sequence[Tensor],
+    masks: Sequence[Tensor],
     lengths: Tensor | None,
     program: str,
     sizes: Sequence[int],
@@ -114,6 +121,7 @@ def recurrence_backward_op(
     x: Tensor,
     states: Sequence[Tensor],
     params: Sequence[Tensor],
+    masks: Sequence[Tensor],
     lengths: Tensor | None,
     program: str,
     sizes: Sequence[int],
@@ -126,13 +134,13 @@ def recurrence_backward_op(
     """See the module."""
     step = step_of(program, tuple(sizes))
     lengths = _checked(lengths, x.shape[0], x.shape[1])
-    _check_inputs(step, x, states, params)
+    _check_inputs(step, x, states, params, masks)
     kernel = choose(step, backend, x.device, x.dtype)
     if kernel is not None:
         bound = kernel.bind(params, step.plan_sizes)
         if tape.numel() < step.tape_values(x.shape[0] * x.shape[1]):
             # the graph was captured for inference
-            _, _, whole_tape = bound.forward(x, states, lengths, reverse, True)
+            _, _, whole_tape = bound.forward(x, states, lengths, reverse, True, masks)
         else:
             whole_tape = tape.clone()  # the kernel overwrites it, and an operator may not
         found = bound.backward(
@@ -146,21 +154,29 @@ def recurrence_backward_op(
             grad_output,
             grad_finals,
             Wanted(True, True, True),
+            masks,
         )
         made: Sequence[Tensor | None] = (found.x, *found.states, *found.params)
     else:
-        made = _eager_gradients(step, (x, *states, *params), len(states), lengths, reverse, (grad_output, *grad_finals))
+        tensors, grads = (x, *states, *params), (grad_output, *grad_finals)
+        made = _eager_gradients(step, tensors, len(states), lengths, reverse, masks, grads)
     whole = [_owned(g, t) for g, t in zip(made, (x, *states, *params), strict=True)]
     return whole[0], whole[1 : 1 + len(states)], whole[1 + len(states) :]
 
 
 def _eager_gradients(
-    step: Step, tensors: Sequence[Tensor], count: int, lengths: Tensor | None, reverse: bool, grads: Sequence[Tensor]
+    step: Step,
+    tensors: Sequence[Tensor],
+    count: int,
+    lengths: Tensor | None,
+    reverse: bool,
+    masks: Sequence[Tensor],
+    grads: Sequence[Tensor],
 ) -> Sequence[Tensor | None]:
     """Forward again, and torch's autograd, which is switched off inside an operator."""
     x, *rest = [t.detach().requires_grad_() for t in tensors]
     with torch._C._SetExcludeDispatchKeyGuard(torch._C.DispatchKey.AutogradFunctionality, False), torch.enable_grad():
-        output, finals = run_eager(step, x, rest[:count], rest[count:], lengths, reverse)
+        output, finals = run_eager(step, x, rest[:count], rest[count:], lengths, reverse, masks)
         pairs = [(o, g) for o, g in zip((output, *finals), grads, strict=True) if o.requires_grad]
         outs, gs = zip(*pairs, strict=True)
         return torch.autograd.grad(outs, (x, *rest), gs, allow_unused=True)
@@ -179,6 +195,7 @@ def _(
     x: Tensor,
     states: Sequence[Tensor],
     params: Sequence[Tensor],
+    masks: Sequence[Tensor],
     lengths: Tensor | None,
     program: str,
     sizes: Sequence[int],
@@ -195,18 +212,19 @@ def _(
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, list[Tensor], Tensor]) -> None:
-    x, states, params, lengths, program, sizes, reverse, backend, _ = inputs
-    ctx.save_for_backward(x, output[0], output[2], *([] if lengths is None else [lengths]), *states, *params)
+    x, states, params, masks, lengths, program, sizes, reverse, backend, _ = inputs
+    ctx.save_for_backward(x, output[0], output[2], *([] if lengths is None else [lengths]), *masks, *states, *params)
     ctx.rest = (program, sizes, reverse, backend)
-    ctx.counts = (lengths is not None, len(states))
+    ctx.counts = (lengths is not None, len(masks), len(states))
 
 
 def _backward(
     ctx: Any, grad_output: Tensor | None, grad_finals: list[Tensor | None], _: Tensor | None
 ) -> tuple[Any, ...]:
     x, output, tape, *rest = ctx.saved_tensors
-    has_lengths, count = ctx.counts
+    has_lengths, given, count = ctx.counts
     lengths = rest.pop(0) if has_lengths else None
+    masks, rest = rest[:given], rest[given:]
     states, params = rest[:count], rest[count:]
     program, sizes, reverse, backend = ctx.rest
     step = step_of(program, tuple(sizes))
@@ -216,9 +234,9 @@ def _backward(
     ]
     gradient = torch.zeros_like(output) if grad_output is None else grad_output
     gx, gs, gp = torch.ops.ostinato.recurrence_backward(
-        tape, x, states, params, lengths, program, sizes, reverse, backend, output, gradient, finals
+        tape, x, states, params, masks, lengths, program, sizes, reverse, backend, output, gradient, finals
     )
-    return gx, gs, gp, None, None, None, None, None, None
+    return gx, gs, gp, [None] * given, None, None, None, None, None, None
 
 
 recurrence_op.register_autograd(_backward, setup_context=_setup)

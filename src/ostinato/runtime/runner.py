@@ -14,16 +14,17 @@ from ..backends.base import Bound
 from .choose import asked, choose, say_once
 from .function import Recurrence, run_eager
 from .operator import recurrence_op
-from .step import Step, check_params
+from .step import Step, check_masks, check_params
 
 
 class Runner:
     """A step at its place in a layer, in one direction; it keeps the kernel bound to the parameters of its last call.
 
     Call:
-        ``output, finals = runner(x, states, params, lengths, backend)``
+        ``output, finals = runner(x, states, params, lengths, backend, masks=())``
 
-        x: [T, B, D]; states, each [1, B, S], None for zeros; params: the layer's own, in the order of the Program.
+        x: [T, B, D]; states, each [1, B, S], None for zeros; params: the layer's own, in the order of the Program;
+        masks: in the order of its masks, [T, B, S], [1, B, S], or for a matrix [rows, columns].
         Returns the outputs [T, B, O] and the final states, each [1, B, S].
 
     A captured graph (torch.compile, export) gets the registered operator; torch.func's transforms get the eager
@@ -45,26 +46,34 @@ class Runner:
         params: Sequence[Tensor],
         lengths: Tensor | None,
         backend: str,
+        masks: Sequence[Tensor] = (),
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         step = self.step
+        if masks or step.mask_shapes:
+            check_masks(step, x, masks)
         if torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None:
-            return self._captured(x, states, params, lengths, backend)
+            return self._captured(x, states, params, lengths, backend, masks)
         if torch._C._are_functorch_transforms_active():
             say_once("torch.func transforms run on the eager backend, which they can differentiate and batch")
-            return run_eager(step, x, states, params, lengths, self.reverse)
+            return run_eager(step, x, states, params, lengths, self.reverse, masks)
         if forward_ad._current_level >= 0:
             say_once("forward-mode derivatives run on the eager backend, which carries tangents")
-            return run_eager(step, x, states, params, lengths, self.reverse)
-        own, bound = self._bind(x, params, backend)
+            return run_eager(step, x, states, params, lengths, self.reverse, masks)
+        own, bound = self._bind(x, params, backend, masks)
         if bound is None:
-            return run_eager(step, x, states, params, lengths, self.reverse)
+            return run_eager(step, x, states, params, lengths, self.reverse, masks)
+        inner = step.inner_masks(masks) if masks else ()
         if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *own, *(states or ()))):
-            found = Recurrence.apply(step, bound, lengths, self.reverse, states is not None, x, *(states or ()), *own)
+            found = Recurrence.apply(
+                step, bound, lengths, self.reverse, inner, states is not None, x, *(states or ()), *own
+            )
             return found[0], found[1:]
-        output, finals, _ = bound.forward(x, states, lengths, self.reverse, False)
+        output, finals, _ = bound.forward(x, states, lengths, self.reverse, False, inner)
         return output, finals
 
-    def _bind(self, x: Tensor, params: Sequence[Tensor], backend: str) -> tuple[Sequence[Tensor], Bound | None]:
+    def _bind(
+        self, x: Tensor, params: Sequence[Tensor], backend: str, masks: Sequence[Tensor]
+    ) -> tuple[Sequence[Tensor], Bound | None]:
         """What the kernel takes as parameters, and the kernel bound to it; None for the eager backend."""
         wanted = (backend, x.dtype, x.device)
         last = self._last
@@ -76,7 +85,7 @@ class Runner:
         if kernel is None:
             return params, None
         if not self.step.direct:
-            own = self.step.derived(params)
+            own = self.step.derived(params, masks)
             return own, kernel.bind(own, self.step.plan_sizes)
         bound = kernel.bind(params, self.step.plan_sizes)
         self._last = wanted, bound
@@ -89,14 +98,16 @@ class Runner:
         params: Sequence[Tensor],
         lengths: Tensor | None,
         backend: str,
+        masks: Sequence[Tensor],
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         step = self.step
-        own = params if step.direct else step.derived(params)
+        own = params if step.direct else step.derived(params, masks)
         training = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *(states or ()), *own))
         if states is None:
             states = [x.new_zeros(1, x.shape[1], s) for s in step.state_sizes]
         tape = step.tape_values(x.shape[0] * x.shape[1]) if training else 0
         output, finals, _ = recurrence_op(
-            x, list(states), list(own), lengths, step.core_text, step.core_sizes, self.reverse, asked(backend), tape
+            *(x, list(states), list(own), step.inner_masks(masks), lengths, step.core_text, step.core_sizes),
+            *(self.reverse, asked(backend), tape),
         )
         return output, tuple(finals)

@@ -34,7 +34,7 @@ class Step:
 
     Attributes:
         program: the equations; sizes: a number for each symbol.
-        param_shapes, state_sizes, output_size: in numbers.
+        param_shapes, mask_shapes, state_sizes, output_size: in numbers.
         plan_sizes: the numbers in the order of the Plan's sizes.
         core_text, core_sizes: the step without what depends on parameters only, as the registered operator takes it.
         direct: the kernel takes the parameters as they are.
@@ -58,6 +58,10 @@ class Step:
         level = levels(program)
         wanted = [i for _, i in self.prologue.derived]
         self._wanted = wanted
+        shapes = program.mask_shapes
+        self.mask_shapes = [torch.Size(size_value(s, self.sizes) for s in shapes[m.name]) for m in program.masks]
+        inside = {mask.name for mask in core.masks}
+        self._inside = [i for i, mask in enumerate(program.masks) if mask.name in inside]
         self._once = [
             (i, n) for i, n in enumerate(program.nodes[: max(wanted, default=-1) + 1]) if level[i] == PARAMETERS
         ]
@@ -84,7 +88,11 @@ class Step:
         """How many values the tape of so many rows has."""
         return rows * self._tape_row + self._tape_rest
 
-    def derived(self, params: Sequence[Tensor]) -> list[Tensor]:
+    def inner_masks(self, masks: Sequence[Tensor]) -> list[Tensor]:
+        """The masks that the kernel takes; those of matrices are at work before it."""
+        return [masks[i] for i in self._inside]
+
+    def derived(self, params: Sequence[Tensor], masks: Sequence[Tensor] = ()) -> list[Tensor]:
         """What the kernel takes as parameters: values computed from the layer's own, differentiably.
 
         In the parameters' dtype, under autocast as well.
@@ -92,14 +100,17 @@ class Step:
         kind = params[0].device.type if params else "cpu"
         if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
             with torch.autocast(kind, enabled=False):
-                return self.derived(params)
+                return self.derived(params, masks)
         named = dict(zip(self.program.params, params, strict=True))
+        given = {mask.name: tensor for mask, tensor in zip(self.program.masks, masks, strict=True)}
         values: dict[int, Any] = {}
         for i, node in self._once:
             if node.op == "const":
                 values[i] = node.attr
             elif node.op == "param":
                 values[i] = named[str(node.attr)]
+            elif node.op == "mask":
+                values[i] = given[str(node.attr)]
             else:
                 values[i] = eager.evaluate(node, [values[a] for a in node.args], self.sizes)
         found = [values[i] for i in self._wanted]
@@ -107,6 +118,25 @@ class Step:
             return found
         like = params[0]
         return [v if v.dtype == like.dtype and v.device == like.device else v.to(like) for v in found]
+
+
+def check_masks(step: Step, x: Tensor, masks: Sequence[Tensor]) -> None:
+    """A mask of a vector is [T, B, S] or [1, B, S], one of a matrix has its shape; a kernel takes them by address.
+
+    Raises:
+        ShapeError: one is missing, or has another shape, dtype or device.
+    """
+    names = [mask.name for mask in step.program.masks]
+    if len(masks) != len(names):
+        raise ShapeError(f"the step takes {len(names)} masks ({', '.join(names) or 'none'}), got {len(masks)}")
+    for mask, want, name in zip(masks, step.mask_shapes, names, strict=True):
+        steps = mask.shape[0] if mask.dim() == 3 and mask.shape[0] == 1 else x.shape[0]
+        shape = tuple(want) if len(want) == 2 else (steps, x.shape[1], *want)
+        if tuple(mask.shape) != shape or mask.dtype != x.dtype or mask.device != x.device:
+            raise ShapeError(
+                f"the mask {name} is {mask.dtype} {list(mask.shape)} on {mask.device}; give {x.dtype} {list(shape)} on "
+                f"{x.device}"
+            )
 
 
 def check_params(step: Step, x: Tensor, params: Sequence[Tensor]) -> None:

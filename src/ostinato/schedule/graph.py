@@ -1,7 +1,8 @@
 """Forward values and their gradients in one graph, with every product gathered into an accumulator.
 
 A sum that contains products, ``b + W x + U h + rest``, becomes an accumulator ``acc = b + W x + U h`` and the pointwise
-``acc + rest``. Behind this pass all nodes are pointwise or leaves.
+``acc + rest``. Behind this pass all nodes are pointwise or leaves, but for reductions: ``total`` over a
+vector, ``batch_mean`` over the sequences of a step.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Graph:
         input_grad: gradient of x, as a sum.
         acc_grads: for each forward accumulator the position of its gradient (-1: none).
         vector_grads: (parameter, position): what each step adds to a vector parameter's gradient.
-        scalar_grads: (parameter, position): the sum over whose elements each step adds to a scalar's gradient.
+        scalar_grads: (parameter, position): what each step adds to a scalar's gradient; of a vector its sum.
     """
 
     nodes: tuple[Node, ...]
@@ -80,6 +81,8 @@ def build_graph(core: Program) -> Graph:
 
 def output_parts(core: Program) -> list[tuple[str, int]]:
     """The output's parts and where each begins: a size, "" for the first."""
+    if core.output < 0:
+        return []
     node = core.nodes[core.output]
     parts: list[tuple[str, int]] = []
     offset = ""
@@ -180,6 +183,8 @@ class _Gather:
                     total = self.new.add(total, value)
             elif OPS[node.op].kind == "leaf":
                 total = self.new.raw(node.op, (), node.shape, node.attr, node.name)
+            elif node.op in ("total", "broadcast", "batch_mean"):
+                total = self.new.raw(node.op, (self.convert(node.args[0]),), node.shape)
             elif OPS[node.op].kind in ("pointwise", "compare"):
                 total = self.new.op(node.op, *(self.convert(a) for a in node.args), attr=node.attr)
             else:
@@ -213,7 +218,8 @@ class _Gather:
             if shape:
                 vectors.append((name, self.convert(grad)))
             else:
-                scalars += [(name, self.convert(nodes[t].args[0])) for t in self._terms(grad) if nodes[t].op == "total"]
+                terms = self._terms(grad)
+                scalars += [(name, self.convert(nodes[t].args[0] if nodes[t].op == "total" else t)) for t in terms]
         sums = [self._sum(g) for g in self.sums]
         self.new.const(0.0)  # what has no gradient is written as 0
         return Graph(

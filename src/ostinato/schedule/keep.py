@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ..ir import OPS, Program
 from .graph import Graph, acc_number
 from .plan import Loop, Place, Slot, Store
-from .ready import Ready, reads
+from .ready import REDUCTIONS, Ready, reached, reads
 
 
 @dataclass(frozen=True)
@@ -37,19 +37,18 @@ def decide(
     ready: Ready,
     core: Program,
     order: dict[int, int],
-    operand_column: dict[int, int],
+    stored: dict[int, Place],
     infer: tuple[Slot, ...],
     backward: dict[int, list[Store]],
     new_column: Callable[[str, str], int],
 ) -> Keep:
-    """Choose for one graph; see the module."""
+    """Choose for one graph; see the module. `stored` lies ready in any case: operands of products, reductions."""
     nodes = graph.nodes
     roots = [s.node for group in backward.values() for s in group]
-    forward = _reached(graph)
-    operands: dict[int, Place] = {n: Place("col", str(c)) for n, c in operand_column.items()}
-    asked = _asked_states(graph, _met(graph, forward, roots, operands))
+    forward = reached(graph)
+    asked = _asked_states(graph, _met(graph, forward, roots, stored))
     history = _history(graph, core, asked, new_column)
-    loads = {**_next_values(graph, core, asked), **operands}
+    loads = {**_next_values(graph, core, asked), **stored}
 
     met = _met(graph, forward, roots, loads)
     dear = sorted(i for i in met if nodes[i].args and i not in loads)
@@ -66,7 +65,7 @@ def decide(
 
 
 def _met(graph: Graph, forward: set[int], roots: Iterable[int], stops: Mapping[int, Place]) -> set[int]:
-    """Forward values that backward meets: leaves, `stops`, and the dear ones, which are not looked into."""
+    """Forward values that backward meets: leaves, `stops`, and dear vectors, which are not looked into."""
     nodes = graph.nodes
     met: set[int] = set()
     seen: set[int] = set()
@@ -76,7 +75,7 @@ def _met(graph: Graph, forward: set[int], roots: Iterable[int], stops: Mapping[i
         if i in seen:
             continue
         seen.add(i)
-        if i in forward and (i in stops or OPS[nodes[i].op].dear or not nodes[i].args):
+        if i in forward and (i in stops or not nodes[i].args or (OPS[nodes[i].op].dear and nodes[i].shape)):
             met.add(i)
         else:
             stack.extend(nodes[i].args)
@@ -167,22 +166,6 @@ def _stands(graph: Graph, ready: Ready, acc: int, slot: int) -> bool:
     return node is not None and ready.of(node) <= slot
 
 
-def _reached(graph: Graph) -> set[int]:
-    """Nodes that the forward roots need, through accumulators too."""
-    seen: set[int] = set()
-    stack = [*graph.next_states, *(i for _, i in graph.output)]
-    while stack:
-        i = stack.pop()
-        if i in seen:
-            continue
-        seen.add(i)
-        node = graph.nodes[i]
-        stack.extend(node.args)
-        if node.op == "acc":
-            stack.extend(p.operand for p in graph.accs[acc_number(node)].products)
-    return seen
-
-
 def _forward_slots(
     graph: Graph, infer: tuple[Slot, ...], ready: Ready, dear: list[int]
 ) -> tuple[dict[int, int], dict[int, int]]:
@@ -204,5 +187,6 @@ def _forward_slots(
             if graph.nodes[i].op == "acc":
                 acc = acc_number(graph.nodes[i])
                 last[acc] = max(last.get(acc, -1), at)
-            stack.extend(graph.nodes[i].args)
+            if graph.nodes[i].op not in REDUCTIONS:  # their operands are stores of their own
+                stack.extend(graph.nodes[i].args)
     return {i: first.get(i, ready.of(i)) for i in dear}, last

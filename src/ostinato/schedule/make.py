@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from ..ir import Program
 from .graph import Graph, acc_number, build_graph
 from .keep import Keep, decide
 from .order import arrange, runs
-from .plan import Column, Entry, Loop, Place, Plan, Run, Slot, Store, WeightGrad
-from .ready import Ready, reads
+from .plan import BatchMean, Column, Entry, Loop, Place, Plan, Run, Slot, Store, WeightGrad
+from .ready import Ready, reads, reductions
 
 _Loads = dict[int, Place]
 
@@ -40,12 +40,32 @@ class _Maker:
             self.columns[column] = Column(graph.accs[acc].size, f"sum {acc}")
         self.temps: list[str] = []
         self.temp_of: dict[int, int] = {}
+        self.temp_of_node: dict[int, tuple[Place, Place]] = {}
         self.operand_column: dict[int, int] = {}
-        self.base = self._base_loads()
+        self.steps: list[str] = []
+        self.reduced = self._reduced()
+        self.base = {**self._base_loads(), **{i: place for i, (_, place) in self.reduced.items()}}
 
     def _column(self, size: str, name: str) -> int:
         self.columns.append(Column(size, name))
         return len(self.columns) - 1
+
+    def _reduced(self) -> dict[int, tuple[Place, Place]]:
+        """Each reduction of forward: where its operand is written for it (a total needs none), and where it lies."""
+        found: dict[int, tuple[Place, Place]] = {}
+        for i in reductions(self.graph):
+            node = self.nodes[i]
+            if node.op == "total":
+                place = Place("col", str(self._column("1", "total")))
+                found[i] = place, place
+            else:
+                source = Place("col", str(self._column(node.shape[0], "operand of a mean")))
+                found[i] = source, self._step(node.shape[0])
+        return found
+
+    def _step(self, size: str) -> Place:
+        self.steps.append(size)
+        return Place("step", str(len(self.steps) - 1))
 
     def _base_loads(self) -> _Loads:
         """Leaves: where each lies, in forward and backward alike."""
@@ -58,6 +78,8 @@ class _Maker:
                 loads[i] = Place("x")
             elif n.op == "param":
                 loads[i] = Place("vector" if n.shape else "scalar", name)
+            elif n.op in ("mask", "size"):
+                loads[i] = Place(n.op, name)
             elif n.op == "grad":
                 kind, _, which = name.partition(":")
                 loads[i] = Place("grad_out" if kind == "output" else "grad_next", which)
@@ -117,6 +139,10 @@ class _Maker:
 
         for position in self.operand_column:
             put(position, self._operand(position), self.ready.of(position))
+        for position, (place, _) in self.reduced.items():
+            operand = self.nodes[position].args[0]
+            total = self.nodes[position].op == "total"
+            stores.setdefault(self.ready.of(operand), []).append(Store(place, operand, total=total))
         for (state, _), node in zip(self._states(), self.graph.next_states, strict=True):
             put(node, Place("next", state), self.ready.of(node))
         for offset, node in self.graph.output:
@@ -135,7 +161,7 @@ class _Maker:
     def _write(
         self,
         stores: dict[int, list[Store]],
-        products: dict[int, list[Run]],
+        products: Mapping[int, Sequence[Slot]],
         loads: _Loads,
         kept: dict[int, tuple[int, Place]],
     ) -> tuple[Slot, ...]:
@@ -157,6 +183,8 @@ class _Maker:
         if shape:
             return shape[0]
         kind, name = store.place.kind, store.place.name
+        if kind == "grad_scalar":
+            return "1"
         if kind in ("next", "grad_prev"):
             return self.core.state_sizes[name]
         if kind == "out":
@@ -171,9 +199,9 @@ class _Maker:
 
     def _backward(
         self, grad_column: dict[int, int]
-    ) -> tuple[dict[int, list[Store]], dict[int, list[Run]], tuple[Run, ...], _Loads]:
+    ) -> tuple[dict[int, list[Store]], dict[int, list[Slot]], tuple[Run, ...], _Loads]:
         stores: dict[int, list[Store]] = {}
-        products: dict[int, list[Run]] = {}
+        products: dict[int, list[Slot]] = {-1: list(self._means())}
         loads: _Loads = dict(self.base)
 
         def put(node: int, place: Place, add: bool = False) -> None:
@@ -213,6 +241,7 @@ class _Maker:
                 products.setdefault(self.ready_back.of(i), []).extend(
                     self._transposed(number, loads[i], False, grad_column)
                 )
+        self._reduce_backward(stores, products, loads)
         columns = {grad: grad_column[a] for a, grad in enumerate(self.graph.acc_grads)}
         for name, grad in self.graph.vector_grads:
             if grad not in columns:
@@ -220,6 +249,31 @@ class _Maker:
         for name, grad in self.graph.scalar_grads:
             put(grad, Place("grad_scalar", name), True)
         return stores, products, tuple(deferred), loads
+
+    def _means(self) -> Iterable[BatchMean]:
+        """Backward takes the means of forward again, of what forward wrote for them."""
+        for i, (source, target) in self.reduced.items():
+            if self.nodes[i].op == "batch_mean":
+                yield BatchMean(self.nodes[i].shape[0], source, target)
+
+    def _reduce_backward(
+        self, stores: dict[int, list[Store]], products: dict[int, list[Slot]], loads: _Loads
+    ) -> None:
+        """The reductions of the derivative: each writes its operand, or its sum, to a temporary."""
+        for i, n in enumerate(self.nodes):
+            if n.op not in ("total", "batch_mean") or i in self.reduced:
+                continue
+            total = n.op == "total"
+            if i not in self.temp_of_node:
+                self.temps.append("1" if total else n.shape[0])
+                place = Place("temp", str(len(self.temps) - 1))
+                self.temp_of_node[i] = place, place if total else self._step(n.shape[0])
+            source, loads[i] = self.temp_of_node[i]
+            operand = n.args[0]
+            slot = self.ready_back.of(operand)
+            stores.setdefault(slot, []).append(Store(source, operand, total=total))
+            if not total:
+                products.setdefault(slot + 1, []).append(BatchMean(n.shape[0], source, loads[i]))
 
     def _transposed(self, number: int, target: Place, accumulate: bool, grad_column: dict[int, int]) -> list[Run]:
         members: list[tuple[int, str]] = []
@@ -239,11 +293,17 @@ class _Maker:
     def plan(self) -> Plan:
         hoist, fills, later = self._forward_runs()
         loads = self.base
+        between: dict[int, list[Slot]] = {slot: list(group) for slot, group in later.items()}
+        for mean in self._means():
+            slot = next(self.ready.of(i) for i, (_, place) in self.reduced.items() if place == mean.target)
+            between.setdefault(slot, []).append(mean)
         plain = self._forward_stores(None)
-        infer = self._write(plain, later, loads, {})
+        infer = self._write(plain, between, loads, {})
         grad_column = dict(self.order)
         first = self._backward(grad_column)
-        keep = decide(self.graph, self.ready, self.core, self.order, self.operand_column, infer, first[0], self._column)
+        stored = {n: Place("col", str(c)) for n, c in self.operand_column.items()}
+        stored.update((i, place) for i, (_, place) in self.reduced.items())
+        keep = decide(self.graph, self.ready, self.core, self.order, stored, infer, first[0], self._column)
         loads_back: _Loads = {**first[3], **keep.loads}
         moved = self._conflicts(first[0], loads_back, grad_column)
         for acc in moved:
@@ -272,13 +332,15 @@ class _Maker:
             hoist,
             fills,
             infer,
-            self._write(self._forward_stores(keep), later, loads, kept),
+            self._write(self._forward_stores(keep), between, loads, kept),
             keep.history,
             self._write(stores, products, loads_back, {}),
             deferred,
             tuple(grads),
             tuple((name, columns[grad]) for name, grad in self.graph.vector_grads if grad in columns),
             tuple(self.temps),
+            tuple(self.steps),
+            tuple((mask.name, self.core.mask_shapes[mask.name][0]) for mask in self.core.masks),
         )
 
     def _conflicts(self, stores: dict[int, list[Store]], loads: _Loads, grad_column: dict[int, int]) -> Iterable[int]:

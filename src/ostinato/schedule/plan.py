@@ -12,7 +12,12 @@ be in:
     grad_x             gradient of x
     temp:N             a vector of the row that lives for the step
     vector:P, scalar:P a parameter;  grad_vector:P, grad_scalar:P  what is added to its gradient
+    mask:M             random numbers given to the step
+    size:S             the number that a size stands for
+    step:N             a vector of the step, the same for all its rows
     col:N              column N of the tape
+
+A scalar of a row stands in a column or temporary of the size "1".
 """
 
 from __future__ import annotations
@@ -73,11 +78,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Store:
-    """Write (or add) the value of a node to a place."""
+    """Write (or add) the value of a node to a place; `total`: the sum of its elements."""
 
     place: Place
     node: int
     add: bool = False
+    total: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,16 @@ class Loop:
     loads: tuple[tuple[int, Place], ...]
 
 
-Slot = Run | Loop
+@dataclass(frozen=True)
+class BatchMean:
+    """target = the mean of source over the rows of the step. All sequences must be in one place for it."""
+
+    size: str
+    source: Place
+    target: Place
+
+
+Slot = Run | Loop | BatchMean
 
 
 @dataclass(frozen=True)
@@ -117,7 +132,8 @@ class Plan:
         history: where backward finds a state's value after a step (None: not needed).
         backward: the slots of a step's derivative; deferred: the products for the gradient of x.
         weight_grads: matrix gradients; bias_grads: (vector, column) whose rows are summed.
-        temps: sizes of the temporary vectors of a row.
+        temps: sizes of the temporary vectors of a row; steps: of those of a step.
+        masks: (name, size) of the random numbers given to the step.
     """
 
     name: str
@@ -139,14 +155,18 @@ class Plan:
     weight_grads: tuple[WeightGrad, ...]
     bias_grads: tuple[tuple[str, int], ...]
     temps: tuple[str, ...]
+    steps: tuple[str, ...] = ()
+    masks: tuple[tuple[str, str], ...] = ()
 
     @cached_property
     def symbols(self) -> tuple[str, ...]:
         """Every size that occurs, sums of symbols as well; D and H first."""
-        found = {s for _, s in self.states} | {self.input_size, self.output_size, *self.temps}
+        found = {s for _, s in (*self.states, *self.masks)}
+        found |= {self.input_size, self.output_size, *self.temps, *self.steps}
         found |= {s for _, *shape in self.matrices for s in shape} | {s for _, s in self.vectors}
         found |= {c.size for c in self.columns}
-        found |= {slot.size for slots in (self.infer, self.backward) for slot in slots if isinstance(slot, Loop)}
+        found |= {slot.size for slots in (self.infer, self.backward) for slot in slots if not isinstance(slot, Run)}
+        found |= {str(n.attr) for n in self.nodes if n.op == "size"}
         found |= {a for s in found for a in s.split("+")}
         return ("D", "H", *sorted(found - {"D", "H"}))
 
@@ -206,9 +226,14 @@ class Plan:
             if isinstance(slot, Run):
                 lines.append(f"  {self._run(slot)}")
                 continue
+            if isinstance(slot, BatchMean):
+                lines.append(f"  {slot.target} = mean of {slot.source} over the batch")
+                continue
             lines.append(f"  for each of {slot.size}:")
             loads = {node: str(place) for node, place in slot.loads}
-            lines += [f"    {s.place} {'+=' if s.add else '='} {self._text(s.node, loads)[0]}" for s in slot.stores]
+            for s in slot.stores:
+                text = self._text(s.node, loads)[0]
+                lines.append(f"    {s.place} {'+=' if s.add else '='} {f'sum({text})' if s.total else text}")
         return lines
 
     def _text(self, position: int, loads: dict[int, str]) -> tuple[str, int]:

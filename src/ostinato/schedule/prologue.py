@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..ir import OPS, PARAMETERS, Node, Program, levels, prune
 
@@ -30,7 +30,7 @@ class Prologue:
 def split_prologue(program: Program) -> Prologue:
     """Cut `program` where values of parameters meet values of the step."""
     level = levels(program)
-    roots = {*program.next_states, program.output}
+    roots = set(program.roots)
     needed: set[int] = {i for i in roots if level[i] == PARAMETERS}
     stays = [at > PARAMETERS for at in level]
     for i in range(len(program.nodes) - 1, -1, -1):
@@ -43,12 +43,12 @@ def split_prologue(program: Program) -> Prologue:
     nodes: list[Node] = []
     derived: list[tuple[str, int]] = []
     for i, node in enumerate(program.nodes):
-        if i in needed and node.op != "const":
+        if i in needed and node.op not in ("const", "size"):
             name = str(node.attr) if node.op == "param" else f"%{i}"
             derived.append((name, i))
             node = Node("param", (), node.shape, name)
-        elif not stays[i] and node.op != "const":
+        elif not stays[i] and node.op not in ("const", "size"):
             node = Node("const", (), (), 0.0)  # not reached from the core
         nodes.append(node)
-    core = Program(program.name, tuple(nodes), program.states, program.next_states, program.output)
-    return Prologue(program, tuple(derived), prune(core))
+    core = prune(replace(program, nodes=tuple(nodes), init=(), fixed=()))
+    return Prologue(program, tuple(derived), core)

@@ -8,17 +8,41 @@ from ..ir import Node
 from .graph import Graph, acc_number
 from .plan import Place
 
+REDUCTIONS = ("total", "batch_mean")
+
+
+def reached(graph: Graph) -> set[int]:
+    """Nodes that the forward roots need, through accumulators too."""
+    seen: set[int] = set()
+    stack = [*graph.next_states, *(i for _, i in graph.output)]
+    while stack:
+        i = stack.pop()
+        if i in seen:
+            continue
+        seen.add(i)
+        node = graph.nodes[i]
+        stack.extend(node.args)
+        if node.op == "acc":
+            stack.extend(p.operand for p in graph.accs[acc_number(node)].products)
+    return seen
+
+
+def reductions(graph: Graph) -> list[int]:
+    """The reductions of the forward section."""
+    return [i for i in sorted(reached(graph)) if graph.nodes[i].op in REDUCTIONS]
+
 
 class Ready:
     """The slot in which a value can first be computed.
 
-    Slot -1 needs no product of the section; slot k comes behind the k-th round of products (from 0). `backward`: the
-    section is the step's derivative, where the sums of forward lie ready.
+    Slot -1 needs no product or reduction of the section; slot k comes behind the k-th round of them (from 0).
+    `backward`: the section is the step's derivative, where the sums and reductions of forward lie ready.
     """
 
     def __init__(self, graph: Graph, backward: bool = False) -> None:
         self.graph = graph
         self.done = len(graph.acc_grads) if backward else 0  # accumulators of forward lie ready in backward
+        self.reduced: frozenset[int] = frozenset(reductions(graph)) if backward else frozenset()
         self._known: dict[int, int] = {}
 
     def of(self, position: int) -> int:
@@ -33,8 +57,11 @@ class Ready:
                     if p.transposed or self.graph.nodes[p.operand].op != "input"
                 ]
                 self._known[position] = -1 if number < self.done else max(waits, default=-1)
+            elif position in self.reduced:
+                self._known[position] = -1
             else:
-                self._known[position] = max((self.of(a) for a in node.args), default=-1)
+                waits_for = max((self.of(a) for a in node.args), default=-1)
+                self._known[position] = waits_for + (node.op in REDUCTIONS)
         return self._known[position]
 
 

@@ -96,7 +96,13 @@ class CBound:
         return CBound(self._kernel, params, self._sizes)
 
     def forward(
-        self, x: Tensor, states: Sequence[Tensor] | None, lengths: Tensor | None, reverse: bool, training: bool
+        self,
+        x: Tensor,
+        states: Sequence[Tensor] | None,
+        lengths: Tensor | None,
+        reverse: bool,
+        training: bool,
+        masks: Sequence[Tensor] = (),
     ) -> tuple[Tensor, tuple[Tensor, ...], Tensor | None]:
         x = _rows(x)
         steps, batch, _ = x.shape
@@ -121,6 +127,8 @@ class CBound:
         call.append(_address(tape))
         finals: list[Tensor] = []
         keep: list[Tensor] = []  # contiguous copies live until the kernel returns
+        for mask in masks:
+            call += _given(mask, keep)
         for i, size in enumerate(self._state_sizes):
             call += (0, 0) if states is None else _state(states[i], keep)
             final = x.new_empty(1, batch, size)
@@ -141,6 +149,7 @@ class CBound:
         grad_output: Tensor | None,
         grad_finals: Sequence[Tensor | None],
         wanted: Wanted,
+        masks: Sequence[Tensor] = (),
     ) -> Gradients:
         x = _rows(x)
         steps, batch, _ = x.shape
@@ -158,6 +167,8 @@ class CBound:
         if grad_x is not None and grad_x.stride(2) != 1:
             grad_x = x.new_empty(x.shape)
         keep: list[Tensor] = []
+        for mask in masks:
+            call += _given(mask, keep)
         call += (*_sequence(grad_output), *_sequence(grad_x))
         grad_states: list[Tensor | None] = []
         for i, size in enumerate(self._state_sizes):
@@ -232,6 +243,15 @@ def _sequence(tensor: Tensor | None) -> tuple[int, int, int]:
         return 0, 0, 0
     step, batch, _ = tensor.stride()
     return tensor.data_ptr(), step, batch
+
+
+def _given(mask: Tensor, keep: list[Tensor]) -> tuple[int, int, int]:
+    """Where a mask lies; one for all steps has them 0 apart."""
+    rows = _rows(mask)
+    if rows is not mask:
+        keep.append(rows)
+    place, step, batch = _sequence(rows)
+    return place, step if rows.shape[0] > 1 else 0, batch
 
 
 def _state(tensor: Tensor | None, keep: list[Tensor]) -> tuple[int, int]:

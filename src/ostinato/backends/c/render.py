@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 
-from ...schedule import Loop, Place, Plan, Run, Slot, Store
+from ...schedule import BatchMean, Loop, Place, Plan, Run, Slot, Store
 
 SOURCE = Path(__file__).parent / "source"
 
-_CALLS = ("sigmoid", "tanh", "relu", "exp", "log", "sqrt", "softplus", "abs", "maximum", "minimum")
+_CALLS = ("sigmoid", "tanh", "relu", "exp", "log", "sqrt", "softplus", "abs")
+_CALLS += ("sin", "cos", "floor", "maximum", "minimum")
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _PLACES = {"tape": "TAPE", "x": "X", "prev": "STATE", "col": "COLUMN", "temp": "TEMP", "grad_prev": "GRAD_STATE"}
 
@@ -33,6 +35,7 @@ class _Renderer:
         self.matrices = {m: i for i, (m, *_) in enumerate(plan.matrices)}
         self.vectors = {v: i for i, (v, _) in enumerate(plan.vectors)}
         self.scalars = {v: i for i, v in enumerate(plan.scalars)}
+        self.masks = {m: i for i, (m, _) in enumerate(plan.masks)}
         self.states = {s: i for i, (s, _) in enumerate(plan.states)}
         self.runs: list[Run] = []
 
@@ -78,6 +81,9 @@ class _Renderer:
             "N_SCALARS": len(self.scalars),
             "N_COLUMNS": len(plan.columns),
             "N_TEMPS": len(plan.temps),
+            "N_STEPS": len(plan.steps),
+            "N_MASKS": len(plan.masks),
+            "ALWAYS_TOGETHER": int(bool(plan.steps)),
             "N_RUNS": len(self.runs),
             "N_OUTER": outer,
             "N_BIASES": len(self._biases()),
@@ -128,6 +134,7 @@ class _Renderer:
                 _table("int", "SIZE_OF_STATE", [self.symbols[s] for _, s in plan.states]),
                 _table("int", "SIZE_OF_VECTOR", [self.symbols[s] for _, s in plan.vectors]),
                 _table("int", "SIZE_OF_TEMP", [self.symbols[s] for s in plan.temps]),
+                _table("int", "SIZE_OF_STEP", [self.symbols[s] for s in plan.steps]),
                 _table("int", "HISTORY", history),
                 _table("int", "FILLS", [e.column for e in plan.fills]),
                 _table("int", "MATRIX_SIZE", [[self.symbols[r], self.symbols[c]] for _, r, c in plan.matrices], "[2]"),
@@ -148,16 +155,28 @@ class _Renderer:
 
     def _slots(self, name: str, slots: Iterable[Slot], back: bool, loops: list[str]) -> list[str]:
         calls: list[str] = []
-        for slot in slots:
-            if isinstance(slot, Run):
-                if slot not in self.runs:
-                    self.runs.append(slot)
-                calls.append(f"step_run(g, p, {self.runs.index(slot)}, t, n);")
-            else:
+        for _, neighbours in groupby(slots, type):
+            group = list(neighbours)
+            same = [slot for slot in group if isinstance(slot, Loop)]
+            if same:  # neighbouring loops go through the rows together: what one writes is still at hand
                 loop = f"{name}_{len(loops)}"
-                loops.append(_LoopText(self, slot, back).function(loop))
+                loops.append(_rows(loop, [_LoopText(self, slot, back) for slot in same]))
                 calls.append(f"{loop}(g, p, t, n);")
+            for slot in group:
+                if isinstance(slot, Run):
+                    if slot not in self.runs:
+                        self.runs.append(slot)
+                    calls.append(f"step_run(g, p, {self.runs.index(slot)}, t, n);")
+                elif isinstance(slot, BatchMean):
+                    place = f"{self._base(slot.source)}, p->step[{slot.target.name}]"
+                    calls.append(f"batch_mean(p, n, g->size[{self.symbols[slot.size]}], {place});")
         return calls
+
+    def _base(self, place: Place) -> str:
+        """The first row of a place, and how far rows lie apart."""
+        if place.kind == "col":
+            return f"tape_row(g, p, t, 0) + g->column[{place.name}], g->row_size"
+        return f"p->temp[{place.name}], row_of(g->size[SIZE_OF_TEMP[{place.name}]])"
 
     def _steps(self, name: str, calls: Sequence[str]) -> str:
         body = "\n".join(f"    meet(g, p);\n    {call}" for call in calls)
@@ -174,37 +193,53 @@ def _table(kind: str, name: str, rows: Sequence[object], inner: str = "") -> str
     return f"static const {kind} {name}[]{inner} = {{{', '.join(filled)}}};"
 
 
+def _rows(name: str, loops: Sequence[_LoopText]) -> str:
+    """Pointwise loops over the rows of a step, one after another on each row."""
+    body: list[str] = []
+    for loop in loops:
+        body += ["        {", *loop.lines(), "        }"]
+    return "\n".join(
+        [
+            f"static void {name}(Job *g, Part *p, long t, long n) {{",
+            "    for (long k = share(p, n, 0); k < share(p, n, 1); k++) {",
+            "        real *row = tape_row(g, p, t, k);",
+            "        (void)row;",
+            *body,
+            "    }",
+            "}",
+        ]
+    )
+
+
 class _LoopText:
-    """A pointwise loop over the rows of a step: whole vectors, then what is left of the row."""
+    """A pointwise loop over a row: whole vectors, then what is left of it."""
 
     def __init__(self, renderer: _Renderer, loop: Loop, back: bool) -> None:
         self.r, self.loop, self.back = renderer, loop, back
         self.loads = dict(loop.loads)
         self.pointers: dict[Place, tuple[str, str, bool]] = {}  # place -> name, address, padded
+        self.row_values: list[str] = []  # scalars of the row, computed once before its loop
+        self.known_of_row: dict[int, str] = {}
 
-    def function(self, name: str) -> str:
+    def lines(self) -> list[str]:
+        """The loop over one row."""
         whole, part = self._body(False), self._body(True)
-        addresses = [f"        real *{n} = (real *)({a});" for n, a, _ in self.pointers.values()]
-        return "\n".join(
-            [
-                f"static void {name}(Job *g, Part *p, long t, long n) {{",
-                f"    const long width = g->size[{self.r.symbols[self.loop.size]}];",
-                "    for (long k = share(p, n, 0); k < share(p, n, 1); k++) {",
-                "        real *row = tape_row(g, p, t, k);",
-                "        (void)row;",
-                *addresses,
-                "        long j = 0;",
-                "        for (; j + LANES <= width; j += LANES) {",
-                *whole,
-                "        }",
-                "        if (j < width) {",
-                "            const long lanes = width - j;",
-                *part,
-                "        }",
-                "    }",
-                "}",
-            ]
-        )
+        totals = [(s.node, self._pointer(s.place)[0]) for s in self.loop.stores if s.total]
+        return [
+            f"            const long width = g->size[{self.r.symbols[self.loop.size]}];",
+            *(f"            real *{n} = (real *)({a});" for n, a, _ in self.pointers.values()),
+            *(f"            vec total_{node} = splat(0);" for node, _ in totals),
+            *self.row_values,
+            "            long j = 0;",
+            "            for (; j + LANES <= width; j += LANES) {",
+            *whole,
+            "            }",
+            "            if (j < width) {",
+            "                const long lanes = width - j;",
+            *part,
+            "            }",
+            *(f"            *{to} = lanes_total(total_{node});" for node, to in totals),
+        ]
 
     def _address(self, place: Place) -> tuple[str, bool]:
         """Where the row of a place begins, and whether it is scratch, padded to whole vectors."""
@@ -229,6 +264,10 @@ class _LoopText:
             return "p->grad_x + (p->offset[t] + k - p->chunk) * row_of(g->size[SIZE_OF_X])", True
         if kind == "temp":
             return f"p->temp[{name}] + k * row_of(g->size[SIZE_OF_TEMP[{name}]])", True
+        if kind == "mask":
+            return f"mask_row(g, p, {r.masks[name]}, t, k)", False
+        if kind == "step":
+            return f"p->step[{name}]", True
         if kind == "vector":
             return f"g->vector_padded[{r.vectors[name]}]", True
         if kind == "grad_vector":
@@ -249,15 +288,17 @@ class _LoopText:
         name, _, padded = self.pointers[place]
         return name, padded
 
-    def _load(self, place: Place, tail: bool) -> str:
+    def _load(self, place: Place, scalar: bool, tail: bool) -> str:
+        if place.kind == "size":
+            return f"splat((real)g->size[{self.r.symbols[place.name]}])"
         name, padded = self._pointer(place)
-        if place.kind == "scalar":
+        if scalar:
             return f"splat(*{name})"
         return f"load_part({name} + j, lanes)" if tail and not padded else f"load({name} + j)"
 
     def _body(self, tail: bool) -> list[str]:
         lines: list[str] = []
-        known: dict[int, str] = {}
+        known = dict(self.known_of_row)
         nodes = self.r.plan.nodes
         done: list[tuple[Store, str]] = []
         stack = [s.node for s in reversed(self.loop.stores)]
@@ -270,16 +311,25 @@ class _LoopText:
                 continue
             stack.pop()
             truth = node.op in ("lt", "le", "gt", "ge")
-            text = self._load(self.loads[i], tail) if i in self.loads else self._text(i, [known[a] for a in node.args])
+            load = i in self.loads
+            scalar = not node.shape
+            text = self._load(self.loads[i], scalar, tail) if load else self._text(i, [known[a] for a in node.args])
             known[i] = f"v{i}"
             comment = f" /* {node.name} */" if node.name and i not in self.loads else ""
-            lines.append(f"            const {'ivec' if truth else 'vec'} v{i} = {text};{comment}")
+            line = f"const {'ivec' if truth else 'vec'} v{i} = {text};{comment}"
+            if node.shape:
+                lines.append(f"                {line}")
+            else:
+                self.known_of_row[i] = known[i]
+                self.row_values.append(f"            {line}")
         done = [(s, known[s.node]) for s in self.loop.stores]
         for s, value in done:  # loads come first: a store may overwrite what was loaded
-            lines.append(f"            {self._store(s, value, tail)}")
+            lines.append(f"                {self._store(s, value, tail)}")
         return lines
 
     def _store(self, s: Store, value: str, tail: bool) -> str:
+        if s.total:
+            return f"total_{s.node} += {f'first_lanes({value}, lanes)' if tail else value};"
         name, padded = self._pointer(s.place)
         if s.place.kind == "grad_scalar":
             value = f"first_lanes({value}, lanes)" if tail else value
@@ -297,6 +347,8 @@ class _LoopText:
             return f"splat((real){_number(value)})"
         if node.op in _INFIX:
             return f"{args[0]} {_INFIX[node.op]} {args[1]}"
+        if node.op == "broadcast":
+            return args[0]
         if node.op == "neg":
             return f"-{args[0]}"
         if node.op == "where":

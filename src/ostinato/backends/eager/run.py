@@ -47,6 +47,9 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "tanh": torch.tanh,
     "relu": torch.relu,
     "exp": torch.exp,
+    "sin": torch.sin,
+    "cos": torch.cos,
+    "floor": torch.floor,
     "log": torch.log,
     "sqrt": torch.sqrt,
     "softplus": lambda a: torch.logaddexp(a, torch.zeros_like(a)),  # torch's own is linear from 20 on
@@ -62,6 +65,9 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "gt": lambda a, b: a > b,
     "ge": lambda a, b: a >= b,
     "where": _where,
+    # of a batch of vectors a scalar each, which meets vectors as [..., 1]; of a vector of parameters one scalar
+    "total": lambda a: a.sum(-1, keepdim=a.dim() > 1),
+    "batch_mean": lambda a: a.mean(-2, keepdim=True).expand_as(a),
     "matmul": _matmul,
     "concat": lambda *parts: torch.cat(torch.broadcast_tensors(*parts) if len(parts) == 1 else _even(parts), -1),
 }
@@ -77,6 +83,8 @@ def evaluate(node: Node, args: Sequence[Any], sizes: dict[str, int]) -> Any:
     """The value of one node that is not a leaf; vectors may carry batch dimensions before their own."""
     if node.op == "pow":
         return args[0] ** node.attr
+    if node.op == "size":
+        return float(size_value(str(node.attr), sizes))
     if node.op in ("cols", "rows"):  # the first dimension of a matrix is its rows
         start = size_value(str(node.attr or ""), sizes)
         across = -2 if node.op == "rows" and len(node.shape) == 2 else -1
@@ -90,8 +98,9 @@ def evaluate(node: Node, args: Sequence[Any], sizes: dict[str, int]) -> Any:
 def _parts(program: Program) -> tuple[tuple[tuple[int, Node], ...], ...]:
     """The nodes of each level, leaves excluded, and the leaves."""
     level = levels(program)
-    inner = [(i, n) for i, n in enumerate(program.nodes) if n.op not in ("const", "param", "input", "state")]
-    leaves = [(i, n) for i, n in enumerate(program.nodes) if n.op in ("const", "param", "input", "state")]
+    given = ("const", "param", "input", "state", "mask")
+    inner = [(i, n) for i, n in enumerate(program.nodes) if n.op not in given]
+    leaves = [(i, n) for i, n in enumerate(program.nodes) if n.op in given]
     by_level = [tuple((i, n) for i, n in inner if level[i] == k) for k in range(STATE + 1)]
     return (*by_level, tuple(leaves))
 
@@ -104,6 +113,7 @@ def recurrence(
     sizes: dict[str, int],
     lengths: Sequence[int] | None = None,
     reverse: bool = False,
+    masks: Sequence[Tensor] = (),
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Run a Program over a sequence.
 
@@ -115,16 +125,18 @@ def recurrence(
         sizes: the number each size symbol stands for.
         lengths: steps of each sequence; what lies past them is not read.
         reverse: run from each sequence's last step to its first.
+        masks: in the order of ``program.masks``: [T, B, S], [1, B, S] for all steps, or a matrix.
 
     Returns:
         the outputs [T, B, O] (zeros past a sequence's end) and the states after each sequence's last step.
     """
     steps, batch = x.shape[0], x.shape[1]
     if lengths is not None:
-        return _ragged(program, x, states, params, sizes, lengths, reverse)
+        return _ragged(program, x, states, params, sizes, lengths, reverse, masks)
     if reverse:
         x = x.flip(0)
-    outputs, finals = _loop(program, x, states, params, sizes, [batch] * steps)
+        masks = [m.flip(0) if m.dim() == 3 else m for m in masks]
+    outputs, finals = _loop(program, x, states, params, sizes, [batch] * steps, masks)
     if not outputs:
         return _nothing(x, params, 0, size_value(program.output_size, sizes)), tuple(s.clone() for s in finals)
     if reverse:
@@ -140,6 +152,7 @@ def _ragged(
     sizes: dict[str, int],
     lengths: Sequence[int],
     reverse: bool,
+    masks: Sequence[Tensor],
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Longest first, so that the sequences still running are the first rows of every step."""
     steps, batch = x.shape[0], x.shape[1]
@@ -155,8 +168,15 @@ def _ragged(
     def table(values: list[list[int]]) -> Tensor:
         return torch.tensor(values, dtype=torch.long, device=x.device).reshape(len(running), batch)
 
-    x = x[table(times), table(rows)] if running else x[:0, rank]
-    outputs, finals = _loop(program, x, [s[rank] for s in states], params, sizes, running)
+    def arrange(given: Tensor) -> Tensor:
+        if given.dim() < 3:
+            return given
+        if given.shape[0] == 1 and steps != 1:  # the same at every step
+            return given[:, rank]
+        return given[table(times), table(rows)] if running else given[:0, rank]
+
+    x = arrange(x)
+    outputs, finals = _loop(program, x, [s[rank] for s in states], params, sizes, running, [arrange(m) for m in masks])
     width = size_value(program.output_size, sizes)
     padded = [functional.pad(y, (0, 0, 0, batch - y.shape[0])) for y in outputs]
     stacked = torch.stack(padded) if padded else _nothing(x, params, 1 if steps else 0, width)
@@ -182,11 +202,13 @@ def _loop(
     params: Sequence[Tensor],
     sizes: dict[str, int],
     running: Sequence[int],
+    masks: Sequence[Tensor],
 ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
     """The time loop; step t has the first ``running[t]`` sequences."""
     once, hoisted, looped, leaves = _parts(program)
     values: Values = [None] * len(program.nodes)
     by_name = dict(zip(program.params, params, strict=True))
+    given = {m.name: t for m, t in zip(program.masks, masks, strict=True)}
     for i, node in leaves:
         if node.op == "const":
             values[i] = node.attr
@@ -194,6 +216,9 @@ def _loop(
             values[i] = by_name[str(node.attr)]
         elif node.op == "input":
             values[i] = x
+        elif node.op == "mask":
+            mask = given[str(node.attr)]
+            values[i] = mask.expand(x.shape[0], -1, -1) if mask.dim() == 3 and mask.shape[0] == 1 else mask
     for i, node in (*once, *hoisted):
         values[i] = evaluate(node, [values[a] for a in node.args], sizes)
     level = levels(program)
@@ -211,10 +236,10 @@ def _loop(
             step[i] = evaluate(node, [step[a] for a in node.args], sizes)
         rows = [
             _as_rows(step[i], count, size_value(program.nodes[i].shape[0], sizes))
-            for i in (*program.next_states, program.output)
+            for i in program.roots
         ]
-        outputs.append(rows[-1])
-        for place, new in enumerate(rows[:-1]):
+        outputs.append(rows.pop() if program.output >= 0 else x.new_empty(count, 0))
+        for place, new in enumerate(rows):
             old = current[place]
             current[place] = new if count == old.shape[0] else torch.cat([new, old[count:]])
     return outputs, tuple(current)

@@ -154,6 +154,7 @@ static void carve_parts(Job *g, int backward) {
             p->now[s] = CARVE(g, real, count * state_row(g, s) + 1);
             p->next[s] = CARVE(g, real, count * state_row(g, s) + 1);
         }
+        for (int i = 0; i < N_STEPS; i++) p->step[i] = CARVE(g, real, padded(g->size[SIZE_OF_STEP[i]]));
         const long width = row_of(g->size[SIZE_OF_X]);
         if (!backward) {
             p->x = CARVE(g, real, rows * width);
@@ -241,8 +242,8 @@ static void plan_parts(Job *g) {
     for (int i = HOIST_TO; i < STEP_TO; i++)
         weights += (size_t)(run_columns(g, &RUNS[i]) * run_depth(g, &RUNS[i])) * sizeof(real);
     const int few = g->batch > 0 && g->batch < g->threads * TILE_ROWS, large = weights > TOGETHER_BYTES;
-    g->together = g->threads > 1 && few && large && !(g->flags & UNPACKED);
-    g->parts = g->together ? g->threads : most(1, least(g->threads, g->batch));
+    g->together = g->threads > 1 && g->batch > 0 && (ALWAYS_TOGETHER || (few && large)) && !(g->flags & UNPACKED);
+    g->parts = g->together ? g->threads : ALWAYS_TOGETHER ? 1 : most(1, least(g->threads, g->batch));
 }
 
 /* The order of a tape's rows depends on the parts: it says which, since there may be other threads by then. */

@@ -15,6 +15,7 @@ typedef struct {
     real *tape; /* row 0 of the part; without training only the current chunk is there */
     real *now[N_STATES + 1], *next[N_STATES + 1]; /* states, or their gradients */
     real *temp[N_TEMPS + 1];
+    real *step[N_STEPS + 1]; /* vectors of the step, the same for all its rows */
     real *x, *grad_x; /* rows of the current chunk, from `chunk` on */
     long chunk;
     real *grad_vector[N_VECTORS + 1], *grad_scalar[N_SCALARS + 1], *grad_matrix[N_MATRICES + 1];
@@ -37,6 +38,7 @@ typedef struct {
     real *tape;
     Parallel *parallel; TeamSize *team_size;
     struct { const real *start; long start_batch; real *final; const real *grad_final; long grad_final_batch; real *grad_start; } state[N_STATES + 1];
+    struct { const real *value; long step, batch; } mask[N_MASKS + 1];
     const real *grad_out; long grad_out_step, grad_out_batch;
     real *grad_x; long grad_x_step, grad_x_batch;
     long column[N_COLUMNS + 1], row_size; /* offsets within a row of the tape, and its size */
@@ -71,6 +73,9 @@ INLINE const real *x_row(const Job *g, const Part *p, long t, long k) {
 INLINE real *out_row(const Job *g, const Part *p, long t, long k) {
     return g->out + position(g, p, t, k) * g->out_step + p->batch[k] * g->out_batch;
 }
+INLINE const real *mask_row(const Job *g, const Part *p, int m, long t, long k) {
+    return g->mask[m].value + position(g, p, t, k) * g->mask[m].step + p->batch[k] * g->mask[m].batch;
+}
 /* where backward finds state s after step t; t = -1 is the start */
 INLINE const real *history(const Job *g, const Part *p, int s, long t, long k) {
     if (t < 0) return g->state[s].start ? g->state[s].start + p->batch[k] * g->state[s].start_batch : g->zeros;
@@ -92,6 +97,7 @@ static void read_arguments(Job *g, const int64_t *bound, const int64_t *call, in
     POINTER(x); NUMBER(x_step); NUMBER(x_batch);
     POINTER(out); NUMBER(out_step); NUMBER(out_batch);
     POINTER(length); POINTER(parallel); POINTER(team_size); POINTER(tape);
+    for (int m = 0; m < N_MASKS; m++) { POINTER(mask[m].value); NUMBER(mask[m].step); NUMBER(mask[m].batch); }
     if (!backward) {
         for (int s = 0; s < N_STATES; s++) { POINTER(state[s].start); NUMBER(state[s].start_batch); POINTER(state[s].final); }
     } else {
@@ -204,6 +210,16 @@ static void meet(Job *g, const Part *p) {
     }
     for (long spins = 0; __atomic_load_n(&g->round, __ATOMIC_ACQUIRE) == round; spins++)
         if (spins > 10000) sched_yield(); /* the others may be waiting for this processor */
+}
+
+/* target = the mean of so many rows. All sequences are in one part; its members share the columns. */
+static void __attribute__((unused)) batch_mean(const Part *p, long n, long width, const real *rows, long row, real *target) {
+    const long vectors = padded(width) / LANES;
+    for (long v = share(p, vectors, 0); v < share(p, vectors, 1); v++) {
+        vec sum = splat(0);
+        for (long k = 0; k < n; k++) sum += load(rows + k * row + v * LANES);
+        store(target + v * LANES, first_lanes(sum / splat((real)n), width - v * LANES));
+    }
 }
 
 /* `work` for every member of part 0, all at the same time. How many there are is known when they have started. */

@@ -80,6 +80,9 @@ INLINE vec v_tanh(vec x) {
         return x;                                            \
     }
 #endif
+EACH(v_sin, sin)
+EACH(v_cos, cos)
+EACH(v_floor, floor)
 EACH(v_log, log)
 EACH(v_log1p, log1p)
 EACH(v_sqrt, sqrt)

@@ -59,6 +59,12 @@ INLINE vec first_lanes(vec v, long lanes) {
 
 INLINE vec choose(ivec condition, vec a, vec b) { return (vec)(((ivec)a & condition) | ((ivec)b & ~condition)); }
 
+INLINE real lanes_total(vec v) {
+    real sum = 0;
+    for (int i = 0; i < LANES; i++) sum += v[i];
+    return sum;
+}
+
 INLINE long padded(long n) { return (n + LANES - 1) / LANES * LANES; }
 /* How far rows lie apart: an odd number of vectors, so that a column of rows uses every set of the caches. */
 INLINE long row_of(long n) { return padded(n) / LANES % 2 ? padded(n) : padded(n) + LANES; }
