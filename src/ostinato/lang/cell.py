@@ -6,7 +6,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, overload
 
@@ -94,12 +94,6 @@ class Cell:
         self.__doc__ = doc
 
     @property
-    def _defaults(self) -> dict[str, Any]:
-        """The options' values as the function declares them."""
-        found = inspect.signature(self._function).parameters.values() if self._function else ()
-        return {p.name: p.default for p in found if p.kind is p.KEYWORD_ONLY}
-
-    @property
     def summary(self) -> str:
         """The first line of the docstring."""
         return self.doc.strip().partition("\n")[0].strip()
@@ -143,11 +137,21 @@ class Cell:
             raise CellError(
                 f"cell {self.name} came from a Program and has no options any more; give them before it is transformed"
             )
-        base = self.name.partition("(")[0]
-        chosen = {k: v for k, v in {**self.options, **options}.items() if v != self._defaults.get(k)}
-        name = f"{base}({', '.join(f'{k}={v!r}' for k, v in chosen.items())})" if chosen else base
         assert self._declared is not None
-        return self._declared.cell(self._function, name, self.doc, {**self.options, **options})
+        return self._declared.cell(self._function, {**self.options, **options})
+
+    def preset(self, name: str, doc: str, **options: Any) -> Cell:
+        """This cell with these options under a name and documentation of its own, as the literature has it.
+
+        >>> from ostinato import cells
+        >>> cells.elman.preset("relu_network", "Rectified network (Le et al. 2015).", activation="relu")
+        <cell relu_network(x, h)>
+        """
+        chosen = self(**options)
+        if chosen._declared is None:
+            raise CellError(f"cell {self.name} came from a Program; make a preset before it is transformed")
+        declared = replace(chosen._declared, name=name, doc=inspect.cleandoc(doc), defaults=dict(chosen.options))
+        return declared.cell(chosen._function, chosen.options)
 
     def _inline(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """The equations inside another cell's: ``h = gru(p, x, h)``."""
@@ -177,23 +181,28 @@ class Cell:
 
 @dataclass(frozen=True)
 class _Declared:
-    """What ``@cell(...)`` was given; each may be a function of the options."""
+    """What ``@cell(...)`` was given, of which each may be a function of the options; and what a name stands for."""
 
+    name: str
+    doc: str
+    defaults: Mapping[str, Any]
     sizes: Any
     init: Any
     fixed: Any
     states: Any
 
-    def cell(self, function: Callable[..., Any], name: str, doc: str, options: Mapping[str, Any]) -> Cell:
-        """The cell with these options."""
+    def cell(self, function: Callable[..., Any] | None, options: Mapping[str, Any]) -> Cell:
+        """The cell with these options; what differs from the name's own is told behind it."""
+        chosen = [f"{k}={v!r}" for k, v in options.items() if v != self.defaults[k]]
+        name = f"{self.name}({', '.join(chosen)})" if chosen else self.name
 
         def told(value: Any) -> Any:
             return value(MappingProxyType(dict(options))) if callable(value) else value
 
         fixed = tuple(told(self.fixed))
         return Cell(
-            *(function, name, doc, tuple(told(self.states)), options, told(self.sizes), told(self.init), None, fixed),
-            declared=self,
+            *(function, name, self.doc, tuple(told(self.states)), options, told(self.sizes), told(self.init)),
+            *(None, fixed, self),
         )
 
 
@@ -301,5 +310,5 @@ def _make(
     if len(positional) < 2:
         raise CellError(f"cell {function.__name__} takes ({', '.join(positional)}); write f(p, x, *states)")
     doc = inspect.cleandoc(function.__doc__ or "")
-    declared = _Declared(sizes, init, fixed, states if states is not None else tuple(positional[2:]))
-    return declared.cell(function, function.__name__, doc, options)
+    named = states if states is not None else tuple(positional[2:])
+    return _Declared(function.__name__, doc, options, sizes, init, fixed, named).cell(function, options)
