@@ -82,6 +82,33 @@ def test_a_pattern_that_matches_nothing_names_what_is_near() -> None:
     assert rules_for(elman, {"U": "identity"}, beside=[program])["U"] == "identity"
 
 
+def test_a_layer_takes_rules_for_all_its_layers_and_directions() -> None:
+    layer = RNN("lstm", 3, 5, num_layers=2, bidirectional=True, init={"U_*": "identity(0.5)", **chrono_rules(50)})
+    for k, reverse in ((0, False), (0, True), (1, False), (1, True)):
+        own = {n: p.detach() for n, p in layer.cell_parameters(k, reverse).items()}
+        assert all(torch.equal(own[f"U_{g}"], 0.5 * torch.eye(5)) for g in "ifgo")
+        assert torch.equal(own["b_i"], -own["b_f"]) and own["b_f"].all()
+    with pytest.raises(CellError, match="init has 'V_\\*', but cell lstm has no such parameter"):
+        RNN("lstm", 3, 5, init={"V_*": 1.0})
+
+
+def test_layers_of_different_cells_share_the_rules_they_have() -> None:
+    layer = RNN(["lstm", "elman"], 3, [5, 4], init={"b_f": 3.0, "U": "identity"})
+    assert torch.equal(layer.cell_parameters(0)["b_f"].detach(), torch.full((5,), 3.0))
+    assert torch.equal(layer.cell_parameters(1)["U"].detach(), torch.eye(4))
+
+
+def test_a_layer_is_drawn_again_by_a_generator() -> None:
+    layer = RNN("gru", 3, 5, num_layers=2, init={"b_*": "uniform"})
+    layer.reset_parameters(seeded())
+    first = {n: v.clone() for n, v in layer.state_dict().items()}
+    torch.manual_seed(3)
+    layer.reset_parameters(seeded(1))
+    assert not any(torch.equal(v, first[n]) for n, v in layer.state_dict().items())
+    layer.reset_parameters(seeded())
+    assert all(torch.equal(v, first[n]) for n, v in layer.state_dict().items())
+
+
 # ---------------------------------------------------------------- rules that refer to others
 
 

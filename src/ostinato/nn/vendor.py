@@ -1,7 +1,9 @@
-"""Layers with torch.nn's arguments, shapes and weights."""
+"""Layers with torch.nn's arguments, shapes and weights. Further keywords (`merge`, `init`, ...) are those of `RNN`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -13,53 +15,85 @@ from ..lang import Cell
 from .checks import check_sizes
 from .rnn import RNN
 
+KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")  # torch's names, without the layer
 
-class _Vendor(RNN):
-    """Reads the state_dict of the torch.nn module it stands for.
 
-    ``GATES`` are the blocks of torch's weights, from top to bottom; ``SEPARATE`` the gates whose recurrent bias is not
-    added to the input's but has a name of its own.
+@dataclass(frozen=True)
+class Blocks:
+    """How torch.nn packs the weights of one layer and direction.
+
+    Args:
+        gates: the blocks of its matrices, from top to bottom, as the ends of our names.
+        separate: the gates whose recurrent bias is not added to the input's but has a name of its own.
     """
 
-    GATES: ClassVar[tuple[str, ...]]
-    SEPARATE: ClassVar[dict[str, str]] = {}
+    gates: tuple[str, ...]
+    separate: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def split(self, packed: Mapping[str, Tensor], hidden_size: int, owner: str) -> dict[str, Tensor]:
+        """``weight_ih``, ``weight_hh``, ``bias_ih``, ``bias_hh``, ``weight_hr`` -> ours, gate by gate.
+
+        Raises:
+            ShapeError: they have the rows of another cell or size.
+        """
+        parts: dict[str, tuple[Tensor, ...]] = {}
+        rows = len(self.gates) * hidden_size
+        for kind, whole in packed.items():
+            if kind == "weight_hr":
+                continue
+            if whole.shape[0] != rows:
+                raise ShapeError(
+                    f"{kind} has {whole.shape[0]} rows, but {owner} with hidden_size={hidden_size} has {rows}; load a "
+                    "module of the same sizes"
+                )
+            parts[kind] = whole.chunk(len(self.gates))
+        own: dict[str, Tensor] = {}
+        for k, gate in enumerate(self.gates):
+            for kind, letter in (("weight_ih", "W"), ("weight_hh", "U")):
+                if kind in parts:
+                    own[letter + gate] = parts[kind][k]
+            if "bias_ih" in parts and "bias_hh" in parts:
+                b_ih, b_hh = parts["bias_ih"][k], parts["bias_hh"][k]
+                if gate in self.separate:
+                    own["b" + gate], own[self.separate[gate]] = b_ih, b_hh
+                else:
+                    own["b" + gate] = b_ih + b_hh
+        if "weight_hr" in packed:
+            own["W_p"] = packed["weight_hr"]
+        return own
+
+    def pack(self, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Ours -> torch's. Where we have one bias and torch two, the second is 0."""
+        packed = {
+            kind: torch.cat([own[letter + gate] for gate in self.gates])
+            for kind, letter in (("weight_ih", "W"), ("weight_hh", "U"), ("bias_ih", "b"))
+            if letter + self.gates[0] in own
+        }
+        if "bias_ih" in packed:
+            seconds = [self.separate.get(gate, "") for gate in self.gates]
+            firsts = [own["b" + gate] for gate in self.gates]
+            packed["bias_hh"] = torch.cat(
+                [own[name] if name else torch.zeros_like(b) for name, b in zip(seconds, firsts, strict=True)]
+            )
+        if "W_p" in own:
+            packed["weight_hr"] = own["W_p"]
+        return packed
+
+
+class _Vendor(RNN):
+    """Reads the state_dict of the torch.nn module it stands for."""
+
+    BLOCKS: ClassVar[Blocks]
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         for layer in range(self.num_layers):
-            for suffix in self._suffixes(layer):
-                self._translate(state_dict, prefix, suffix)
+            for suffix in (f"_l{layer}", f"_l{layer}_reverse")[: self.num_directions]:
+                if f"{prefix}weight_ih{suffix}" in state_dict:
+                    names = {kind: f"{prefix}{kind}{suffix}" for kind in KINDS}
+                    packed = {kind: state_dict.pop(name) for kind, name in names.items() if name in state_dict}
+                    own = self.BLOCKS.split(packed, self.hidden_sizes[layer], type(self).__name__)
+                    state_dict.update({f"{prefix}{name}{suffix}": value for name, value in own.items()})
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-    def _translate(self, found: dict[str, Any], prefix: str, suffix: str) -> None:
-        """Replace torch's packed tensors by ours, gate by gate."""
-        if f"{prefix}weight_ih{suffix}" not in found:
-            return
-
-        def blocks(kind: str) -> list[Tensor] | None:
-            whole = found.pop(f"{prefix}{kind}{suffix}", None)
-            if whole is None:
-                return None
-            if whole.shape[0] != len(self.GATES) * self.hidden_size:
-                raise ShapeError(
-                    f"{kind}{suffix} has {whole.shape[0]} rows, but {type(self).__name__} with hidden_size="
-                    f"{self.hidden_size} has {len(self.GATES) * self.hidden_size}; load a module of the same sizes"
-                )
-            return list(whole.chunk(len(self.GATES)))
-
-        columns = {"W": blocks("weight_ih"), "U": blocks("weight_hh")}
-        b_ih, b_hh = blocks("bias_ih"), blocks("bias_hh")
-        for k, gate in enumerate(self.GATES):
-            for letter, parts in columns.items():
-                if parts is not None:
-                    found[f"{prefix}{letter}{gate}{suffix}"] = parts[k]
-            if b_ih is not None and b_hh is not None:
-                own = self.SEPARATE.get(gate)
-                found[f"{prefix}b{gate}{suffix}"] = b_ih[k] if own else b_ih[k] + b_hh[k]
-                if own:
-                    found[f"{prefix}{own}{suffix}"] = b_hh[k]
-        projection = found.pop(f"{prefix}weight_hr{suffix}", None)
-        if projection is not None:
-            found[f"{prefix}W_p{suffix}"] = projection
 
 
 class LSTM(_Vendor):
@@ -74,7 +108,7 @@ class LSTM(_Vendor):
     (torch.Size([5, 1, 2]), torch.Size([1, 1, 2]), torch.Size([1, 1, 4]))
     """
 
-    GATES = ("_i", "_f", "_g", "_o")
+    BLOCKS = Blocks(("_i", "_f", "_g", "_o"))
 
     def __init__(
         self,
@@ -90,6 +124,7 @@ class LSTM(_Vendor):
         dtype: torch.dtype | None = None,
         *,
         backend: str = "auto",
+        **options: Any,
     ) -> None:
         check_sizes(hidden_size=hidden_size)
         if isinstance(proj_size, bool) or not isinstance(proj_size, int) or not 0 <= proj_size < hidden_size:
@@ -100,14 +135,15 @@ class LSTM(_Vendor):
             input_size,
             hidden_size,
             num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            backend,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            backend=backend,
             sizes=self_sizes,
             device=device,
             dtype=dtype,
+            **options,
         )
         self.proj_size = proj_size
 
@@ -120,8 +156,7 @@ class GRU(_Vendor):
     (torch.Size([5, 1, 8]), torch.Size([2, 1, 4]))
     """
 
-    GATES = ("_r", "_z", "_n")
-    SEPARATE: ClassVar[dict[str, str]] = {"_n": "b_hn"}
+    BLOCKS = Blocks(("_r", "_z", "_n"), {"_n": "b_hn"})
 
     def __init__(
         self,
@@ -136,19 +171,21 @@ class GRU(_Vendor):
         dtype: torch.dtype | None = None,
         *,
         backend: str = "auto",
+        **options: Any,
     ) -> None:
         super().__init__(
             cells.gru_reset_after,
             input_size,
             hidden_size,
             num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            backend,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            backend=backend,
             device=device,
             dtype=dtype,
+            **options,
         )
 
 
@@ -159,7 +196,7 @@ class Elman(_Vendor):
     torch.Size([5, 1, 4])
     """
 
-    GATES = ("",)
+    BLOCKS = Blocks(("",))
 
     def __init__(
         self,
@@ -175,6 +212,7 @@ class Elman(_Vendor):
         dtype: torch.dtype | None = None,
         *,
         backend: str = "auto",
+        **options: Any,
     ) -> None:
         cell: Cell = cells.elman(activation=nonlinearity)
         super().__init__(
@@ -182,12 +220,13 @@ class Elman(_Vendor):
             input_size,
             hidden_size,
             num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            backend,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            backend=backend,
             device=device,
             dtype=dtype,
+            **options,
         )
         self.nonlinearity = nonlinearity
