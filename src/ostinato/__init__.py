@@ -56,7 +56,7 @@ from .lang import (
 )
 
 if _typing.TYPE_CHECKING:
-    from .nn import GRU, LSTM, RNN, Elman
+    from .nn import GRU, LSTM, RNN, Elman, detach_state, truncate
 
 __version__ = "0.1.0"
 
@@ -82,6 +82,7 @@ __all__ = [
     "cells",
     "concat",
     "cos",
+    "detach_state",
     "dropout",
     "emit",
     "exp",
@@ -97,10 +98,11 @@ __all__ = [
     "sqrt",
     "tanh",
     "total",
+    "truncate",
     "where",
 ]
 
-_LAYERS = frozenset({"GRU", "LSTM", "RNN", "Elman"})
+_LAYERS = frozenset({"GRU", "LSTM", "RNN", "Elman", "detach_state", "truncate"})
 
 
 def __getattr__(name: str) -> _typing.Any:

@@ -100,7 +100,7 @@ def check_states(
         if not isinstance(tensor, Tensor):
             raise ShapeError(f"the state {name} is {type(tensor).__name__}; pass a tensor {list(want)}")
         if tensor.shape != want:
-            axes = f"[num_layers * num_directions,{' B,' if batched else ''} size]"
+            axes = f"[{count} = layers * directions,{' B,' if batched else ''} size]"
             raise ShapeError(f"the state {name} has shape {list(tensor.shape)}; it must be {list(want)}: {axes}")
         if tensor.device != device:
             raise ShapeError(f"the state {name} is on {tensor.device}, but the input is on {device}; move it")
@@ -111,6 +111,45 @@ def check_states(
     if not fits:  # under autocast
         given = [tensor.to(dtype) for tensor in given]
     return given if batched else [tensor.unsqueeze(1) for tensor in given]
+
+
+def check_kept(kept: Sequence[Sequence[Tensor]], x: Tensor) -> None:
+    """The states that a stateful layer kept fit the input x [T, B, D]."""
+    state = next((state for place in kept for state in place), None)
+    if state is None:
+        return
+    if state.shape[1] != x.shape[1]:
+        raise ShapeError(
+            f"the layer keeps the states of {state.shape[1]} sequences (stateful=True), but the input has "
+            f"{x.shape[1]}; call reset_state() before other sequences, or pass a state"
+        )
+    if state.dtype != x.dtype or state.device != x.device:
+        raise ShapeError(
+            f"the states kept are {state.dtype} on {state.device}, but the input is {x.dtype} on {x.device}; move the "
+            "layer with .to(...), which moves them, or call reset_state()"
+        )
+
+
+def check_causal(layer: Any, what: str) -> None:
+    """A layer's output depends on what it has read so far, so that it can run piece by piece."""
+    if getattr(layer, "bidirectional", False):
+        raise ShapeError(
+            f"{what} runs forwards, but the layer is bidirectional and its reverse direction begins at the end; use "
+            "bidirectional=False, or call the layer on the whole sequence"
+        )
+    if any(getattr(layer, "lookahead", ())):
+        raise ShapeError(
+            f"{what} sees no later input, but the layer has lookahead={max(layer.lookahead)}; use lookahead=0, or call "
+            "the layer on the whole sequence"
+        )
+
+
+def check_generator(generator: Any) -> None:
+    """A torch.Generator, or None."""
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise ShapeError(
+            f"generator is {type(generator).__name__}; give a torch.Generator, as torch.Generator().manual_seed(0)"
+        )
 
 
 def _casting(x: Tensor) -> bool:

@@ -2,37 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence
 
-from .. import cells
 from ..errors import CellError, ShapeError
 from ..ir import Program
 from ..lang import Cell
-from ..runtime import Runner, Step, check_choice
-from .checks import Lengths, check_input, check_sizes, check_states, lengths_tensor
-from .initialize import default_rules, initialize
-
-State = Tensor | tuple[Tensor, ...]
+from ..runtime import Runner, check_choice
+from .checks import (
+    Lengths,
+    check_causal,
+    check_generator,
+    check_input,
+    check_kept,
+    check_sizes,
+    lengths_tensor,
+)
+from .family import Wanted
+from .initialize import Rule, initialize_all, rules_for
+from .options import Connections, InitialState, Merge, cell_of, check_flag, check_options, each_layer, layer_count
+from .packed import check_unpacked, of_each, run_packed
+from .spec import arguments_of, shown, spec_of
+from .stack import Stack
+from .state import Place, detach_state
 
 
 class RNN(nn.Module):
     """A recurrent layer of any cell.
 
     Args:
-        cell: a `Cell`, or the name of one of the catalogue.
+        cell: a `Cell`, or the name of one of the catalogue; a list gives each layer its own.
         input_size: D, the width of x.
-        hidden_size: H.
-        num_layers: layers on top of one another; each reads the outputs of the one below.
+        hidden_size: H; a list gives each layer its own.
+        num_layers: layers on top of one another; each reads the outputs of the one below. None: as many as the lists
+            have entries, else 1.
         bias: False leaves out the vectors named ``b`` or ``b_*``.
         batch_first: x and output are [B, T, ...] instead of [T, B, ...]; states never are.
         dropout: probability at which outputs between layers are zeroed in training, 0 <= dropout < 1.
-        bidirectional: run a second set of weights from the end to the start and concatenate the outputs.
+        bidirectional: run a second set of weights from the end to the start.
         backend: "auto" (the fastest that can), "c", or "eager". `OSTINATO_BACKEND` decides for "auto".
+        merge: what becomes of the outputs of two directions: "concat", "sum", "mul" or "mean"; None gives the pair
+            (forward, backward) at the last layer, and concatenates below it.
+        connections: what layer k > 0 reads, and gives: "plain", the output below; "residual", the same, added to its
+            own output before dropout (He et al. 2016); "dense", x and the outputs of all layers below (Huang et al.
+            2017).
+        lookahead: steps k that each layer's output waits for the input: at step t its cell has seen what it reads up to
+            t + k, and zeros where that is past the sequence's end (to t - k, and before the start, in the reverse
+            direction). A window of 2 k + 1 inputs is then centred. A list gives each layer its own.
+        initial_state: "zeros", or "learned": parameters such as ``h0_l0`` [S], the same for every sequence.
+        stateful: each call begins with the states that the last one ended with, without their history, until
+            `reset_state`. They move with the module, and are not in its state_dict.
+        detach: no gradient flows into the states given in the call.
+        return_sequences: False: the output is the last one of each sequence at its own end, [B, O] (in the reverse
+            direction at its start, where that direction ends), 0 for a sequence of length 0. The stack of the last
+            layer's outputs is never built.
+        return_states: a third result holds every state at every step.
+        init: how parameters start, by name or pattern, as in ``{"U_*": "orthogonal(0.5)"}``; see `initialize`.
         sizes: numbers for size symbols of the cell other than D and H, such as ``{"P": 32}``.
         device, dtype: of the parameters.
 
@@ -40,101 +69,118 @@ class RNN(nn.Module):
         ``output, state = layer(x, state=None, lengths=None)``
 
         x: [T, B, D], or [T, D] for one sequence, or a PackedSequence.
-        state: one tensor [num_layers * num_directions, B, S] for each state of the cell (bare if it has one);
-            None: zeros.
+        state: one tensor [num_layers * num_directions, B, S] for each state of the cell (bare if it has one). Where
+            layers have states of different names or sizes: a tuple with an entry for each layer, its states as
+            [num_directions, B, S]. None: the states kept, else the initial ones.
         lengths: steps of each sequence, a list or a tensor [B] on any device, unsorted as well; 0 leaves the state
             as it was. Outputs past a sequence's end are 0.
-        Returns output [T, B, num_directions * O] (a PackedSequence for one) and the states after the last step.
+        generator: of torch; the random numbers of dropout and of the cell's masks come from it, so that they repeat.
+        return_sequences, return_states, detach: as above, for this call.
+        Returns output [T, B, O] (a PackedSequence for one) and the states after the last step; with `return_states`
+        also a list with a dict for each layer, ``{"h": [T, B, S], ...}``, the reverse direction's as ``"h_reverse"``.
 
     Raises:
         CellError: an unknown cell, or equations that cannot be read.
-        ShapeError: sizes, dtypes, lengths or states that do not fit.
+        ShapeError: sizes, options, dtypes, lengths or states that do not fit.
         BackendError: the backend that was asked for cannot run this.
 
-    >>> layer = RNN("lstm", input_size=3, hidden_size=4)
-    >>> output, (h, c) = layer(torch.zeros(5, 2, 3))
-    >>> output.shape, h.shape
-    (torch.Size([5, 2, 4]), torch.Size([1, 2, 4]))
+    >>> layer = RNN("lstm", input_size=3, hidden_size=[8, 4], connections="dense", return_states=True)
+    >>> output, (lower, (h, c)), states = layer(torch.zeros(5, 2, 3))
+    >>> output.shape, h.shape, states[0]["c"].shape
+    (torch.Size([5, 2, 4]), torch.Size([1, 2, 4]), torch.Size([5, 2, 8]))
     """
 
     def __init__(
         self,
-        cell: Cell | str,
+        cell: Cell | str | Sequence[Cell | str],
         input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
+        hidden_size: int | Sequence[int],
+        num_layers: int | None = None,
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
         backend: str = "auto",
         *,
+        merge: Merge = "concat",
+        connections: Connections = "plain",
+        lookahead: int | Sequence[int] = 0,
+        initial_state: InitialState = "zeros",
+        stateful: bool = False,
+        detach: bool = False,
+        return_sequences: bool = True,
+        return_states: bool = False,
+        init: Mapping[str, Rule] | None = None,
         sizes: Mapping[str, int] | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
-        if isinstance(cell, str):
-            cell = cells.get(cell)
-        if not isinstance(cell, Cell):
-            raise CellError(f"cell is {type(cell).__name__} {cell!r}; give a cell (see @ostinato.cell) or a name")
-        if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
-            raise ShapeError(f"dropout is {dropout!r}; give a probability, 0 <= dropout < 1")
+        count = layer_count(num_layers, cell=cell, hidden_size=hidden_size, lookahead=lookahead)
+        self.cells: tuple[Cell, ...] = tuple(map(cell_of, each_layer(cell, count)))
+        self.hidden_sizes: tuple[int, ...] = each_layer(hidden_size, count)
+        self.lookahead: tuple[int, ...] = each_layer(lookahead, count)
+        check_sizes(input_size=input_size)
+        for size in self.hidden_sizes:
+            check_sizes(hidden_size=size)
         check_choice(backend)
-        self.cell = cell
+        check_options(
+            dropout=dropout,
+            bidirectional=bool(bidirectional),
+            merge=merge,
+            connections=connections,
+            lookahead=self.lookahead,
+            initial_state=initial_state,
+            stateful=stateful,
+            detach=detach,
+            return_sequences=return_sequences,
+            return_states=return_states,
+        )
         self.input_size = input_size
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
+        self.num_layers = count
         self.bias = bool(bias)
         self.batch_first = bool(batch_first)
         self.dropout = float(dropout)
         self.bidirectional = bool(bidirectional)
         self.backend = backend
+        self.merge: Merge = merge
+        self.connections: Connections = connections
+        self.initial_state: InitialState = initial_state
+        self.stateful = stateful
+        self.detach = detach
+        self.return_sequences = return_sequences
+        self.return_states = return_states
+        self.init = dict(init or {})
         self.sizes = dict(sizes or {})
-        self._runners: list[Runner] = []  # layer by layer, forwards before backwards
-        self._names: list[list[str]] = []
-        self._make(device, dtype)
+        self._stack = Stack(
+            self.cells,
+            input_size,
+            self.hidden_sizes,
+            self.bias,
+            self.num_directions,
+            merge,
+            connections,
+            self.lookahead,
+            self.sizes,
+        )
+        self._kept: list[Place] | None = None
+        self._register(device, dtype)
         self.reset_parameters()
 
-    def _make(self, device: torch.device | str | None, dtype: torch.dtype | None) -> None:
-        """One step and one set of parameters for each layer and direction."""
-        program = self.cell.program()
-        extra = [s for s in program.symbols if s not in ("D", "H")]
-        missing = [s for s in extra if s not in self.sizes]
-        if missing:
-            raise ShapeError(
-                f"cell {self.cell.name} has a size {missing[0]} that is not given; "
-                f"pass sizes={{{missing[0]!r}: ...}} to the layer"
-            )
-        stray = [s for s in self.sizes if s not in extra]
-        if stray:
-            raise ShapeError(
-                f"cell {self.cell.name} has no size {stray[0]!r}; its sizes are {', '.join(program.symbols)}"
-            )
-        check_sizes(**self.sizes)
-        width = self.input_size
-        for layer in range(self.num_layers):
-            step = Step.of(program, self.bias, {"D": width, "H": self.hidden_size, **self.sizes})
-            reads = step.sizes[step.program.input_size]
-            if reads != width:
-                raise ShapeError(
-                    f"cell {self.cell.name} uses x elementwise as a vector of size {reads}, but layer {layer} reads "
-                    f"vectors of size {width}; make input_size and the output's size equal"
-                )
-            for suffix in self._suffixes(layer):
-                self._runners.append(Runner(step, reverse=suffix.endswith("_reverse")))
-                self._names.append([f"{name}{suffix}" for name in step.program.params])
-                for name, shape in zip(self._names[-1], step.param_shapes, strict=True):
-                    if hasattr(self, name):
-                        raise CellError(
-                            f"cell {self.cell.name} names a parameter {name!r}, which the layer needs; rename it"
-                        )
-                    setattr(self, name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
-            width = step.output_size * (2 if self.bidirectional else 1)
-
-    def _suffixes(self, layer: int) -> list[str]:
-        return [f"_l{layer}", f"_l{layer}_reverse"] if self.bidirectional else [f"_l{layer}"]
+    def _register(self, device: torch.device | str | None, dtype: torch.dtype | None) -> None:
+        """Parameters under the names in the equations, each with the place of its layer; what is fixed as buffers."""
+        for place in self._stack.places:
+            step = place.step
+            shapes = dict(zip(step.program.params, step.param_shapes, strict=True))
+            learned = dict(zip(place.initial, step.state_sizes, strict=True)) if self.initial_state == "learned" else {}
+            for name, shape in (*((full, shapes[n]) for n, full in place.names.items()), *learned.items()):
+                if hasattr(self, name):
+                    raise CellError(f"cell {place.cell.name} needs the name {name!r}, which is taken; rename it there")
+                tensor = torch.empty(shape, device=device, dtype=dtype)
+                if name in place.fixed:
+                    self.register_buffer(name, tensor)
+                else:
+                    setattr(self, name, nn.Parameter(tensor))
 
     @property
     def num_directions(self) -> int:
@@ -142,24 +188,46 @@ class RNN(nn.Module):
         return 2 if self.bidirectional else 1
 
     @property
-    def output_size(self) -> int:
-        """The width of the output: the cell's output size times the directions."""
-        return self._runners[-1].step.output_size * self.num_directions
+    def cell(self) -> Cell:
+        """The last layer's cell, which is that of all unless a list was given; `cells` has them all."""
+        return self.cells[-1]
+
+    @property
+    def hidden_size(self) -> int:
+        """The last layer's H, which is that of all unless a list was given; `hidden_sizes` has them all."""
+        return self.hidden_sizes[-1]
 
     @property
     def programs(self) -> list[Program]:
         """The Program of each layer and direction, simplified."""
-        return [runner.step.program for runner in self._runners]
+        return [place.program for place in self._stack.places]
 
-    def reset_parameters(self) -> None:
-        """Draw new weights by the rules the cell declares (see `default_rules`)."""
-        for program, names in zip(self.programs, self._names, strict=True):
-            rules = default_rules(program)
-            for name, full in zip(program.params, names, strict=True):
-                initialize(getattr(self, full), rules[name], self.hidden_size)
+    @property
+    def _runners(self) -> list[Runner]:
+        return [place.runner for place in self._stack.places]
+
+    @property
+    def output_size(self) -> int:
+        """The width of the output; with ``merge=None`` that of each of the pair."""
+        return self._stack.output_size
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw new weights by the rules of ``init=`` and of the cell; learned initial states start at 0."""
+        programs = self.programs
+        for index, place in enumerate(self._stack.places):
+            named = dict(zip(place.names, self._weights(list(place.names.values())), strict=True))
+            rules = rules_for(place.program, self.init, programs)
+            initialize_all(named, rules, self.hidden_sizes[index // self.num_directions], generator)
+            if self.initial_state == "learned":
+                for state in self._weights(place.initial):
+                    nn.init.zeros_(state)
 
     def flatten_parameters(self) -> None:
         """Nothing to do: kernels pack the weights themselves. Here for programs written for torch.nn."""
+
+    def reset_state(self) -> None:
+        """Forget the states that a layer with ``stateful=True`` keeps: the next call begins with the initial ones."""
+        self._kept = None
 
     def cell_parameters(self, layer: int = 0, reverse: bool = False) -> dict[str, nn.Parameter]:
         """A layer's weights under the names in the equations, to read and to write in place.
@@ -167,26 +235,44 @@ class RNN(nn.Module):
         >>> RNN("gru", 3, 4).cell_parameters()["W_r"].shape
         torch.Size([4, 3])
         """
+        return {name: self._parameters[full] for name, full in self._named(layer, reverse, False)}  # type: ignore[misc]
+
+    def cell_buffers(self, layer: int = 0, reverse: bool = False) -> dict[str, Tensor]:
+        """What a layer's equations name but training leaves alone (``@cell(fixed=...)``), under those names."""
+        return {name: getattr(self, full) for name, full in self._named(layer, reverse, True)}
+
+    def _named(self, layer: int, reverse: bool, fixed: bool) -> list[tuple[str, str]]:
         if not -self.num_layers <= layer < self.num_layers or (reverse and not self.bidirectional):
             raise ShapeError(
                 f"there is no layer {layer}{' in reverse' if reverse else ''}; the layer has num_layers="
                 f"{self.num_layers}, bidirectional={self.bidirectional}"
             )
-        place = (layer % self.num_layers) * self.num_directions + int(reverse)
-        return {
-            name: getattr(self, full)
-            for name, full in zip(self.programs[place].params, self._names[place], strict=True)
-        }
+        place = self._stack.places[(layer % self.num_layers) * self.num_directions + int(reverse)]
+        return [(name, full) for name, full in place.names.items() if (name in place.program.fixed) == fixed]
 
-    def forward(self, x: Any, state: Any = None, lengths: Lengths | None = None) -> tuple[Any, Any]:
+    def forward(
+        self,
+        x: Any,
+        state: Any = None,
+        lengths: Lengths | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        return_sequences: bool | None = None,
+        return_states: bool | None = None,
+        detach: bool | None = None,
+    ) -> tuple[Any, ...]:
         """Run over a sequence; see the class."""
+        sequence = self.return_sequences if return_sequences is None else return_sequences
+        every = self.return_states if return_states is None else return_states
         if isinstance(x, PackedSequence):
-            return self._packed(x, state, lengths)
-        weights = [self._weights(names) for names in self._names]
-        first = weights[0][0] if weights[0] else x
-        check_input(x, self.input_size, first, self.batch_first)
-        if x.dtype != first.dtype:  # under autocast: the recurrence runs in the weights' dtype
-            x = x.to(first.dtype)
+            check_unpacked(lengths)
+            given = {"generator": generator, "return_sequences": sequence, "return_states": every, "detach": detach}
+            return run_packed(lambda x, own: self(x, state, own, **given), x, self.batch_first, sequence)
+        self._check_call(sequence, every, detach, generator)
+        weight = self._any_weight(x)
+        check_input(x, self.input_size, weight, self.batch_first)
+        if x.dtype != weight.dtype:  # under autocast: the recurrence runs in the weights' dtype
+            x = x.to(weight.dtype)
         batched = x.dim() == 3
         if not batched:
             x = x.unsqueeze(0 if self.batch_first else 1)
@@ -194,74 +280,98 @@ class RNN(nn.Module):
             x = x.transpose(0, 1)
         if lengths is not None:
             lengths = lengths_tensor(lengths, x.shape[1], x.shape[0])
-        if state is not None:
-            sizes = self._runners[0].step.state_sizes
-            state = check_states(state, self.cell.states, sizes, len(self._runners), x, batched)
-        output, finals = self._stack(x, state, lengths, weights)
-        if self.batch_first:
-            output = output.transpose(0, 1)
-        if not batched:
-            output = output.squeeze(0 if self.batch_first else 1)
-            finals = tuple(s.squeeze(1) for s in finals)
-        return output, finals[0] if len(finals) == 1 else finals
+        starts = self._starts(state, x, batched, self.detach if detach is None else detach)
+        dropout = self.dropout if self.training else 0.0
+        wanted = Wanted(self.training, sequence, every)
+        output, finals, states = self._stack.run(
+            self._weights, x, starts, lengths, self.backend, wanted, dropout, generator
+        )
+        if self.stateful:
+            self._kept = detach_state(finals)
+        final = self._stack.layout.give(finals, batched)
+        output = of_each(lambda t: self._leave(t, batched, sequence), output)
+        if not every:
+            return output, final
+        return output, final, [{n: self._leave(t, batched, True) for n, t in own.items()} for own in states]
 
-    def _weights(self, names: list[str]) -> list[Tensor]:
-        """Parameters, or what a parametrization (weight norm, pruning) puts in their place."""
+    def step(self, x: Tensor, state: Any = None, generator: torch.Generator | None = None) -> tuple[Tensor, Any]:
+        """One step, by hand: the same numbers and states as a call over a sequence of one step.
+
+        Args:
+            x: [B, D], or [D] for one sequence.
+            state: as in the call.
+            generator: of torch, for random masks. A mask that is locked in time is drawn anew at each step.
+
+        Returns:
+            output [B, O] and the states, to be passed to the next step.
+
+        Raises:
+            ShapeError: the layer is bidirectional or looks ahead, and needs the sequence whole.
+
+        >>> layer = RNN("gru", 3, 4, num_layers=2)
+        >>> output, state = layer.step(torch.ones(2, 3))
+        >>> output, state = layer.step(torch.ones(2, 3), state)
+        >>> torch.allclose(output, layer(torch.ones(2, 2, 3))[0][-1])
+        True
+        """
+        check_causal(self, "step")
+        if not isinstance(x, Tensor) or x.dim() not in (1, 2):
+            got = f"shape {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+            raise ShapeError(f"a step takes x [B, D], or [D] for one sequence, got {got}; call the layer on sequences")
+        whole = x.unsqueeze(1 if self.batch_first and x.dim() == 2 else 0)
+        output, state = self(whole, state, generator=generator, return_sequences=True, return_states=False)
+        return output.squeeze(1 if self.batch_first and x.dim() == 2 else 0), state
+
+    def _check_call(self, sequence: Any, every: Any, detach: Any, generator: Any) -> None:
+        check_flag("return_sequences", sequence)
+        check_flag("return_states", every)
+        check_flag("detach", detach or False)
+        check_generator(generator)
+        if not sequence:
+            self._stack.check_last()
+
+    def _any_weight(self, x: Any) -> Any:
+        """A tensor of the layer's dtype and device; x if it has no parameters."""
+        names = next((place.names for place in self._stack.places if place.names), None)
+        return x if names is None else self._weights([next(iter(names.values()))])[0]
+
+    def _weights(self, names: Sequence[str]) -> list[Tensor]:
+        """Parameters, or what a parametrization (weight norm, pruning) puts in their place, or buffers."""
         own: dict[str, Any] = self._parameters
         try:
             return [own[name] for name in names]
         except KeyError:
             return [getattr(self, name) for name in names]
 
-    def _packed(self, packed: PackedSequence, state: Any, lengths: Any) -> tuple[PackedSequence, Any]:
-        if lengths is not None:
-            raise ShapeError("lengths were given with a PackedSequence, which has its own; leave them out")
-        x, own = pad_packed_sequence(packed, batch_first=self.batch_first)
-        output, state = self(x, state, own)
-        order = packed.sorted_indices  # sorted once: another sort might order equal lengths otherwise
-        if order is not None:
-            output, own = output.index_select(0 if self.batch_first else 1, order), own[order.cpu()]
-        again = pack_padded_sequence(output, own, batch_first=self.batch_first)
-        return PackedSequence(again.data, packed.batch_sizes, order, packed.unsorted_indices), state
+    def _starts(self, state: Any, x: Tensor, batched: bool, detach: bool) -> Sequence[Place] | None:
+        """The states that each place begins with, None for zeros."""
+        if state is not None:
+            return self._stack.layout.take(detach_state(state) if detach else state, x, batched)
+        if self._kept is not None:
+            check_kept(self._kept, x)
+            return self._kept
+        if self.initial_state == "learned":
+            batch = x.shape[1]
+            return [[s.expand(1, batch, -1) for s in self._weights(place.initial)] for place in self._stack.places]
+        return None
 
-    def _stack(
-        self,
-        x: Tensor,
-        states: Sequence[Tensor] | None,
-        lengths: Tensor | None,
-        weights: list[list[Tensor]],
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Layer on layer. x is [T, B, D]."""
-        if len(self._runners) == 1:
-            return self._runners[0](x, states, weights[0], lengths, self.backend)
-        finals: list[tuple[Tensor, ...]] = []
-        forwards = x
-        for place, runner in enumerate(self._runners):
-            own = None if states is None else [s[place : place + 1] for s in states]
-            output, final = runner(x, own, weights[place], lengths, self.backend)
-            finals.append(final)
-            if self.bidirectional and not runner.reverse:
-                forwards = output
-                continue
-            x = torch.cat((forwards, output), -1) if self.bidirectional else output
-            if self.dropout and self.training and place < len(self._runners) - 1:
-                x = nn.functional.dropout(x, self.dropout)
-        return x, tuple([torch.cat(column) for column in zip(*finals, strict=True)])
+    def _leave(self, value: Tensor, batched: bool, sequence: bool) -> Tensor:
+        """What comes back, in the caller's layout."""
+        if not sequence:
+            return value if batched else value.squeeze(0)
+        if self.batch_first:
+            value = value.transpose(0, 1)
+        return value if batched else value.squeeze(0 if self.batch_first else 1)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RNN:
+        super()._apply(fn, recurse)
+        if self._kept is not None:
+            self._kept = [[fn(state) for state in place] for place in self._kept]
+        return self
 
     def spec(self) -> dict[str, Any]:
-        """What a checkpoint needs to build the layer again, in plain values: the arguments and the cell's Program."""
-        return {
-            "program": self.cell.program().to_json(),
-            "input_size": self.input_size,
-            "hidden_size": self.hidden_size,
-            "num_layers": self.num_layers,
-            "bias": self.bias,
-            "batch_first": self.batch_first,
-            "dropout": self.dropout,
-            "bidirectional": self.bidirectional,
-            "backend": self.backend,
-            "sizes": dict(self.sizes),
-        }
+        """What a checkpoint needs to build the layer again, in plain values: the arguments and the cells' Programs."""
+        return spec_of(self)
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> RNN:
@@ -270,22 +380,7 @@ class RNN(nn.Module):
         Raises:
             ProgramError: the Program is damaged or of another version.
         """
-        arguments = dict(spec)
-        program = Program.from_json(arguments.pop("program"))
-        return RNN(Cell.from_program(program), **arguments)
+        return RNN(**arguments_of(spec))
 
     def extra_repr(self) -> str:
-        parts = [self.cell.name, str(self.input_size), str(self.hidden_size)]
-        for name, default in (
-            ("num_layers", 1),
-            ("bias", True),
-            ("batch_first", False),
-            ("dropout", 0.0),
-            ("bidirectional", False),
-            ("backend", "auto"),
-            ("sizes", {}),
-        ):
-            value = getattr(self, name)
-            if value != default:
-                parts.append(f"{name}={value}")
-        return ", ".join(parts)
+        return shown(self)

@@ -1,0 +1,144 @@
+"""What a layer may be built with beside sizes: the values of each option, checked, and those given layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypedDict
+
+from .. import cells
+from ..errors import CellError, ShapeError
+from ..lang import Cell
+from .checks import check_sizes
+
+Merge = Literal["concat", "sum", "mul", "mean"] | None
+Connections = Literal["plain", "residual", "dense"]
+InitialState = Literal["zeros", "learned"]
+
+MERGES = ("concat", "sum", "mul", "mean", None)
+CONNECTIONS = ("plain", "residual", "dense")
+INITIAL_STATES = ("zeros", "learned")
+
+
+class LayerOptions(TypedDict, total=False):
+    """The options that every kind of layer takes by keyword; see `RNN`."""
+
+    merge: Merge
+    connections: Connections
+    lookahead: int | Sequence[int]
+    initial_state: InitialState
+    stateful: bool
+    detach: bool
+    return_sequences: bool
+    return_states: bool
+    init: Mapping[str, float | str] | None
+
+
+def is_list(value: Any) -> bool:
+    """Whether an option was given layer by layer."""
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def layer_count(num_layers: int | None, **options: Any) -> int:
+    """How many layers there are: what `num_layers` says, or the lists among the options.
+
+    Raises:
+        ShapeError: they disagree.
+    """
+    counts = {name: len(value) for name, value in options.items() if is_list(value)}
+    for name, count in counts.items():
+        if not count:
+            raise ShapeError(f"{name} is an empty list; give one entry for each layer")
+    if num_layers is not None:
+        check_sizes(num_layers=num_layers)
+        counts = {"num_layers": num_layers, **counts}
+    first = next(iter(counts), None)
+    if first is None:
+        return 1
+    for name, count in counts.items():
+        if count != counts[first]:
+            said = f"num_layers is {num_layers}" if first == "num_layers" else f"{first} has {counts[first]} entries"
+            raise ShapeError(
+                f"{name} has {count} entries, but {said}; give one entry for each layer, or one value for all"
+            )
+    return counts[first]
+
+
+def each_layer(value: Any, count: int) -> tuple[Any, ...]:
+    """An option's value for each layer."""
+    return tuple(value) if is_list(value) else (value,) * count
+
+
+def cell_of(given: Any) -> Cell:
+    """A cell, or the one of the catalogue that has this name."""
+    found = cells.get(given) if isinstance(given, str) else given
+    if not isinstance(found, Cell):
+        raise CellError(f"cell is {type(given).__name__} {given!r}; give a cell (see @ostinato.cell) or a name")
+    return found
+
+
+def check_options(
+    *,
+    dropout: Any,
+    bidirectional: bool,
+    merge: Any,
+    connections: Any,
+    lookahead: Sequence[Any],
+    initial_state: Any,
+    stateful: Any,
+    detach: Any,
+    return_sequences: Any,
+    return_states: Any,
+) -> None:
+    """Every option is one of its values, and they go together.
+
+    Raises:
+        ShapeError: one does not, and what would.
+    """
+    if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        raise ShapeError(f"dropout is {dropout!r}; give a probability, 0 <= dropout < 1")
+    _one_of("merge", merge, MERGES)
+    _one_of("connections", connections, CONNECTIONS)
+    if initial_state not in INITIAL_STATES:
+        raise ShapeError(
+            f"initial_state is {_shown(initial_state)}; give 'zeros' or 'learned', and a state of your own in the "
+            "call: layer(x, state)"
+        )
+    for name, value in {
+        "stateful": stateful,
+        "detach": detach,
+        "return_sequences": return_sequences,
+        "return_states": return_states,
+    }.items():
+        check_flag(name, value)
+    for k, steps in enumerate(lookahead):
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+            raise ShapeError(f"lookahead is {steps!r} at layer {k}; give a number of steps, 0 or more")
+    if merge != "concat" and not bidirectional:
+        raise ShapeError(
+            f"merge is {merge!r}, but there is one direction only; pass bidirectional=True or leave merge out"
+        )
+    if stateful and bidirectional:
+        raise ShapeError(
+            "stateful=True carries states to the next piece, but the reverse direction begins at that piece's end; "
+            "use bidirectional=False, or pass states in the call"
+        )
+    if stateful and any(lookahead):
+        raise ShapeError(
+            f"stateful=True runs piece by piece, but lookahead={max(lookahead)} sees zeros past a piece's end; use "
+            "lookahead=0, or give the sequence whole"
+        )
+
+
+def check_flag(name: str, value: Any) -> None:
+    """The option is True or False."""
+    if not isinstance(value, bool):
+        raise ShapeError(f"{name} is {_shown(value)}; give True or False")
+
+
+def _one_of(name: str, value: Any, choices: Sequence[Any]) -> None:
+    if not isinstance(value, str | None) or value not in choices:
+        raise ShapeError(f"{name} is {_shown(value)}; choose one of {', '.join(map(repr, choices))}")
+
+
+def _shown(value: Any) -> str:
+    return repr(value) if isinstance(value, str | int | float | bool | None) else type(value).__name__

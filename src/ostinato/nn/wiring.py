@@ -1,0 +1,69 @@
+"""How layers hang together: the two directions merged, what a layer reads, what is added to what it puts out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..errors import ShapeError
+from ..ir import Mask
+from .masks import draw
+from .options import Connections, Merge
+
+
+def merged_size(size: int, merge: Merge, directions: int) -> int:
+    """The width of what a layer passes on, from the width of each direction's output."""
+    return size * directions if merge in ("concat", None) else size
+
+
+def merged(outputs: Sequence[Tensor], merge: Merge) -> Tensor:
+    """The outputs of a layer's directions as one; ``merge=None``, which holds for the last layer, concatenates."""
+    if len(outputs) == 1:
+        return outputs[0]
+    forward, backward = outputs
+    if merge == "sum":
+        return forward + backward
+    if merge == "mul":
+        return forward * backward
+    if merge == "mean":
+        return (forward + backward) / 2
+    return torch.cat((forward, backward), -1)
+
+
+def check_residual(layer: int, reads: int, gives: int) -> None:
+    """What a layer reads can be added to what it puts out.
+
+    Raises:
+        ShapeError: they differ in width.
+    """
+    if reads != gives:
+        raise ShapeError(
+            f"connections='residual' adds what layer {layer} reads ({reads} values) to what it puts out ({gives}); "
+            "make the widths of the layers equal, or use connections='dense' or 'plain'"
+        )
+
+
+def next_reading(reading: Tensor, output: Tensor, connections: Connections) -> Tensor:
+    """What the next layer reads: this one's output; in dense connections all that this one read as well."""
+    return torch.cat((reading, output), -1) if connections == "dense" else output
+
+
+def drop(x: Tensor, probability: float, generator: torch.Generator | None) -> Tensor:
+    """Dropout: zeros with this probability, the rest scaled so that the mean stays."""
+    if generator is None:
+        return functional.dropout(x, probability)
+    return x * draw(Mask("dropout", 1 - probability, 1 / (1 - probability)), tuple(x.shape), x, generator)
+
+
+def at_the_end(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """The last step [B, S] of each sequence of x [T, B, S]; 0 for one without steps."""
+    if not x.shape[0]:
+        return x.new_zeros(x.shape[1:])
+    if lengths is None:
+        return x[-1]
+    ends = lengths.to(x.device)
+    found = x.gather(0, (ends - 1).clamp(min=0).view(1, -1, 1).expand(1, -1, x.shape[2]))[0]
+    return torch.where((ends > 0).unsqueeze(1), found, torch.zeros_like(found))
