@@ -161,7 +161,7 @@ def test_what_comes_back_is_laid_out_as_what_went_in(merge: Any) -> None:
 # ---- in the house of torch
 
 
-@pytest.mark.parametrize("backend", [backend_param("c"), "eager"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     "options",
     [
