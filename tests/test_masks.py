@@ -104,6 +104,16 @@ def test_masks_are_drawn_as_they_are_declared() -> None:
     assert not torch.equal(free[0], free[1])
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_vmap_draws_masks_as_it_is_told(backend: str) -> None:
+    layer = build(masked, 3, 4, backend, num_layers=2, dropout=0.5)
+    x = inputs(5, 3, 3, torch.float64).expand(2, 5, 3, 3)
+    found = {r: torch.vmap(lambda x: layer(x)[0], randomness=r)(x) for r in ("same", "different")}
+    assert torch.equal(*found["same"]) and not torch.equal(*found["different"])
+    layer.eval()
+    torch.testing.assert_close(torch.vmap(lambda x: layer(x)[0])(x)[1], layer(x[0])[0])
+
+
 # ---- parameters that are not trained
 
 

@@ -74,7 +74,8 @@ class RNN(nn.Module):
             [num_directions, B, S]. None: the states kept, else the initial ones.
         lengths: steps of each sequence, a list or a tensor [B] on any device, unsorted as well; 0 leaves the state
             as it was. Outputs past a sequence's end are 0.
-        generator: of torch; the random numbers of dropout and of the cell's masks come from it, so that they repeat.
+        generator: of torch; the random numbers of dropout and of the cell's masks come from it, so that they repeat
+            (torch.compile takes none: seed with torch.manual_seed there).
         return_sequences, return_states, detach: as above, for this call.
         Returns output [T, B, O] (a PackedSequence for one) and the states after the last step; with `return_states`
         also a list with a dict for each layer, ``{"h": [T, B, S], ...}``, the reverse direction's as ``"h_reverse"``.
@@ -237,7 +238,7 @@ class RNN(nn.Module):
         >>> RNN("gru", 3, 4).cell_parameters()["W_r"].shape
         torch.Size([4, 3])
         """
-        return {name: self._parameters[full] for name, full in self._named(layer, reverse, False)}  # type: ignore[misc]
+        return {name: getattr(self, full) for name, full in self._named(layer, reverse, False)}
 
     def cell_buffers(self, layer: int = 0, reverse: bool = False) -> dict[str, Tensor]:
         """What a layer's equations name but training leaves alone (``@cell(fixed=...)``), under those names."""
