@@ -48,7 +48,7 @@ class RNN(nn.Module):
         merge: what becomes of the outputs of two directions: "concat", "sum", "mul" or "mean"; None gives the pair
             (forward, backward) at the last layer, and concatenates below it.
         connections: "plain": a layer reads the output below. "residual": it also adds that to its own output, as it was
-            before dropout (He et al. 2016). "dense": it reads x and the outputs of all layers below (Huang et al. 2017).
+            before dropout (He et al. 2016). "dense": it reads x and all outputs below (Huang et al. 2017).
         lookahead: steps k that each layer's output waits for the input: at step t its cell has seen what it reads up to
             t + k, and zeros where that is past the sequence's end (to t - k, and before the start, in the reverse
             direction). A window of 2 k + 1 inputs is then centred. Final states are those behind the zeros. A list
