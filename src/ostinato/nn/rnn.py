@@ -74,7 +74,8 @@ class RNN(nn.Module):
             [num_directions, B, S]. None: the states kept, else the initial ones.
         lengths: steps of each sequence, a list or a tensor [B] on any device, unsorted as well; 0 leaves the state
             as it was. Outputs past a sequence's end are 0.
-        generator: of torch; the random numbers of dropout and of the cell's masks come from it, so that they repeat.
+        generator: of torch; the random numbers of dropout and of the cell's masks come from it, so that they repeat
+            (torch.compile takes none: seed with torch.manual_seed there).
         return_sequences, return_states, detach: as above, for this call.
         Returns output [T, B, O] (a PackedSequence for one) and the states after the last step; with `return_states`
         also a list with a dict for each layer, ``{"h": [T, B, S], ...}``, the reverse direction's as ``"h_reverse"``.
@@ -163,6 +164,8 @@ class RNN(nn.Module):
             self.lookahead,
             self.sizes,
         )
+        if not return_sequences:
+            self._stack.check_last()
         self._kept: list[Place] | None = None
         self._register(device, dtype)
         self.reset_parameters()
@@ -235,7 +238,7 @@ class RNN(nn.Module):
         >>> RNN("gru", 3, 4).cell_parameters()["W_r"].shape
         torch.Size([4, 3])
         """
-        return {name: self._parameters[full] for name, full in self._named(layer, reverse, False)}  # type: ignore[misc]
+        return {name: getattr(self, full) for name, full in self._named(layer, reverse, False)}
 
     def cell_buffers(self, layer: int = 0, reverse: bool = False) -> dict[str, Tensor]:
         """What a layer's equations name but training leaves alone (``@cell(fixed=...)``), under those names."""
@@ -268,8 +271,10 @@ class RNN(nn.Module):
             check_unpacked(lengths)
             given = {"generator": generator, "return_sequences": sequence, "return_states": every, "detach": detach}
             return run_packed(lambda x, own: self(x, state, own, **given), x, self.batch_first, sequence)
-        self._check_call(sequence, every, detach, generator)
-        weight = self._any_weight(x)
+        if not (return_sequences is return_states is detach is generator is None):
+            self._check_call(sequence, every, detach, generator)
+        first = self._stack.first
+        weight = self._weights(first)[0] if first else x
         check_input(x, self.input_size, weight, self.batch_first)
         if x.dtype != weight.dtype:  # under autocast: the recurrence runs in the weights' dtype
             x = x.to(weight.dtype)
@@ -289,7 +294,8 @@ class RNN(nn.Module):
         if self.stateful:
             self._kept = detach_state(finals)
         final = self._stack.layout.give(finals, batched)
-        output = of_each(lambda t: self._leave(t, batched, sequence), output)
+        if self.batch_first or not batched:
+            output = of_each(lambda t: self._leave(t, batched, sequence), output)
         if not every:
             return output, final
         return output, final, [{n: self._leave(t, batched, True) for n, t in own.items()} for own in states]
@@ -329,11 +335,6 @@ class RNN(nn.Module):
         check_generator(generator)
         if not sequence:
             self._stack.check_last()
-
-    def _any_weight(self, x: Any) -> Any:
-        """A tensor of the layer's dtype and device; x if it has no parameters."""
-        names = next((place.names for place in self._stack.places if place.names), None)
-        return x if names is None else self._weights([next(iter(names.values()))])[0]
 
     def _weights(self, names: Sequence[str]) -> list[Tensor]:
         """Parameters, or what a parametrization (weight norm, pruning) puts in their place, or buffers."""
