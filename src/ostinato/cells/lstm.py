@@ -125,7 +125,7 @@ lstm_1997 = lstm.preset(
 
 cifg = lstm.preset(
     "cifg",
-    """LSTM with coupled input and forget gates: what is forgotten makes room for what is written (Greff et al. 2017).
+    """LSTM with coupled gates: what is forgotten makes room for what is written (Greff et al. 2017).
 
         f = sigmoid(W_f x + U_f h + b_f)
         i = 1 - f
