@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import typing as _typing
 
-from . import cells
+from . import cells, transforms
 from .errors import (
     BackendError,
     CacheError,
@@ -98,6 +98,7 @@ __all__ = [
     "sqrt",
     "tanh",
     "total",
+    "transforms",
     "truncate",
     "where",
 ]
