@@ -141,6 +141,15 @@ def test_dtype_device_mode_and_what_is_frozen_carry_over(name: str, dtype: torch
     assert all(p.is_meta for p in (*elsewhere.parameters(), *to_torch(elsewhere).parameters()))
 
 
+@names
+def test_no_random_number_is_drawn(name: str) -> None:
+    kind, more = KINDS[name]
+    module = kind(3, 4, **more)
+    before = torch.get_rng_state()
+    to_torch(from_torch(module))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_weights_are_copies() -> None:
     module = nn.GRU(3, 4)
     layer = from_torch(module)
@@ -258,6 +267,12 @@ def test_our_weights_under_a_parametrization_are_written_as_they_stand() -> None
     with torch.no_grad():
         layer.parametrizations.U_l0.original0.mul_(2.0)  # type: ignore[union-attr,index]
         torch.testing.assert_close(to_torch(layer)(x)[0], layer(x)[0])
+
+
+@pytest.mark.parametrize("size", [4, 6])
+def test_a_projection_to_no_less_is_refused(size: int) -> None:
+    with pytest.raises(CellError, match=f"projects to less than hidden_size=4, not to P={size}"):
+        to_torch(RNN("projected_lstm", 3, 4, sizes={"P": size}))
 
 
 def test_from_torch_refuses_what_it_cannot_know() -> None:

@@ -179,7 +179,9 @@ def test_a_group_of_two_directions_is_told_by_its_names() -> None:
 
 def test_options_and_dtype() -> None:
     weights = [w.astype("float32") for w in weights_of("LSTM")]
+    before = torch.get_rng_state()
     layer = from_keras(weights)
+    assert torch.equal(torch.get_rng_state(), before)
     assert isinstance(layer, ostinato.LSTM) and layer.batch_first
     assert {p.dtype for p in layer.parameters()} == {torch.float32}
     layer = from_keras(weights, batch_first=False, backend="eager", dtype=torch.float64)

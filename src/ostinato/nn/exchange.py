@@ -94,8 +94,9 @@ def from_torch(module: nn.Module, backend: str = "auto") -> LSTM | GRU | Elman:
     first: Tensor = getattr(told, _torch_name(module, "weight_ih", "_l0"))
     kind: Any = kinds[base]
     layer: LSTM | GRU | Elman = kind(
-        told.input_size, told.hidden_size, backend=backend, device=first.device, dtype=first.dtype, **options
+        told.input_size, told.hidden_size, backend=backend, device="meta", dtype=first.dtype, **options
     )
+    layer.to_empty(device=first.device)  # by way of meta, so that no numbers are drawn only to be written over
     for suffix, own in _places(layer):
         with torch.enable_grad():  # so that what is split from a frozen tensor is frozen
             named = {kind: getattr(told, _torch_name(module, kind, suffix), None) for kind in KINDS}
@@ -124,11 +125,13 @@ def to_torch(layer: RNN) -> nn.RNNBase:
     pair, told = _pair(layer), _options(layer)
     options: dict[str, Any] = dict(pair.options)
     if layer.sizes:
-        options["proj_size"] = layer.sizes["P"]
+        options["proj_size"] = size = layer.sizes["P"]
+        if size >= layer.hidden_size:
+            raise CellError(f"torch.nn.LSTM projects to less than hidden_size={layer.hidden_size}, not to P={size}")
     if layer.num_layers == 1:
         told.pop("dropout")  # it has no place between layers, and torch warns of it
     first = next(iter(next(_places(layer))[1].values()))
-    module = pair.module(device=first.device, dtype=first.dtype, **told, **options)
+    module = pair.module(device="meta", dtype=first.dtype, **told, **options).to_empty(device=first.device)
     for suffix, own in _places(layer):
         with torch.enable_grad():  # so that what is packed from frozen tensors is frozen
             packed = pair.blocks.pack(own)

@@ -92,7 +92,7 @@ def from_keras(
         "batch_first": batch_first,
         "bidirectional": directions == 2,
         "backend": backend,
-        "device": device,
+        "device": "meta",  # so that no numbers are drawn only to be written over
         "dtype": dtype or _tensor(stack[0][0][0]).dtype,
     }
     layer: RNN
@@ -104,6 +104,7 @@ def from_keras(
         layer = GRU(widths[0][0], hidden_size, **options)
     else:
         layer = RNN("gru", widths[0][0], hidden_size, **options)
+    layer.to_empty(device=device or "cpu")
     for place, both in enumerate(stack):
         for reverse, arrays in enumerate(both):
             _fill(layer.cell_parameters(place, bool(reverse)), arrays, blocks)

@@ -163,6 +163,8 @@ class RNN(nn.Module):
             self.lookahead,
             self.sizes,
         )
+        if not return_sequences:
+            self._stack.check_last()
         self._kept: list[Place] | None = None
         self._register(device, dtype)
         self.reset_parameters()
@@ -268,8 +270,10 @@ class RNN(nn.Module):
             check_unpacked(lengths)
             given = {"generator": generator, "return_sequences": sequence, "return_states": every, "detach": detach}
             return run_packed(lambda x, own: self(x, state, own, **given), x, self.batch_first, sequence)
-        self._check_call(sequence, every, detach, generator)
-        weight = self._any_weight(x)
+        if not (return_sequences is return_states is detach is generator is None):
+            self._check_call(sequence, every, detach, generator)
+        first = self._stack.first
+        weight = self._weights(first)[0] if first else x
         check_input(x, self.input_size, weight, self.batch_first)
         if x.dtype != weight.dtype:  # under autocast: the recurrence runs in the weights' dtype
             x = x.to(weight.dtype)
@@ -289,7 +293,8 @@ class RNN(nn.Module):
         if self.stateful:
             self._kept = detach_state(finals)
         final = self._stack.layout.give(finals, batched)
-        output = of_each(lambda t: self._leave(t, batched, sequence), output)
+        if self.batch_first or not batched:
+            output = of_each(lambda t: self._leave(t, batched, sequence), output)
         if not every:
             return output, final
         return output, final, [{n: self._leave(t, batched, True) for n, t in own.items()} for own in states]
@@ -329,11 +334,6 @@ class RNN(nn.Module):
         check_generator(generator)
         if not sequence:
             self._stack.check_last()
-
-    def _any_weight(self, x: Any) -> Any:
-        """A tensor of the layer's dtype and device; x if it has no parameters."""
-        names = next((place.names for place in self._stack.places if place.names), None)
-        return x if names is None else self._weights([next(iter(names.values()))])[0]
 
     def _weights(self, names: Sequence[str]) -> list[Tensor]:
         """Parameters, or what a parametrization (weight norm, pruning) puts in their place, or buffers."""

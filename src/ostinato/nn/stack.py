@@ -34,6 +34,7 @@ class Stack:
         places: each layer in each direction: layer by layer, forwards before backwards.
         layout: how a caller holds the states.
         output_size: the width of the output, with ``merge=None`` that of each of the pair.
+        first: the name of one parameter, by which dtype and device are known; empty if there are none.
 
     Raises:
         ShapeError: sizes that are missing, that no cell has, or that do not fit together.
@@ -80,6 +81,7 @@ class Stack:
                 check_residual(k, width, gives)
             width = width + gives if connections == "dense" else gives
             self.output_size = self.output_size if merge is None else gives
+        self.first = [name for place in self.places for name in place.names.values()][:1]
         self.layout = StateLayout(
             [place.program.states for place in self.places[::directions]],
             [place.step.state_sizes for place in self.places[::directions]],
@@ -117,6 +119,10 @@ class Stack:
             x: [T, B, D].
             starts: the states each place begins with; None for zeros.
         """
+        if len(self.places) == 1:
+            own = None if starts is None else starts[0]
+            run = self.places[0](weights, x, own, lengths, backend, wanted, generator)
+            return run.output, [run.finals], [run.states]
         finals: list[Place] = []
         every: list[dict[str, Tensor]] = []
         layers = range(len(self.places) // self.directions)

@@ -50,12 +50,8 @@ class StateLayout:
         self.names = [tuple(n) for n in names]
         self.sizes = [tuple(s) for s in sizes]
         self.directions = directions
+        self.places = len(names) * directions  # how many layers and directions
         self.uniform = len(set(self.names)) == 1 and len(set(self.sizes)) == 1
-
-    @property
-    def places(self) -> int:
-        """How many layers and directions."""
-        return len(self.names) * self.directions
 
     def take(self, state: Any, x: Tensor, batched: bool) -> list[Place]:
         """The states of each place, from what the caller gave for the input x [T, B, D].

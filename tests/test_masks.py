@@ -1,0 +1,132 @@
+"""Random masks and fixed parameters of a layer: dropout between layers, a cell's own masks, buffers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import ostinato
+from laws import BACKENDS, build, fill, inputs
+from ostinato import RNN, cell, emit, tanh
+from tolerances import assert_agree
+
+# ---- dropout
+
+
+def test_dropout_repeats_with_a_generator() -> None:
+    """The same seed gives the same numbers, another seed others; torch's own generator is left alone."""
+    layer = fill(RNN("gru", 3, 8, 3, dropout=0.5, backend="eager", dtype=torch.float64))
+    x = inputs(5, 4, 3, torch.float64)
+
+    def run(seed: int) -> Tensor:
+        return layer(x, generator=torch.Generator().manual_seed(seed))[0]
+
+    before = torch.get_rng_state()
+    assert torch.equal(run(1), run(1)) and not torch.equal(run(1), run(2))
+    assert torch.equal(before, torch.get_rng_state())
+    layer.eval()
+    assert torch.equal(run(1), run(2))
+
+
+@pytest.mark.parametrize("seeded", [False, True])
+def test_dropout_drops_what_it_says(seeded: bool) -> None:
+    """What the upper layer reads: zeros at the rate, the rest scaled; what is added to its output is not dropped."""
+
+    @cell(sizes={"h": "D"})
+    def copied(p: Any, x: Any, h: Any) -> Any:
+        return x
+
+    layer = RNN(copied, 50, 1, 2, dropout=0.25, backend="eager")
+    x = torch.ones(40, 20, 50)
+    generator = torch.Generator().manual_seed(0) if seeded else None
+    torch.manual_seed(0)
+    found = layer(x, generator=generator)[0]
+    torch.testing.assert_close(found.unique(), torch.tensor([0.0, 1 / 0.75]))
+    assert abs((found == 0).double().mean() - 0.25) < 0.01
+    residual = RNN(copied, 50, 1, 2, dropout=0.25, backend="eager", connections="residual")
+    found = residual(x, generator=generator)[0]
+    torch.testing.assert_close(found.unique(), torch.tensor([1.0, 1 + 1 / 0.75]))
+
+
+# ---- random masks of a cell
+
+
+@cell
+def masked(p: Any, x: Any, h: Any, c: Any) -> Any:
+    """Dropout in every place: another at each step, and one locked in time."""
+    c = 0.5 * c + ostinato.dropout(tanh(p.W @ x + p.U @ ostinato.dropout(h, 0.3, locked=True) + p.b), 0.4)
+    return emit(ostinato.dropout(c, 0.2), tanh(c), c)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("wanted", [{}, {"return_states": True}, {"return_sequences": False}])
+def test_masks_repeat_with_a_generator_and_vanish_in_evaluation(wanted: Any, backend: str) -> None:
+    """The same seed gives the same numbers on every backend, whatever is asked for; evaluation has no dropout."""
+    layer = build(masked, 3, 4, backend, num_layers=2, bidirectional=True)
+    other = build(masked, 3, 4, "eager", num_layers=2, bidirectional=True)
+    x, lengths = inputs(5, 3, 3, torch.float64), [5, 0, 3]
+
+    def run(layer: RNN, seed: int, **more: Any) -> Tensor:
+        return layer(x, lengths=lengths, generator=torch.Generator().manual_seed(seed), **more)[0]
+
+    found = run(layer, 1, **wanted)
+    assert_agree({"output": run(other, 1, **wanted)}, {"output": found}, torch.float64)
+    assert torch.equal(found, run(layer, 1, **wanted)) and not torch.equal(found, run(layer, 2, **wanted))
+
+    @cell
+    def plain(p: Any, x: Any, h: Any, c: Any) -> Any:
+        c = 0.5 * c + tanh(p.W @ x + p.U @ h + p.b)
+        return emit(c, tanh(c), c)
+
+    calm = build(plain, 3, 4, backend, num_layers=2, bidirectional=True)
+    layer.eval()
+    assert_agree({"output": run(layer, 1, **wanted)}, {"output": run(calm, 1, **wanted)}, torch.float64)
+    assert torch.equal(run(layer, 1, **wanted), run(layer, 2, **wanted))
+
+
+def test_masks_are_drawn_as_they_are_declared() -> None:
+    """A locked mask holds for all steps of a sequence, another differs at each; both at their rates."""
+
+    @cell(sizes={"a": "D", "b": "D"})
+    def seen(p: Any, x: Any, a: Any, b: Any) -> Any:
+        return ostinato.dropout(x, 0.25), ostinato.dropout(x, 0.5, locked=True)
+
+    layer = RNN(seen, 40, 1, backend="eager")
+    torch.manual_seed(0)
+    states = layer(torch.ones(30, 50, 40), return_states=True)[2][0]
+    free, locked = states["a"], states["b"]
+    assert abs((free == 0).double().mean() - 0.25) < 0.01 and abs((locked == 0).double().mean() - 0.5) < 0.05
+    assert set(locked.unique().tolist()) == {0.0, 2.0}
+    assert torch.equal(locked, locked[:1].expand_as(locked)) and not torch.equal(locked[:, 0], locked[:, 1])
+    assert not torch.equal(free[0], free[1])
+
+
+# ---- parameters that are not trained
+
+
+@cell(fixed=("A",), init={"A": 0.5})
+def memory(p: Any, x: Any, h: Any) -> Any:
+    return tanh(p.A * h + p.W @ x)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_is_fixed_is_a_buffer(backend: str) -> None:
+    layer = RNN(memory, 3, 4, 2, backend=backend)
+    assert {n for n, _ in layer.named_parameters()} == {"W_l0", "W_l1"}
+    assert {n for n, _ in layer.named_buffers()} == {"A_l0", "A_l1"} and "A_l1" in layer.state_dict()
+    assert set(layer.cell_parameters(1)) == {"W"} and set(layer.cell_buffers(1)) == {"A"}
+    assert torch.equal(layer.cell_buffers()["A"], torch.full((4,), 0.5))
+    x = inputs(4, 2, 3, torch.float32)
+    before = layer(x)[0]
+    before.sum().backward()
+    h = torch.zeros(2, 4)
+    own = layer.cell_parameters()["W"]
+    for t in range(4):
+        h = torch.tanh(0.5 * h + x[t] @ own.T)
+    torch.testing.assert_close(layer(x, return_states=True)[2][0]["h"][-1], h)
+    layer.cell_buffers()["A"].fill_(-0.5)
+    assert not torch.allclose(layer(x)[0], before)
+    assert layer.double()(x.double())[0].dtype == torch.float64

@@ -1,0 +1,379 @@
+"""States: learned, kept, cut off from their history, of layers that differ; truncated backpropagation."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import ostinato
+from laws import BACKENDS, CELLS, build, fill, flat, inputs, numbers, sizes_for
+from ostinato import RNN, ShapeError, detach_state, truncate
+from tolerances import assert_agree
+from wired import stack
+
+
+def same(found: Any, meant: Any) -> None:
+    """Nested states or outputs are equal, number by number, within rounding."""
+    if isinstance(meant, Tensor):
+        torch.testing.assert_close(found, meant)
+        return
+    assert len(found) == len(meant)
+    for a, b in zip(found, meant, strict=True):
+        same(a, b)
+
+
+# ---- how they are held
+
+
+def test_states_of_layers_that_differ_are_held_layer_by_layer() -> None:
+    """One entry for each layer, as that layer alone would give it; equal layers share one tensor a state."""
+    layer = stack([4, 6, 5], bidirectional=True)
+    state = layer(inputs(4, 3, 3, torch.float64))[1]
+    assert [tuple(s.shape for s in flat(own)) for own in state] == [((2, 3, 4),), ((2, 3, 6),) * 2, ((2, 3, 5),)]
+    assert isinstance(state[0], Tensor) and isinstance(state[1], tuple)
+    widths = fill(RNN("lstm", 3, [4, 5], backend="eager", dtype=torch.float64))
+    assert [[s.shape for s in own] for own in widths(inputs(4, 3, 3, torch.float64))[1]] == [
+        [(1, 3, 4)] * 2,
+        [(1, 3, 5)] * 2,
+    ]
+    equal = RNN("lstm", 3, [4, 4], backend="eager")(torch.zeros(4, 3, 3))[1]
+    assert [s.shape for s in equal] == [(2, 3, 4)] * 2
+    alone = layer(inputs(4, 3, 3, torch.float64)[:, 0])[1]  # without a batch
+    assert [tuple(s.shape for s in flat(own)) for own in alone] == [((2, 4),), ((2, 6),) * 2, ((2, 5),)]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("connections", ["plain", "dense"])
+def test_they_carry_over_a_cut(connections: Any, backend: str) -> None:
+    """Held layer by layer, given back as they came or as lists."""
+    layer = stack([4, 6, 5], backend, connections=connections)
+    x = inputs(6, 3, 3, torch.float64)
+    whole, ended = layer(x)
+    first, middle = layer(x[:2])
+    second, final = layer(x[2:], [list(flat(own)) for own in middle])
+    same(torch.cat([first, second]), whole)
+    same(final, ended)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            torch.zeros(1),
+            r"states of different names or sizes, got Tensor; pass a tuple with the states of each of the 3",
+        ),
+        ((torch.zeros(1, 3, 4),), r"different names or sizes, got 1; pass a tuple"),
+        ((torch.zeros(1, 3, 4),) * 3, r"layer 1: the cell has 2 states, got 1; pass state=\(h, c\)"),
+        (
+            (torch.zeros(1, 2, 4), (torch.zeros(1, 3, 6),) * 2, torch.zeros(1, 3, 5)),
+            r"layer 0: the state h has shape \[1, 2, 4\]; it must be \[1, 3, 4\]",
+        ),
+    ],
+)
+def test_states_that_do_not_fit_are_refused_layer_by_layer(given: Any, message: str) -> None:
+    layer = stack([4, 6, 5]).float()
+    with pytest.raises(ShapeError, match=message):
+        layer(torch.zeros(2, 3, 3), given)
+
+
+# ---- learned
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_learned_state_is_the_state_given(cell: Any, backend: str) -> None:
+    """A parameter for each state, layer and direction, the same for every sequence; zeros to begin with."""
+    layer = build(cell, 3, 4, backend, num_layers=2, bidirectional=True, initial_state="learned").eval()
+    sizes = sizes_for(cell, 4)
+    other = build(cell, 3, 4, backend, num_layers=2, bidirectional=True, sizes=sizes).eval()
+    suffixes = ["_l0", "_l0_reverse", "_l1", "_l1_reverse"]
+    learned = [[layer.get_parameter(f"{name}0{suffix}") for suffix in suffixes] for name in cell.states]
+    assert len(list(layer.parameters())) == len(list(other.parameters())) + 4 * len(cell.states)
+    x, lengths = inputs(4, 3, 3, torch.float64), [4, 0, 2]
+    given = tuple(torch.stack(column).unsqueeze(1).expand(4, 3, -1) for column in learned)
+    results = []
+    for ran, state in ((layer, None), (other, given[0] if len(given) == 1 else given)):
+        output, final = ran(x, state, lengths)
+        found = {"output": output, **{f"state {k}": s for k, s in enumerate(flat(final))}}
+        loss = sum((v * numbers(n, *v.shape)).sum() for n, v in found.items())
+        gradients = torch.autograd.grad(loss, [p for column in learned for p in column])
+        results.append({**found, **{f"grad {k}": g for k, g in enumerate(gradients)}})
+    assert_agree(*results, torch.float64)
+    layer.reset_parameters()
+    assert not any(p.any() for column in learned for p in column)
+    same(layer(x, lengths=lengths)[0], layer(x, [torch.zeros_like(s) for s in given], lengths)[0])
+
+
+def test_a_state_given_goes_before_a_learned_one() -> None:
+    layer = fill(RNN("gru", 3, 4, initial_state="learned", backend="eager"))
+    x, h = inputs(4, 2, 3, torch.float32), numbers("h", 1, 2, 4, dtype=torch.float32)
+    layer(x, h)[0].sum().backward()
+    assert layer.get_parameter("h0_l0").grad is None
+    assert not torch.equal(layer(x, h)[0], layer(x)[0])
+
+
+# ---- without their history
+
+
+def test_states_are_detached_where_it_is_asked_for() -> None:
+    layer = build(ostinato.cells.lstm, 3, 4, "eager")
+    x = inputs(3, 2, 3, torch.float64)
+    given = tuple(numbers(n, 1, 2, 4).requires_grad_() for n in "hc")
+    always = build(ostinato.cells.lstm, 3, 4, "eager", detach=True)
+    for ran, options, flows in ((layer, {}, True), (layer, {"detach": True}, False), (always, {}, False)):
+        output = ran(x, given, **options)[0]
+        gradients = torch.autograd.grad(output.sum(), given, allow_unused=True)
+        assert all((g is not None) == flows for g in gradients)
+        same(output, layer(x, given)[0])
+    assert torch.autograd.grad(always(x, given, detach=False)[0].sum(), given)[0].any()
+
+
+def test_detach_state_keeps_the_shape_of_what_it_is_given() -> None:
+    h = torch.ones(1, requires_grad=True) * 2
+    assert detach_state(None) is None
+    found = detach_state((h, [h, (h,)]))
+    assert isinstance(found, tuple) and isinstance(found[1], list) and isinstance(found[1][1], tuple)
+    assert not any(s.requires_grad for s in (found[0], found[1][0], found[1][1][0])) and h.requires_grad
+
+
+# ---- kept from call to call
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_stateful_layer_goes_on_where_it_stopped(cell: Any, backend: str) -> None:
+    layer = build(cell, 3, 4, backend, num_layers=2, stateful=True).eval()
+    plain = build(cell, 3, 4, backend, num_layers=2).eval()
+    x = inputs(6, 2, 3, torch.float64)
+    for _ in range(2):
+        pieces = [layer(x[:2])[0], layer(x[2:5])[0], layer(x[5:])[0]]
+        same(torch.cat(pieces), plain(x)[0])
+        layer.reset_state()
+    layer(x[:2])
+    given = flat(plain(x[:4])[1])
+    same(layer(x[4:], given[0] if len(given) == 1 else given)[0], plain(x)[0][4:])  # a state given goes before
+    same(layer(x[:3], lengths=[0, 3])[1], plain(x[:3], plain(x)[1], [0, 3])[1])
+
+
+def test_a_kept_state_has_no_history() -> None:
+    """Each piece can be trained on by itself."""
+    layer = fill(RNN("lstm", 3, 4, stateful=True, backend="eager"))
+    for _ in range(2):
+        output, (_, c) = layer(inputs(3, 2, 3, torch.float32))
+        assert output.requires_grad and c.requires_grad
+        output.sum().backward()
+
+
+def test_other_sequences_need_a_reset() -> None:
+    layer = RNN(["gru", "lstm"], 3, 4, stateful=True, backend="eager")
+    layer(torch.zeros(2, 4, 3))
+    with pytest.raises(
+        ShapeError, match=r"keeps the states of 4 sequences \(stateful=True\), but the input has 3; call"
+    ):
+        layer(torch.zeros(2, 3, 3))
+    layer.reset_state()
+    layer(torch.zeros(2, 3, 3))
+    layer(torch.zeros(2, 3, 3), (torch.zeros(1, 3, 4), (torch.zeros(1, 3, 4),) * 2))
+
+
+@pytest.mark.parametrize("copier", [copy.deepcopy, lambda v: pickle.loads(pickle.dumps(v))], ids=["deepcopy", "pickle"])
+def test_kept_states_move_and_are_copied_but_not_stored(copier: Any) -> None:
+    layer = fill(RNN("lstm", 3, 4, stateful=True, backend="eager"))
+    x = inputs(6, 2, 3, torch.float64)
+    layer(x[:3].float())
+    layer.double()
+    other = copier(layer)
+    assert not any("kept" in name or name.startswith(("h", "c")) for name in layer.state_dict())
+    found = layer(x[3:])[0]
+    same(other(x[3:])[0], found)
+    fresh = RNN.from_spec(layer.spec()).double()
+    fresh.load_state_dict(layer.state_dict())
+    assert not torch.allclose(fresh(x[3:])[0], found)  # begins with zeros
+    layer(x[:1])
+    other.load_state_dict(layer.state_dict())
+    layer.to(torch.float32)
+    with pytest.raises(ShapeError, match=r"is torch.float64, but the weights are torch.float32"):
+        layer(x)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_states_are_kept_in_a_captured_graph_too() -> None:
+    torch._dynamo.reset()
+    layer = fill(RNN("gru", 3, 4, stateful=True, backend="eager"))
+    x = inputs(6, 2, 3, torch.float32)
+    whole = torch.cat([layer(x[:3])[0], layer(x[3:])[0]])
+    layer.reset_state()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager", dynamic=False)
+    same(torch.cat([compiled(x[:3])[0], compiled(x[3:])[0]]), whole)
+    torch._dynamo.reset()
+
+
+# ---- what a layer says of itself
+
+
+def test_spec_holds_every_option() -> None:
+    for arguments in (
+        {"hidden_size": 4, "num_layers": 3, "connections": "residual", "stateful": True, "detach": True},
+        {"hidden_size": [4, 5, 6], "bidirectional": True, "merge": None, "lookahead": [0, 1, 2]},
+        {"hidden_size": [4, 5, 6], "initial_state": "learned", "return_sequences": False, "return_states": True},
+        {"hidden_size": [4, 5, 6], "init": {"U*": "orthogonal(0.5)"}, "dropout": 0.5, "connections": "dense"},
+    ):
+        layer = fill(RNN(["gru", "lstm", "elman"], 3, backend="eager", **arguments)).eval()
+        spec = json.loads(json.dumps(layer.spec(), allow_nan=False))
+        again = RNN.from_spec(spec)
+        again.load_state_dict(layer.state_dict())
+        again.eval()
+        assert json.loads(json.dumps(again.spec())) == spec and repr(again) == repr(layer)
+        for name, value in arguments.items():
+            own = getattr(again, "hidden_sizes" if name == "hidden_size" else name)
+            meant = [value] * 3 if name == "hidden_size" and isinstance(value, int) else value
+            assert (list(own) if isinstance(own, tuple) else own) == meant, name
+        x = inputs(4, 2, 3, torch.float32)
+        same(again(x)[0], layer(x)[0])
+    assert "RNN([gru, lstm, elman], 3, [4, 5, 6]" in repr(layer) and "connections=dense" in repr(layer)
+
+
+def test_a_spec_of_an_earlier_version_is_read() -> None:
+    """One Program and no options."""
+    spec = RNN("gru", 3, 4, 2).spec()
+    old = {k: spec[k] for k in ("program", "input_size", "hidden_size", "num_layers", "bias", "batch_first", "sizes")}
+    assert RNN.from_spec(old).spec() == spec
+    with pytest.raises(ostinato.ProgramError, match="has no 'program'"):
+        RNN.from_spec({"input_size": 3})
+
+
+def test_init_is_drawn_by_the_layers_rules() -> None:
+    layer = RNN(["gru", "lstm"], 3, [4, 4], init={"U_*": "identity(0.5)", "b_f": 3.0})
+    for k in (0, 1):
+        for name, value in layer.cell_parameters(k).items():
+            if name.startswith("U_"):
+                assert torch.equal(value, 0.5 * torch.eye(4))
+    assert torch.equal(layer.cell_parameters(1)["b_f"], torch.full((4,), 3.0))
+    with pytest.raises(ostinato.CellError, match=r"init has 'V_\*'"):
+        RNN("gru", 3, 4, init={"V_*": 0.0})
+    generator = torch.Generator().manual_seed(0)
+    layer.reset_parameters(generator)
+    drawn = [p.clone() for p in layer.parameters()]
+    layer.reset_parameters(generator.manual_seed(0))
+    assert all(torch.equal(a, b) for a, b in zip(drawn, layer.parameters(), strict=True))
+
+
+# ---- truncated backpropagation
+
+
+def by_hand(layer: Any, x: Tensor, k1: int, k2: int, weights: Tensor) -> list[list[Tensor]]:
+    """The gradients of every piece: a loss on its outputs, whose history is cut k2 steps before its end."""
+    found = []
+    for end in [*range(k1, len(x), k1), len(x)]:
+        begin = end - (end - 1) % k1 - 1
+        cut = max(0, end - k2)
+        with torch.no_grad():
+            state = layer(x[:cut])[1] if cut else None
+        output = layer(x[cut:end], state)[0][begin - cut :]
+        loss = (output * weights[begin:end]).sum()
+        found.append(list(torch.autograd.grad(loss, list(layer.parameters()), allow_unused=True)))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("k1", "k2"), [(1, 1), (1, 4), (2, 2), (3, 4), (3, 5), (3, 7), (2, 11), (4, 40), (11, 11), (20, 30)]
+)
+@pytest.mark.parametrize("kind", ["torch", "eager", "learned"])
+def test_truncated_gradients_reach_back_k2_steps(kind: str, k1: int, k2: int) -> None:
+    """The same as a plain loop that runs all before the cut without a gradient; any module with states will do."""
+    if kind == "torch":
+        layer: Any = fill(nn.GRU(3, 4, 2, dtype=torch.float64))
+    else:
+        initial = "learned" if kind == "learned" else "zeros"
+        layer = build(ostinato.cells.lstm, 3, 4, "eager", num_layers=2, initial_state=initial)
+    x, weights = inputs(11, 2, 3, torch.float64), numbers("weights", 11, 2, 4)
+    meant, outputs, at = by_hand(layer, x, k1, k2, weights), [], 0
+    pieces = truncate(layer, x, k1, k2)
+    for expected in meant:
+        output, state = next(pieces)
+        assert len(output) == min(k1, 11 - at)
+        loss = (output * weights[at : at + len(output)]).sum()
+        gradients = torch.autograd.grad(loss, list(layer.parameters()), allow_unused=True)
+        assert_agree(
+            {f"grad {k}": g for k, g in enumerate(gradients)},
+            {f"grad {k}": g for k, g in enumerate(expected)},
+            torch.float64,
+        )
+        at += len(output)
+        outputs.append(output)
+        same(state, layer(x[:at])[1])
+    assert next(pieces, None) is None
+    same(torch.cat(outputs), layer(x)[0])
+
+
+def test_steps_run_again_use_the_weights_as_they_are_then() -> None:
+    """Weights change between the pieces, in place; backward still runs, from the state that was noted."""
+    layer = build(ostinato.cells.gru, 3, 4, "eager")
+    x = inputs(6, 2, 3, torch.float64)
+    noted: Any = None
+    for k, (output, _) in enumerate(truncate(layer, x, 2, 3)):
+        cut, end = max(0, 2 * k - 1), 2 * k + 2
+        meant = layer(x[cut:end], noted)[0][-2:]
+        same(output, meant)
+        loss = (output * numbers("loss", 2, 2, 4)).sum()
+        gradients = torch.autograd.grad(loss, list(layer.parameters()))
+        # the next begins a step before this one's end
+        noted = layer(x[cut : end - 1], noted)[1].detach()
+        with torch.no_grad():
+            for p, g in zip(layer.parameters(), gradients, strict=True):
+                p -= 0.1 * g
+
+
+def test_truncation_keeps_to_lengths_layout_and_options() -> None:
+    """Ragged, batch_first, one sequence, and a layer that returns something else by default."""
+    plain = build(ostinato.cells.lstm, 3, 4, "eager")
+    other = build(
+        ostinato.cells.lstm, 3, 4, "eager", batch_first=True, return_sequences=False, return_states=True, dropout=0.0
+    )
+    x, lengths = inputs(7, 3, 3, torch.float64), [7, 2, 4]
+    whole, ended = plain(x, lengths=lengths)
+    for layer, given, axis in ((plain, x, 0), (other, x.transpose(0, 1), 1)):
+        pieces = list(truncate(layer, given, 2, 3, lengths=torch.tensor(lengths)))
+        found, state = torch.cat([output for output, _ in pieces], axis), pieces[-1][1]
+        same(found if axis == 0 else found.transpose(0, 1), whole)
+        same(state, ended)
+    found = torch.cat([output for output, _ in truncate(other, x[:, 0], 3, state=(torch.zeros(1, 4).double(),) * 2)])
+    same(found, whole[:, 0])
+    assert list(truncate(plain, x[:0], 3)) == []
+
+
+def test_a_state_given_to_truncation_has_no_history() -> None:
+    layer = build(ostinato.cells.gru, 3, 4, "eager")
+    h = numbers("h", 1, 2, 4).requires_grad_()
+    for output, _ in truncate(layer, inputs(4, 2, 3, torch.float64), 1, 4, state=h):
+        assert torch.autograd.grad(output.sum(), h, allow_unused=True)[0] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "arguments", "message"),
+    [
+        ({}, {"k1": 3, "k2": 2}, r"k2 is 2, less than k1 = 3.*pass k2 >= k1"),
+        ({}, {"k1": 0}, r"k1 is 0; give a whole number"),
+        (
+            {"bidirectional": True},
+            {"k1": 2},
+            r"truncate runs forwards, but the layer is bidirectional.*use bidirectional",
+        ),
+        ({"lookahead": 2}, {"k1": 2}, r"the layer has lookahead=2; use lookahead=0"),
+        (
+            {"stateful": True},
+            {"k1": 2},
+            r"carries the states itself, but the layer has stateful=True; build it without",
+        ),
+        ({}, {"k1": 2, "x": nn.utils.rnn.pack_sequence([torch.zeros(2, 3)])}, r"got PackedSequence; unpack a"),
+    ],
+)
+def test_truncation_is_refused_at_once(options: Any, arguments: Any, message: str) -> None:
+    with pytest.raises(ShapeError, match=message):
+        truncate(RNN("gru", 3, 4, **options), **{"x": torch.zeros(4, 2, 3), **arguments})
