@@ -75,8 +75,10 @@ class Statistic:
         name: the attribute of its ``batch_mean`` node; in evaluation the name of the leaf that stands in its place.
         momentum: the share of a new mean in the running one.
         length: steps for which means are kept.
+        start: what they are before the first: 0 for a mean, 1 for a variance.
     """
 
     name: str
     momentum: float
     length: int
+    start: float = 0.0

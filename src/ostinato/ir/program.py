@@ -72,6 +72,12 @@ class Program:
         """The shape of each mask."""
         return {str(n.attr): n.shape for n in self.nodes if n.op == "mask"}
 
+    @property
+    def statistic_shapes(self) -> dict[str, Shape]:
+        """The shape of each statistic, in their order."""
+        shapes = {n.attr: n.shape for n in self.nodes if n.op in ("batch_mean", "mask")}
+        return {s.name: shapes[s.name] for s in self.statistics}
+
     def check(self) -> Program:
         """Itself, if every node is a legal row of the table; else a ProgramError."""
         for i, node in enumerate(self.nodes):
@@ -144,7 +150,7 @@ class Program:
                 ),
                 tuple(map(str, data.get("fixed", ()))),
                 tuple(
-                    Statistic(str(s["name"]), float(s["momentum"]), int(s["length"]))
+                    Statistic(str(s["name"]), float(s["momentum"]), int(s["length"]), float(s["start"]))
                     for s in data.get("statistics", ())
                 ),
             ).check()

@@ -126,7 +126,7 @@ def batch_norm(cell: Cell, max_length: int, momentum: float = 0.1, eps: float = 
     >>> from ostinato import cells, transforms
     >>> normed = transforms.batch_norm(cells.elman, max_length=100)
     >>> print(normed.program().statistics[0])
-    Statistic(name='mean_W', momentum=0.1, length=100)
+    Statistic(name='mean_W', momentum=0.1, length=100, start=0.0)
     """
     r = Rewriter(cell, call("batch_norm", cell, max_length))
     check_count("max_length of batch_norm", max_length, 1, "batch_norm(lstm, max_length=784)")
@@ -138,8 +138,8 @@ def batch_norm(cell: Cell, max_length: int, momentum: float = 0.1, eps: float = 
 
     def normalise(value: int, name: str, shifted: bool) -> int:
         shape = b.nodes[value].shape
-        centred = b.sub(value, r.statistic(f"mean_{name}", value, momentum, max_length))
-        variance = r.statistic(f"var_{name}", b.mul(centred, centred), momentum, max_length)
+        centred = b.sub(value, r.statistic(f"mean_{name}", value, momentum, max_length, 0.0))
+        variance = r.statistic(f"var_{name}", b.mul(centred, centred), momentum, max_length, 1.0)
         scaled = b.div(centred, b.op("sqrt", b.add(variance, b.const(eps))))
         gained = b.mul(r.param(f"gamma_{name}", shape, 0.1), scaled)
         return b.add(gained, r.param(f"beta_{name}", shape, 0.0)) if shifted else gained

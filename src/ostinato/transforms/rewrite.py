@@ -149,10 +149,10 @@ class Rewriter:
         keep = 1.0 - rate
         return self.b.mul(position, self.mask(name, self.b.nodes[position].shape, keep, 1.0 / keep, locked))
 
-    def statistic(self, name: str, position: int, momentum: float, length: int) -> int:
+    def statistic(self, name: str, position: int, momentum: float, length: int, start: float) -> int:
         """The mean over the sequences of a step, of which the layer keeps a running mean for each step."""
         name = self.unused(name)
-        self._statistics.append(Statistic(name, momentum, length))
+        self._statistics.append(Statistic(name, momentum, length, start))
         return self.b.raw("batch_mean", (position,), self.b.nodes[position].shape, name)
 
     def replace_state(self, k: int, new: int) -> None:
