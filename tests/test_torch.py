@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import ostinato
 from laws import BACKENDS, CELLS, build, flat, inputs, numbers, reference, results, states_for
-from tolerances import assert_agree
+from tolerances import assert_agree, differences, smooth
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # torch's own forward mode
 
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_autocast_computes_in_the_weights_dtype(cell: Any, dtype: torch.dtype, backend: str) -> None:
-    """Half-precision activations come in; the recurrence runs in float32, where a gate's small changes survive."""
+def test_autocast_keeps_states_in_the_weights_dtype(cell: Any, dtype: torch.dtype, backend: str) -> None:
+    """Half-precision activations come in; sums and states are float32, where a gate's small changes survive."""
     layer = build(cell, 5, 7, backend, torch.float32, bidirectional=True)
     x, state = inputs(4, 3, 5, torch.float32), states_for(layer, 3, torch.float32)
     below = nn.Linear(5, 5)
@@ -34,9 +34,15 @@ def test_autocast_computes_in_the_weights_dtype(cell: Any, dtype: torch.dtype, b
         output, _ = layer(narrow)
     twin = reference(layer)
     wide = tuple(s.double() for s in state)
-    assert_agree(found, results(twin, x.double(), wide[0] if len(wide) == 1 else wide), torch.float32)
-    assert output.dtype == torch.float32
-    assert_agree({"output": output}, {"output": reference(layer)(narrow.double())[0]}, torch.float32)
+    rounded = backend == "c" and dtype == torch.bfloat16  # what it multiplies, on a processor that has such products
+    meant = results(twin, x.double(), wide[0] if len(wide) == 1 else wide)
+    outputs = {"output": reference(layer)(narrow.double())[0]}
+    for got, expected in ((found, meant), ({"output": output}, outputs)):
+        assert {v.dtype for v in got.values()} == {torch.float32}
+        if rounded:
+            got, expected = smooth(got, cell.program()), smooth(expected, cell.program())
+        lines = differences(got, expected, torch.bfloat16 if rounded else torch.float32)
+        assert [line for line in lines if ": is torch.float32" not in line] == []
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

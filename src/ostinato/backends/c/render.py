@@ -56,6 +56,7 @@ class _Renderer:
             self._sizes(bounds),
             _text_of("vector.h"),
             _text_of("math.h"),
+            _text_of("half.h"),
             _text_of("gemm.h"),
             _text_of("outer.h"),
             self._tables(),
