@@ -81,7 +81,7 @@ class Running:
         order = (end - 1 - step).clamp(min=0) if self.reverse else step
         for statistic, values, batches in zip(self.statistics, kept, means, strict=True):
             new = batches.index_select(1, row).squeeze(1).index_select(0, order)
-            share = (runs * statistic.momentum).to(values.dtype).unsqueeze(1)
+            share = runs.to(values.dtype).unsqueeze(1) * statistic.momentum
             values[:steps].lerp_(new.to(values.dtype), share)
         longest.copy_(torch.maximum(longest, end.squeeze(0)))
 

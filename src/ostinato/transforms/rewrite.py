@@ -119,7 +119,10 @@ class Rewriter:
         for i, node in enumerate(self.old.nodes):
             args = tuple(self.place[a] for a in node.args)
             new = self.b.raw(node.op, args, node.shape, node.attr, node.name)
-            self.place.append(new if change is None else change(i, new))
+            made = new if change is None else change(i, new)
+            if node.op == self.b.nodes[made].op == "matmul" and node.name:  # of another matrix or operand
+                self.b.rename(made, node.name)
+            self.place.append(made)
         self.next_states = [self.place[i] for i in self.old.next_states]
         self.output = self.place[self.old.output] if self.old.output >= 0 else -1
 
