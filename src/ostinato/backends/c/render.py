@@ -279,7 +279,8 @@ class _LoopText:
 
     def _offset(self, size: str) -> str:
         """Where a part of the output begins."""
-        return "".join(f" + g->size[{self.r.symbols[part]}]" for part in size.split("+") if part)
+        parts = [part for part in size.split("+") if part]
+        return "".join(f" + {p}" if p.isdigit() else f" + g->size[{self.r.symbols[p]}]" for p in parts)
 
     def _pointer(self, place: Place) -> tuple[str, bool]:
         if place not in self.pointers:
