@@ -18,9 +18,16 @@ from tolerances import assert_agree
 from transformed import TRANSFORMS, run, sizes_of, transformed
 
 FOUND = transformed()
-ALL = [pytest.param(cell, id=f"{which} of {name}") for (name, which), cell in FOUND.items()]
-STATED = [pytest.param(c, id=f"{w} of {n}") for (n, w), c in FOUND.items() if w in ("batch_norm", "zoneout")]
+BASIC = ("elman", "lstm", "projected_lstm", "peephole_lstm", "gru", "gru_reset_after")
+ALL = [pytest.param(cell, id=f"{which} of {name}") for (name, which), cell in FOUND.items() if name in BASIC]
+STATED = [
+    pytest.param(FOUND[name, which], id=f"{which} of {name}") for name in BASIC for which in ("batch_norm", "zoneout")
+]
 VANISH = ("variational_dropout", "recurrent_dropout", "weight_drop")
+ORDER = (
+    *("recurrent_dropout", "multiplicative_integration", "skip_in_time", "variational_dropout", "weight_drop"),
+    *("layer_norm", "layer_norm input", "layer_norm state", "deep_transition", "zoneout", "residual time", "residual"),
+)
 DRAWN = (*VANISH, "zoneout")
 LENGTHS = [2, 5, 3, 0]
 
@@ -102,6 +109,17 @@ def test_transforms_compose(cell: Cell, chain: tuple[str, ...]) -> None:
     program = chained(cell, chain).program()
     for lengths in (None, LENGTHS):
         assert_agree(run(program, "c", False, lengths), run(program, "eager", False, lengths), torch.float64)
+
+
+@needs_c
+@pytest.mark.parametrize("name", [name for name in cells.catalogue() if name not in BASIC])
+def test_every_transform_that_a_cell_takes_at_once(name: str) -> None:
+    """Layer norm in place of batch norm, and in an order in which each still finds what it looks for."""
+    cell = cells.get(name)
+    for which in ORDER:
+        if (name, which) in FOUND:
+            cell = TRANSFORMS[which](cell)
+    assert_agree(run(cell.program(), "c", True, LENGTHS), run(cell.program(), "eager", True, LENGTHS), torch.float64)
 
 
 @needs_c

@@ -8,6 +8,8 @@ from ..ir import OPS, PARAMETERS, STATE
 from ..lang import Cell
 from .rewrite import Rewriter, call, count_uses, multiple_of_state, sum_terms
 
+ARITHMETIC = ("add", "sub", "mul", "div", "neg", "minimum", "maximum")
+
 
 def variational_dropout(
     cell: Cell, input: float = 0.0, output: float = 0.0, state: float | Mapping[str, float] = 0.0
@@ -79,8 +81,9 @@ def recurrent_dropout(cell: Cell, rate: float, value: str | None = None) -> Cell
     c[t] = f ⊙ c[t-1] + i ⊙ d(g), d(g) = m[t] ⊙ g, where what is retained of the old state is never dropped.
 
     Which value that is, the equations say: in a new state that is a sum with a multiple of the old one, f ⊙ c, every
-    other term that is a product of gates (a logistic function, or 1 - z) and one other factor has that factor
-    dropped, the candidate. A term that is no product is dropped whole. In a GRU, (1 - z) ⊙ n + z ⊙ h, it is n.
+    other term that is a product of gates (logistic functions and arithmetic of them, as 1 - z) and one other factor
+    has that factor dropped, the candidate. A term that is no product is dropped whole. In a GRU, (1 - z) ⊙ n + z ⊙ h,
+    it is n.
 
     In training m = Bernoulli(1 - rate) / (1 - rate) is drawn for each element, sequence and step. In evaluation it is 1
     and the cell is the one that was given.
@@ -172,7 +175,7 @@ def _candidates(r: Rewriter) -> dict[int, str]:
             continue
         for term in written:
             factors = [f for f in _factors(r, term) if not _is_gate(r, f)]
-            if len(factors) == 1 and r.old.nodes[factors[0]].op not in ("add", "sub"):
+            if len(factors) == 1 and not _holds(r, factors[0], state):
                 found[factors[0]] = state
             elif len(_factors(r, term)) == 1:
                 found[term] = state
@@ -200,9 +203,14 @@ def _is_state(r: Rewriter, position: int, state: str) -> bool:
 
 
 def _is_gate(r: Rewriter, position: int) -> bool:
-    """A logistic function, a parameter or number, 1 minus one of them: what says how much is written."""
+    """What says how much is written: a logistic function, a parameter or number, arithmetic of such (1 - z)."""
     node = r.old.nodes[position]
-    if node.op == "sub":
-        one, gate = node.args
-        return r.old.nodes[one].op == "const" and r.old.nodes[one].attr == 1.0 and _is_gate(r, gate)
+    if node.op in ARITHMETIC:
+        return all(_is_gate(r, a) for a in node.args)
     return node.op == "sigmoid" or r.level[position] == PARAMETERS
+
+
+def _holds(r: Rewriter, position: int, state: str) -> bool:
+    """Whether arithmetic alone leads from the old state to a value, as in ``n - h``."""
+    node = r.old.nodes[position]
+    return _is_state(r, position, state) or (node.op in ARITHMETIC and any(_holds(r, a, state) for a in node.args))
