@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 import ostinato
-from ostinato import RNN, Cell
+from ostinato import RNN, Cell, cell
+from ostinato.ir import size_value
 
 DTYPES = (torch.float32, torch.float64)
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
@@ -63,14 +64,43 @@ def build(
     dtype: torch.dtype = torch.float64,
     **arguments: Any,
 ) -> RNN:
-    """A layer with weights that are the same for every backend and dtype, biases and peepholes included."""
+    """A layer with weights that are the same for every backend and dtype, biases and peepholes included.
+
+    A cell whose sizes would not fit the layer's stands behind a matrix (`fitted`).
+    """
+    if not fits(cell, input_size, hidden_size, arguments.get("num_layers", 1)):
+        cell = fitted(cell)
     sizes = arguments.pop("sizes", None) or sizes_for(cell, hidden_size)
     layer = RNN(cell, input_size, hidden_size, backend=backend, sizes=sizes, dtype=dtype, **arguments)
     return fill(layer)
 
 
+def fits(cell: Cell, input_size: int, hidden_size: int, num_layers: int) -> bool:
+    """Whether a layer may have these sizes, and states of one size: x may be used elementwise, or kept as a state."""
+    program = cell.program()
+    elementwise, kept = program.input_size != "D", "D" in program.state_sizes.values()
+    return not (elementwise and input_size != hidden_size) and (num_layers == 1 or not (elementwise or kept))
+
+
+def fitted(inner: Cell) -> Cell:
+    """The cell behind a matrix that makes x as wide as H."""
+
+    def equations(p: Any, x: Any, *states: Any) -> Any:
+        return inner(p, p.W_fit @ x, *states)
+
+    equations.__name__, equations.__doc__ = inner.name, inner.doc
+    sizes = {k: v for k, v in inner.sizes.items() if k != "x" and v != "D"} | {"W_fit": ("H", "D")}
+    made = cell(sizes=sizes, init=dict(inner.init), fixed=inner.fixed, states=lambda _: inner.states)
+    return made(equations)
+
+
 def fill(layer: Any) -> Any:
-    """Give a layer's parameters numbers of their own, small enough that no gate is quite open or shut."""
+    """Give a layer's parameters numbers of their own, small enough that no gate is quite open or shut.
+
+    What is not trained keeps its rule, drawn again so that it is the same for every layer.
+    """
+    if any(True for _ in layer.buffers()) and isinstance(layer, RNN):
+        layer.reset_parameters(torch.Generator().manual_seed(0))
     with torch.no_grad():
         for name, parameter in layer.named_parameters():
             width = parameter.shape[-1] if parameter.dim() == 2 else 4
@@ -105,12 +135,13 @@ def inputs(steps: int, batch: int, width: int, dtype: torch.dtype) -> Tensor:
 
 
 def states_for(layer: RNN, batch: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """One state [num_layers * num_directions, B, S] for each of the cell's."""
+    """One state [num_layers * num_directions, B, S] for each of the cell's; a normaliser n is positive."""
     count = layer.num_layers * layer.num_directions
     program = layer.programs[0]
     width = {"D": layer.input_size, "H": layer.hidden_size, **layer.sizes}
-    shapes = [sum(width[s] for s in size.split("+")) for size in program.state_sizes.values()]
-    return tuple(numbers(n, count, batch, s, dtype=dtype) for n, s in zip(program.states, shapes, strict=True))
+    shapes = [size_value(size, width) for size in program.state_sizes.values()]
+    drawn = [numbers(n, count, batch, s, dtype=dtype) for n, s in zip(program.states, shapes, strict=True)]
+    return tuple(s.abs() if n == "n" else s for n, s in zip(program.states, drawn, strict=True))
 
 
 def ragged(steps: int, batch: int) -> list[int]:

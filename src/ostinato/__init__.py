@@ -52,6 +52,7 @@ from .lang import (
     sqrt,
     tanh,
     total,
+    transpose,
     where,
 )
 
@@ -98,6 +99,7 @@ __all__ = [
     "sqrt",
     "tanh",
     "total",
+    "transpose",
     "truncate",
     "where",
 ]

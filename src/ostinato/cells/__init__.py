@@ -6,19 +6,103 @@ import difflib
 
 from ..errors import CellError
 from ..lang import Cell
-from .elman import elman
+from .beyond import (
+    fastgrnn,
+    highway,
+    slstm,
+    ugrnn,
+)
+from .diagonal import (
+    indrnn,
+    lru,
+    qrnn,
+    sru,
+)
+from .elman import (
+    elman,
+    irnn,
+    jordan,
+    simple,
+)
+from .filters import (
+    fir,
+    iir,
+    linear,
+)
 from .gru import gru, gru_reset_after
 from .lstm import lstm, peephole_lstm, projected_lstm
+from .structured import (
+    antisymmetric,
+    lmu,
+)
+from .time_constants import (
+    clockwork,
+    leaky,
+    narx,
+    retention,
+    time_skip,
+)
 
-__all__ = ["catalogue", "elman", "get", "gru", "gru_reset_after", "lstm", "peephole_lstm", "projected_lstm"]
+__all__ = [
+    "antisymmetric",
+    "catalogue",
+    "clockwork",
+    "elman",
+    "fastgrnn",
+    "fir",
+    "get",
+    "gru",
+    "gru_reset_after",
+    "highway",
+    "iir",
+    "indrnn",
+    "irnn",
+    "jordan",
+    "leaky",
+    "linear",
+    "lmu",
+    "lru",
+    "lstm",
+    "narx",
+    "peephole_lstm",
+    "projected_lstm",
+    "qrnn",
+    "retention",
+    "simple",
+    "slstm",
+    "sru",
+    "time_skip",
+    "ugrnn",
+]
 
 _CATALOGUE = (
     elman,
+    irnn,
+    simple,
+    jordan,
     lstm,
     projected_lstm,
     peephole_lstm,
     gru,
     gru_reset_after,
+    ugrnn,
+    highway,
+    slstm,
+    fastgrnn,
+    indrnn,
+    sru,
+    qrnn,
+    lru,
+    antisymmetric,
+    lmu,
+    leaky,
+    clockwork,
+    time_skip,
+    narx,
+    retention,
+    fir,
+    iir,
+    linear,
 )
 
 

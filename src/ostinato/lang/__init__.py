@@ -21,6 +21,7 @@ from .functions import (
     sqrt,
     tanh,
     total,
+    transpose,
     where,
 )
 from .symbol import concat
@@ -46,5 +47,6 @@ __all__ = [
     "sqrt",
     "tanh",
     "total",
+    "transpose",
     "where",
 ]

@@ -68,6 +68,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     # of a batch of vectors a scalar each, which meets vectors as [..., 1]; of a vector of parameters one scalar
     "total": lambda a: a.sum(-1, keepdim=a.dim() > 1),
     "batch_mean": lambda a: a.mean(-2, keepdim=True).expand_as(a),
+    "transpose": lambda a: a.transpose(-1, -2),
     "matmul": _matmul,
     "concat": lambda *parts: torch.cat(torch.broadcast_tensors(*parts) if len(parts) == 1 else _even(parts), -1),
 }
