@@ -97,14 +97,16 @@ def fitted(inner: Cell) -> Cell:
 def fill(layer: Any) -> Any:
     """Give a layer's parameters numbers of their own, small enough that no gate is quite open or shut.
 
-    What is not trained keeps its rule, drawn again so that it is the same for every layer.
+    What is not trained keeps its rule, drawn again so that it is the same for every layer. Scalars lie around where
+    they start; A, the matrix of a linear recurrence, is small enough that the state does not grow without end.
     """
-    if any(True for _ in layer.buffers()) and isinstance(layer, RNN):
+    if isinstance(layer, RNN) and (any(True for _ in layer.buffers()) or any(not p.dim() for p in layer.parameters())):
         layer.reset_parameters(torch.Generator().manual_seed(0))
     with torch.no_grad():
         for name, parameter in layer.named_parameters():
             width = parameter.shape[-1] if parameter.dim() == 2 else 4
-            parameter.copy_(numbers(name, *parameter.shape, scale=width**-0.5))
+            scale = width**-0.5 * (0.5 if name.startswith("A_l") else 1.0)
+            parameter.copy_(numbers(name, *parameter.shape, scale=scale) + (0.0 if parameter.dim() else parameter))
     return layer
 
 
@@ -194,8 +196,14 @@ def measure(
         ),
         x.new_zeros(()),
     )
-    if sources and loss.requires_grad:
-        gradients = torch.autograd.grad(loss, list(sources.values()), allow_unused=True)
+    part = uses is not everything  # what does not enter a part of the loss: eager says None, a kernel writes zeros
+    if sources and (loss.requires_grad or part):
+        wanted = list(sources.values())
+        gradients: Sequence[Tensor | None] = [None] * len(wanted)
+        if loss.requires_grad:
+            gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
+        if part:
+            gradients = [torch.zeros_like(s) if g is None else g for s, g in zip(wanted, gradients, strict=True)]
         found.update({f"grad {n}": g for n, g in zip(sources, gradients, strict=True)})
     return {n: None if v is None else v.detach() for n, v in found.items()}
 

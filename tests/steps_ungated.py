@@ -1,6 +1,6 @@
 """One step of every cell beside the LSTM and GRU families, written out in torch from its paper.
 
-Each is ``step(p, x, *states) -> (output, states)`` on x [B, D] and states [B, S], with the parameters by the names in the
+Each is ``step(p, x, *states) -> (output, states)`` on x [B, D] and states [B, S], p the parameters by the names in the
 equations. None of it uses the library.
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..lang import cell, exp, maximum, sigmoid, softplus, tanh
+from ..lang import cell, exp, maximum, sigmoid, softplus, tanh, where
 from .options import chosen, whole
 
 
@@ -57,8 +57,8 @@ def slstm(p: Any, x: Any, h: Any, c: Any, n: Any, m: Any, *, forget_gate: str = 
     z = tanh(W_z x + U_z h + b_z);  o = sigmoid(W_o x + U_o h + b_o)
     a = W_i x + U_i h + b_i, the logarithm of the input gate
     l = log sigmoid(W_f x + U_f h + b_f), with forget_gate "exponential" W_f x + U_f h + b_f: that of the forget gate
-    m' = max(l + m, a)
-    i = exp(a - m');  f = exp(l + m - m')
+    k = l + m, or a where n = 0: at a start there is nothing to keep
+    m' = max(k, a);  i = exp(a - m');  f = exp(k - m')
     c' = f * c + i * z;  n' = f * n + i
     h' = o * (c' / n')
 
@@ -73,9 +73,10 @@ def slstm(p: Any, x: Any, h: Any, c: Any, n: Any, m: Any, *, forget_gate: str = 
     log_f = chosen(
         "slstm", "forget_gate", forget_gate, {"sigmoid": lambda: -softplus(-forget), "exponential": lambda: forget}
     )()
-    new_m = maximum(log_f + m, a)
+    k = where(n > 0, log_f + m, a)  # else exp(a) alone would scale what is new, and may be too small for a number
+    new_m = maximum(k, a)
     i = exp(a - new_m)
-    f = exp(log_f + m - new_m)
+    f = exp(k - new_m)
     new_c = f * c + i * z
     new_n = f * n + i
     new_h = o * (new_c / new_n)

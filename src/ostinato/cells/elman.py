@@ -58,9 +58,9 @@ def jordan(p: Any, x: Any, y: Any, *, activation: str = "tanh", output: str = "t
     y' = output(V h + b_y)
 
     Shapes: x [D], y and h [H], W [H, D], U and V [H, H], b and b_y [H]. activation "tanh" or "relu"; output "tanh",
-    "sigmoid" or "linear". The state is y; what the hidden layer h held is gone after the step, not to be confused with
-    `elman`, which feeds h back.
+    "sigmoid", "relu" or "linear". The state is y; what the hidden layer h held is gone after the step, not to be
+    confused with `elman`, which feeds h back.
     """
-    squash = chosen("jordan", "output", output, {name: ACTIVATIONS[name] for name in ("tanh", "sigmoid", "linear")})
+    squash = chosen("jordan", "output", output, ACTIVATIONS)
     h = named("jordan", activation, "tanh", "relu")(p.W @ x + p.U @ y + p.b)
     return squash(p.V @ h + p.b_y)
