@@ -15,7 +15,12 @@ from torch import Tensor, relu, sigmoid, tanh
 Params = dict[str, Tensor]
 Step = Callable[..., tuple[Tensor, tuple[Tensor, ...]]]
 
-SQUASH: dict[str, Callable[[Tensor], Tensor]] = {"tanh": tanh, "relu": relu, "sigmoid": sigmoid, "linear": lambda a: a}
+SQUASH: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": tanh,
+    "relu": relu,
+    "sigmoid": sigmoid,
+    "identity": lambda a: a,
+}
 
 
 def gate(p: Params, name: str, x: Tensor, h: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from torch import Tensor
 
 import ostinato
 from laws import BACKENDS, build, fill, inputs
-from ostinato import RNN, cell, emit, tanh
+from ostinato import RNN, Cell, cell, emit, tanh
+from ostinato.ir import Mask, Node
 from tolerances import assert_agree
 
 # ---- dropout
@@ -102,6 +104,43 @@ def test_masks_are_drawn_as_they_are_declared() -> None:
     assert set(locked.unique().tolist()) == {0.0, 2.0}
     assert torch.equal(locked, locked[:1].expand_as(locked)) and not torch.equal(locked[:, 0], locked[:, 1])
     assert not torch.equal(free[0], free[1])
+
+
+def weights_dropped(rate: float) -> Cell:
+    """An Elman network some of whose recurrent weights are 0 for a call (Wan et al. 2013)."""
+    program = ostinato.cells.elman.program()
+    place, matrix = next((i, n) for i, n in enumerate(program.nodes) if n.attr == "U")
+    random = Node("mask", (), matrix.shape, "drop")
+    masked = Node("mul", (place, place + 1), matrix.shape)
+    moved = [replace(n, args=tuple(a + 2 * (a >= place) for a in n.args)) for n in program.nodes[place + 1 :]]
+    nodes = (*program.nodes[: place + 1], random, masked, *moved)
+    nexts = tuple(i + 2 * (i >= place) for i in program.next_states)
+    mask = Mask("drop", 1 - rate, 1 / (1 - rate))
+    return Cell.from_program(replace(program, nodes=nodes, next_states=nexts, output=nexts[0], masks=(mask,)).check())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_mask_of_a_matrix_is_drawn_once_for_a_call(backend: str) -> None:
+    layer = build(weights_dropped(0.25), 3, 8, backend)
+    plain = build(ostinato.cells.elman, 3, 8, backend)
+    x = inputs(5, 3, 3, torch.float64)
+    found = layer(x, generator=torch.Generator().manual_seed(3))[0]
+    assert not torch.allclose(found, plain(x)[0])
+    assert_agree({"output": layer.eval()(x)[0]}, {"output": plain(x)[0]}, torch.float64)
+    kept = torch.empty(8, 8, dtype=torch.float64).bernoulli_(0.75, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        plain.cell_parameters()["U"].mul_(kept / 0.75)
+    assert_agree({"output": found}, {"output": plain(x)[0]}, torch.float64)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_vmap_draws_masks_as_it_is_told(backend: str) -> None:
+    layer = build(masked, 3, 4, backend, num_layers=2, dropout=0.5)
+    x = inputs(5, 3, 3, torch.float64).expand(2, 5, 3, 3)
+    found = {r: torch.vmap(lambda x: layer(x)[0], randomness=r)(x) for r in ("same", "different")}
+    assert torch.equal(*found["same"]) and not torch.equal(*found["different"])
+    layer.eval()
+    torch.testing.assert_close(torch.vmap(lambda x: layer(x)[0])(x)[1], layer(x[0])[0])
 
 
 # ---- parameters that are not trained

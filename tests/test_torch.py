@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import ostinato
 from laws import BACKENDS, CELLS, build, flat, inputs, numbers, reference, results, states_for
-from tolerances import assert_agree
+from tolerances import assert_agree, differences, smooth
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # torch's own forward mode
 
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_autocast_computes_in_the_weights_dtype(cell: Any, dtype: torch.dtype, backend: str) -> None:
-    """Half-precision activations come in; the recurrence runs in float32, where a gate's small changes survive."""
+def test_autocast_keeps_states_in_the_weights_dtype(cell: Any, dtype: torch.dtype, backend: str) -> None:
+    """Half-precision activations come in; sums and states are float32, where a gate's small changes survive."""
     layer = build(cell, 5, 7, backend, torch.float32, bidirectional=True)
     x, state = inputs(4, 3, 5, torch.float32), states_for(layer, 3, torch.float32)
     below = nn.Linear(5, 5)
@@ -34,9 +34,15 @@ def test_autocast_computes_in_the_weights_dtype(cell: Any, dtype: torch.dtype, b
         output, _ = layer(narrow)
     twin = reference(layer)
     wide = tuple(s.double() for s in state)
-    assert_agree(found, results(twin, x.double(), wide[0] if len(wide) == 1 else wide), torch.float32)
-    assert output.dtype == torch.float32
-    assert_agree({"output": output}, {"output": reference(layer)(narrow.double())[0]}, torch.float32)
+    rounded = backend == "c" and dtype == torch.bfloat16  # what it multiplies, on a processor that has such products
+    meant = results(twin, x.double(), wide[0] if len(wide) == 1 else wide)
+    outputs = {"output": reference(layer)(narrow.double())[0]}
+    for got, expected in ((found, meant), ({"output": output}, outputs)):
+        assert {v.dtype for v in got.values()} == {torch.float32}
+        if rounded:
+            got, expected = smooth(got, cell.program()), smooth(expected, cell.program())
+        lines = differences(got, expected, torch.bfloat16 if rounded else torch.float32)
+        assert [line for line in lines if ": is torch.float32" not in line] == []
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -125,7 +131,7 @@ def test_jacobians_and_forward_mode(backend: str) -> None:
     torch.testing.assert_close(torch.func.jacrev(step)(h), meant)
     torch.testing.assert_close(torch.func.jacfwd(step)(h), meant)
     direction = numbers("direction", *h.shape)
-    _, along = torch.func.jvp(step, (h,), (direction,))
+    along = torch.func.jvp(step, (h,), (direction,))[1]
     torch.testing.assert_close(along, (meant * direction).sum((3, 4, 5)))
 
 
@@ -137,7 +143,7 @@ def test_forward_mode_of_autograd_works_or_says_why_not(backend: str) -> None:
     layer = build(ostinato.cells.gru, 3, 4, backend)
     x = inputs(3, 2, 3, torch.float64)
     direction = numbers("direction", 3, 2, 3)
-    _, meant = torch.func.jvp(lambda v: build(ostinato.cells.gru, 3, 4, "eager")(v)[0], (x,), (direction,))
+    meant = torch.func.jvp(lambda v: build(ostinato.cells.gru, 3, 4, "eager")(v)[0], (x,), (direction,))[1]
     with forward.dual_level():
         try:
             _, found = forward.unpack_dual(layer(forward.make_dual(x, direction))[0])
@@ -222,8 +228,9 @@ def test_memory_is_given_back(backend: str) -> None:
     assert [w() for w in watch] == [None] * 3
 
 
-def test_distributed_data_parallel(tmp_path: Any) -> None:
+def test_distributed_data_parallel(tmp_path: Any, monkeypatch: Any) -> None:
     """One process is enough to meet what DDP asks of a module."""
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")  # the machine's own name may not be known to any server
     if not torch.distributed.is_available():
         pytest.skip("this build of torch has no torch.distributed")
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)

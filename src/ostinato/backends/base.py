@@ -95,6 +95,8 @@ class Backend(Protocol):
     def compile(self, plan: Plan, dtype: torch.dtype) -> Kernel:
         """The kernel, from the cache if it is there.
 
+        One of bfloat16 takes float32 tensors, and rounds what it multiplies.
+
         Raises:
             CompileError, CacheError: it could not be made or kept.
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..lang import cell, exp, maximum, sigmoid, softplus, tanh, where
-from .options import chosen, whole
+from .choices import choose, whole
 
 
 @cell(init={"b_g": 1.0})
@@ -70,9 +70,8 @@ def slstm(p: Any, x: Any, h: Any, c: Any, n: Any, m: Any, *, forget_gate: str = 
     o = sigmoid(p.W_o @ x + p.U_o @ h + p.b_o)
     a = p.W_i @ x + p.U_i @ h + p.b_i
     forget = p.W_f @ x + p.U_f @ h + p.b_f
-    log_f = chosen(
-        "slstm", "forget_gate", forget_gate, {"sigmoid": lambda: -softplus(-forget), "exponential": lambda: forget}
-    )()
+    bounded = choose("slstm", "forget_gate", forget_gate, ("sigmoid", "exponential")) == "sigmoid"
+    log_f = -softplus(-forget) if bounded else forget
     k = where(n > 0, log_f + m, a)  # else exp(a) alone would scale what is new, and may be too small for a number
     new_m = maximum(k, a)
     i = exp(a - new_m)

@@ -9,8 +9,8 @@ from operator import add
 from typing import Any
 
 from ..lang import cell, cos, emit, exp, sigmoid, sin, tanh
-from .options import activation as named
-from .options import chosen, number, past, whole
+from .choices import activation as named
+from .choices import choose, past, whole, within
 
 
 @cell(init={"u": "uniform(0, 1)"})
@@ -22,7 +22,7 @@ def indrnn(p: Any, x: Any, h: Any, *, activation: str = "relu") -> Any:
     Shapes: x [D], h, u and b [H], W [H, D]. u starts even within 0..1. Units meet in the next layer only:
     stack several. Not `irnn`, whose U is a matrix that starts as the identity.
     """
-    return named("indrnn", activation, "relu", "tanh")(p.W @ x + p.u * h + p.b)
+    return named("indrnn", "activation", activation, "relu", "tanh")(p.W @ x + p.u * h + p.b)
 
 
 @cell(sizes=lambda o: {} if o["projected"] else {"x": "H"}, init=lambda o: {"W_h": "xavier"} if o["projected"] else {})
@@ -38,7 +38,7 @@ def sru(p: Any, x: Any, c: Any, *, projected: bool = False, alpha: float = 1.0) 
     stands in the place of the last x. alpha scales the highway: the paper's sqrt(1 + 2 exp(b)) keeps the variance for
     gates r that start at the bias b. The step puts out h, which is no state; r sees the old c, as f does.
     """
-    scale = number("sru", "alpha", alpha, 0.0)
+    scale = within("sru", "alpha", alpha, 0.0)
     f = sigmoid(p.W_f @ x + p.v_f * c + p.b_f)
     r = sigmoid(p.W_r @ x + p.v_r * c + p.b_r)
     new = f * c + (1 - f) * (p.W @ x)
@@ -53,7 +53,8 @@ def _window(options: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _gates(options: Mapping[str, Any]) -> str:
-    return chosen("qrnn", "pooling", options["pooling"], {"f": "zf", "fo": "zfo", "ifo": "zfoi"})
+    pooling = choose("qrnn", "pooling", options["pooling"], ("f", "fo", "ifo"))
+    return "z" + pooling
 
 
 @cell(
@@ -93,9 +94,9 @@ def qrnn(p: Any, x: Any, c: Any, *before: Any, window: int = 2, pooling: str = "
 
 
 def _ring(options: Mapping[str, Any]) -> dict[str, float | str]:
-    inner = number("lru", "r_min", options["r_min"], 0.0, 1.0)
-    outer = number("lru", "r_max", options["r_max"], inner, 1.0)
-    phase = number("lru", "max_phase", options["max_phase"], 1e-6)
+    inner = within("lru", "r_min", options["r_min"], 0.0, 1.0)
+    outer = within("lru", "r_max", options["r_max"], inner, 1.0)
+    phase = within("lru", "max_phase", options["max_phase"], 1e-6)
     return {
         "nu": f"lru_nu({inner!r}, {outer!r})",
         "theta": f"lru_theta({phase!r})",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..lang import cell, emit, relu
-from .options import ACTIVATIONS, chosen
-from .options import activation as named
+from .choices import activation as named
+from .choices import choose
 
 
 @cell
@@ -17,7 +17,7 @@ def elman(p: Any, x: Any, h: Any, *, activation: str = "tanh") -> Any:
 
     Shapes: x [D], h [H], W [H, D], U [H, H], b [H].
     """
-    return named("elman", activation, "tanh", "relu")(p.W @ x + p.U @ h + p.b)
+    return named("elman", "activation", activation, "tanh", "relu")(p.W @ x + p.U @ h + p.b)
 
 
 @cell(init={"U": "identity", "W": "normal(0.001)"})
@@ -43,9 +43,9 @@ def simple(p: Any, x: Any, s: Any, *, output: str = "previous", activation: str 
     Shapes: x [D], s and o [H], W [H, D], U [H, H], b [H]; activation "tanh" or "relu". The step puts out o, which is no
     state: nothing of it is fed back, not to be confused with `jordan`.
     """
-    squash = named("simple", activation, "tanh", "relu")
+    squash = named("simple", "activation", activation, "tanh", "relu")
     new = squash(p.W_s @ x + p.U_s @ s + p.b_s)
-    seen = chosen("simple", "output", output, {"previous": s, "new": new})
+    seen = {"previous": s, "new": new}[choose("simple", "output", output, ("previous", "new"))]
     o = squash(p.W_o @ x + p.U_o @ seen + p.b_o)
     return emit(o, new)
 
@@ -58,9 +58,9 @@ def jordan(p: Any, x: Any, y: Any, *, activation: str = "tanh", output: str = "t
     y' = output(V h + b_y)
 
     Shapes: x [D], y and h [H], W [H, D], U and V [H, H], b and b_y [H]. activation "tanh" or "relu"; output "tanh",
-    "sigmoid", "relu" or "linear". The state is y; what the hidden layer h held is gone after the step, not to be
+    "sigmoid", "relu" or "identity". The state is y; what the hidden layer h held is gone after the step, not to be
     confused with `elman`, which feeds h back.
     """
-    squash = chosen("jordan", "output", output, ACTIVATIONS)
-    h = named("jordan", activation, "tanh", "relu")(p.W @ x + p.U @ y + p.b)
+    squash = named("jordan", "output", output, "tanh", "sigmoid", "relu", "identity")
+    h = named("jordan", "activation", activation, "tanh", "relu")(p.W @ x + p.U @ y + p.b)
     return squash(p.V @ h + p.b_y)

@@ -8,7 +8,7 @@ from operator import add
 from typing import Any
 
 from ..lang import cell, emit
-from .options import past, whole
+from .choices import past, whole
 
 
 def _before(options: Mapping[str, Any]) -> tuple[str, ...]:

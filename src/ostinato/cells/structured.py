@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..lang import cell, sigmoid, tanh, transpose
-from .options import number
+from .choices import within
 
 
 @cell(init={"U": "xavier_normal"})
@@ -21,7 +21,7 @@ def antisymmetric(p: Any, x: Any, h: Any, *, gated: bool = False, epsilon: float
     variance 1/H. epsilon is the step of Euler's method, gamma >= 0 the diffusion that makes it stable. The two
     products of the gated form are one and the same, not to be confused with a gate that has a matrix of its own.
     """
-    step, diffusion = number("antisymmetric", "epsilon", epsilon, 0.0), number("antisymmetric", "gamma", gamma, 0.0)
+    step, diffusion = within("antisymmetric", "epsilon", epsilon, 0.0), within("antisymmetric", "gamma", gamma, 0.0)
     A = p.U - transpose(p.U)
     a = A @ h - diffusion * h
     g = tanh(a + p.W @ x + p.b)
@@ -32,7 +32,7 @@ def antisymmetric(p: Any, x: Any, h: Any, *, gated: bool = False, epsilon: float
 
 
 def _memory(options: Mapping[str, Any]) -> dict[str, float | str]:
-    theta = number("lmu", "theta", options["theta"], 1e-6)
+    theta = within("lmu", "theta", options["theta"], 1e-6)
     return {
         "A": f"legendre_a({theta!r})",
         "B": f"legendre_b({theta!r})",

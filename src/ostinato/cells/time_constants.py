@@ -9,13 +9,13 @@ from operator import add
 from typing import Any
 
 from ..lang import cell, floor, sigmoid, tanh, total, where
-from .options import activation as named
-from .options import number, past, rising, whole
+from .choices import activation as named
+from .choices import past, rising, whole, within
 
 
 def _scales(options: Mapping[str, Any]) -> dict[str, float | str]:
-    low = number("leaky", "shortest", options["shortest"], 1.0)
-    high = number("leaky", "longest", options["longest"], low)
+    low = within("leaky", "shortest", options["shortest"], 1.0)
+    high = within("leaky", "longest", options["longest"], low)
     if options["learned"]:  # tau = 1 + exp(s)
         least = math.log(max(low - 1, 1e-2))
         return {"s": f"uniform({least!r}, {max(math.log(max(high - 1, 1e-2)), least)!r})"}
@@ -43,7 +43,7 @@ def leaky(
     confused with the gate of `ugrnn`.
     """
     rate = sigmoid(-p.s) if learned else 1 / p.tau
-    new = named("leaky", activation, "tanh", "relu")(p.W @ x + p.U @ h + p.b)
+    new = named("leaky", "activation", activation, "tanh", "relu")(p.W @ x + p.U @ h + p.b)
     return (1 - rate) * h + rate * new
 
 
@@ -108,7 +108,7 @@ def time_skip(p: Any, x: Any, *held: Any, delays: tuple[int, ...] = (1, 4), acti
     last max(delays) values of h, newest first. The state itself is fed back, not to be confused with `narx`, nor with
     networks that learn to leave out steps (Campos et al. 2018).
     """
-    squash = named("time_skip", activation, "tanh", "relu")
+    squash = named("time_skip", "activation", activation, "tanh", "relu")
     fed = reduce(add, (p[f"U_{k}"] @ held[k - 1] for k in _delays({"delays": delays})))
     h = squash(p.W @ x + fed + p.b)
     return (h, *held[:-1])
@@ -142,6 +142,6 @@ def narx(p: Any, x: Any, *lines: Any, inputs: int = 2, outputs: int = 3, activat
     before, seen = lines[:outputs], (x, *lines[outputs:])
     fed = reduce(add, (p[f"U_{k}"] @ y for k, y in enumerate(before, 1)))
     read = reduce(add, (p[f"W_{k}"] @ v for k, v in enumerate(seen)))
-    h = named("narx", activation, "tanh", "relu")(read + fed + p.b)
+    h = named("narx", "activation", activation, "tanh", "relu")(read + fed + p.b)
     y = p.V @ h + p.b_y
     return (y, *before[:-1], *seen[: inputs - 1])

@@ -25,6 +25,7 @@ from .functions import (
     where,
 )
 from .symbol import concat
+from .trace import trace_step
 
 __all__ = [
     "Cell",
@@ -47,6 +48,7 @@ __all__ = [
     "sqrt",
     "tanh",
     "total",
+    "trace_step",
     "transpose",
     "where",
 ]

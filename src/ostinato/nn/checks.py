@@ -85,9 +85,17 @@ def _whole(value: Any) -> int:
 
 
 def check_states(
-    state: Any, names: Sequence[str], sizes: Sequence[int], count: int, x: Tensor, batched: bool
+    state: Any,
+    names: Sequence[str],
+    sizes: Sequence[int],
+    count: int,
+    x: Tensor,
+    batched: bool,
+    counts: str = "num_layers * num_directions",
 ) -> Sequence[Tensor]:
-    """The states given by the caller, one tensor [count, B, size] (without a batch: [count, size]) for each name."""
+    """The states given by the caller, one tensor [count, B, size] (without a batch: [count, size]) for each name;
+    `counts` says what the first axis counts.
+    """
     given: Sequence[Any] = (state,) if isinstance(state, Tensor) else state
     if not isinstance(given, tuple | list) or len(given) != len(names):
         got = len(given) if isinstance(given, tuple | list) else type(given).__name__
@@ -100,7 +108,7 @@ def check_states(
         if not isinstance(tensor, Tensor):
             raise ShapeError(f"the state {name} is {type(tensor).__name__}; pass a tensor {list(want)}")
         if tensor.shape != want:
-            axes = f"[{count} = layers * directions,{' B,' if batched else ''} size]"
+            axes = f"[{counts},{' B,' if batched else ''} size]"
             raise ShapeError(f"the state {name} has shape {list(tensor.shape)}; it must be {list(want)}: {axes}")
         if tensor.device != device:
             raise ShapeError(f"the state {name} is on {tensor.device}, but the input is on {device}; move it")

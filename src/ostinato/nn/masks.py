@@ -16,7 +16,11 @@ def draw(mask: Mask, shape: tuple[int, ...], like: Tensor, generator: torch.Gene
     tensor([2., 2., 2.])
     """
     device = like.device if generator is None else generator.device
-    values = torch.empty(shape, dtype=like.dtype, device=device).bernoulli_(mask.probability, generator=generator)
+    values = torch.empty(shape, dtype=like.dtype, device=device)
+    if torch._C._are_functorch_transforms_active():  # vmap draws others for each of its inputs out of place only
+        values = torch.bernoulli(torch.full_like(values, mask.probability), generator=generator)
+    else:
+        values.bernoulli_(mask.probability, generator=generator)
     if mask.scale != 1:
         values = values * mask.scale
     return values if values.device == like.device else values.to(like.device)

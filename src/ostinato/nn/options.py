@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypedDict
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from .. import cells
 from ..errors import CellError, ShapeError
@@ -17,20 +17,6 @@ InitialState = Literal["zeros", "learned"]
 MERGES = ("concat", "sum", "mul", "mean", None)
 CONNECTIONS = ("plain", "residual", "dense")
 INITIAL_STATES = ("zeros", "learned")
-
-
-class LayerOptions(TypedDict, total=False):
-    """The options that every kind of layer takes by keyword; see `RNN`."""
-
-    merge: Merge
-    connections: Connections
-    lookahead: int | Sequence[int]
-    initial_state: InitialState
-    stateful: bool
-    detach: bool
-    return_sequences: bool
-    return_states: bool
-    init: Mapping[str, float | str] | None
 
 
 def is_list(value: Any) -> bool:

@@ -68,9 +68,10 @@ class StateLayout:
                 f"of the {len(self.names)} layers"
             )
         found: list[Place] = []
+        count = self.directions
         for layer, own in enumerate(state):
             try:
-                states = check_states(own, self.names[layer], self.sizes[layer], self.directions, x, batched)
+                states = check_states(own, self.names[layer], self.sizes[layer], count, x, batched, "num_directions")
             except ShapeError as error:
                 raise ShapeError(f"layer {layer}: {error}") from None
             found.extend(self._cut(states, self.directions))

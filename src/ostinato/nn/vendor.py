@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,11 +13,7 @@ from .. import cells
 from ..errors import ShapeError
 from ..lang import Cell
 from .checks import check_sizes
-from .options import LayerOptions
 from .rnn import RNN
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")  # torch's names, without the layer
 
@@ -128,7 +124,7 @@ class LSTM(_Vendor):
         dtype: torch.dtype | None = None,
         *,
         backend: str = "auto",
-        **options: Unpack[LayerOptions],
+        **options: Any,
     ) -> None:
         check_sizes(hidden_size=hidden_size)
         if isinstance(proj_size, bool) or not isinstance(proj_size, int) or not 0 <= proj_size < hidden_size:
@@ -175,7 +171,7 @@ class GRU(_Vendor):
         dtype: torch.dtype | None = None,
         *,
         backend: str = "auto",
-        **options: Unpack[LayerOptions],
+        **options: Any,
     ) -> None:
         super().__init__(
             cells.gru_reset_after,
@@ -216,7 +212,7 @@ class Elman(_Vendor):
         dtype: torch.dtype | None = None,
         *,
         backend: str = "auto",
-        **options: Unpack[LayerOptions],
+        **options: Any,
     ) -> None:
         cell: Cell = cells.elman(activation=nonlinearity)
         super().__init__(

@@ -7,6 +7,7 @@ import os
 import warnings
 
 import torch
+from torch import Tensor
 
 from ..backends.base import Kernel
 from ..backends.c import CBackend
@@ -17,6 +18,19 @@ CHOICES = ("auto", "c", "eager")
 _C = CBackend()
 _log = logging.getLogger("ostinato")
 _said: set[str] = set()
+
+
+NARROW = (torch.bfloat16, torch.float16)
+
+
+def products_of(x: Tensor) -> torch.dtype:
+    """The dtype in which a kernel multiplies: bfloat16 for bfloat16 tensors, and for float32 ones under autocast."""
+    if x.dtype == torch.float16:
+        return torch.float32
+    if x.dtype == torch.float32 and torch.is_autocast_enabled("cpu") and x.device.type == "cpu":
+        chosen = torch.get_autocast_dtype("cpu")
+        return chosen if chosen == torch.bfloat16 else x.dtype
+    return x.dtype
 
 
 def check_choice(backend: str) -> None:

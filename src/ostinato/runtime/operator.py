@@ -1,13 +1,13 @@
 """The registered torch operator, so that torch.compile and torch.export pass through a layer without a break.
 
-    ostinato::recurrence(x, states, params, masks, lengths, program, sizes, reverse, backend, tape)
+    ostinato::recurrence(x, states, params, masks, lengths, program, sizes, reverse, backend, half, tape)
         -> (output, final states, tape)
     ostinato::recurrence_backward(...) -> (gradient of x, of the states, of the parameters)
 
 `program` is the core of a step as JSON and `params` are what it takes (see `Step.derived`); states and their gradients
-are [1, B, S]. A graph that holds the
-operator needs nothing else to run. `tape` says how many values the tape has (0: there is no backward), so that a graph
-that was stored says it too. The tape is opaque; on the eager backend backward runs forward again.
+are [1, B, S]. A graph that holds the operator needs nothing else to run. `half`: what is multiplied is rounded to
+bfloat16. `tape` says how many values the tape has (0: there is no backward), so that a graph that was stored says it
+too. The tape is opaque; on the eager backend backward runs forward again.
 """
 
 from __future__ import annotations
@@ -81,13 +81,14 @@ def recurrence_op(
     sizes: Sequence[int],
     reverse: bool,
     backend: str,
+    half: bool,
     tape: int,
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     """See the module."""
     step = step_of(program, tuple(sizes))
     lengths = _checked(lengths, x.shape[0], x.shape[1])
     _check_inputs(step, x, states, params, masks)
-    kernel = choose(step, backend, x.device, x.dtype)
+    kernel = choose(step, backend, x.device, torch.bfloat16 if half else x.dtype)
     if kernel is None:
         output, finals = run_eager(step, x, states, params, lengths, reverse, masks)
         return output.clone(memory_format=torch.contiguous_format), [s.clone() for s in finals], x.new_empty(tape)
@@ -108,6 +109,7 @@ def _(
     sizes: Sequence[int],
     reverse: bool,
     backend: str,
+    half: bool,
     tape: int,
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     step = step_of(program, tuple(sizes))
@@ -127,6 +129,7 @@ def recurrence_backward_op(
     sizes: Sequence[int],
     reverse: bool,
     backend: str,
+    half: bool,
     output: Tensor,
     grad_output: Tensor,
     grad_finals: Sequence[Tensor],
@@ -135,7 +138,7 @@ def recurrence_backward_op(
     step = step_of(program, tuple(sizes))
     lengths = _checked(lengths, x.shape[0], x.shape[1])
     _check_inputs(step, x, states, params, masks)
-    kernel = choose(step, backend, x.device, x.dtype)
+    kernel = choose(step, backend, x.device, torch.bfloat16 if half else x.dtype)
     if kernel is not None:
         bound = kernel.bind(params, step.plan_sizes)
         if tape.numel() < step.tape_values(x.shape[0] * x.shape[1]):
@@ -201,6 +204,7 @@ def _(
     sizes: Sequence[int],
     reverse: bool,
     backend: str,
+    half: bool,
     output: Tensor,
     grad_output: Tensor,
     grad_finals: Sequence[Tensor],
@@ -212,9 +216,9 @@ def _(
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, list[Tensor], Tensor]) -> None:
-    x, states, params, masks, lengths, program, sizes, reverse, backend, _ = inputs
+    x, states, params, masks, lengths, program, sizes, reverse, backend, half, _ = inputs
     ctx.save_for_backward(x, output[0], output[2], *([] if lengths is None else [lengths]), *masks, *states, *params)
-    ctx.rest = (program, sizes, reverse, backend)
+    ctx.rest = (program, sizes, reverse, backend, half)
     ctx.counts = (lengths is not None, len(masks), len(states))
 
 
@@ -226,7 +230,7 @@ def _backward(
     lengths = rest.pop(0) if has_lengths else None
     masks, rest = rest[:given], rest[given:]
     states, params = rest[:count], rest[count:]
-    program, sizes, reverse, backend = ctx.rest
+    program, sizes, reverse, backend, half = ctx.rest
     step = step_of(program, tuple(sizes))
     finals = [
         g if g is not None else x.new_zeros((1, x.shape[1], n))
@@ -234,9 +238,9 @@ def _backward(
     ]
     gradient = torch.zeros_like(output) if grad_output is None else grad_output
     gx, gs, gp = torch.ops.ostinato.recurrence_backward(
-        tape, x, states, params, masks, lengths, program, sizes, reverse, backend, output, gradient, finals
+        tape, x, states, params, masks, lengths, program, sizes, reverse, backend, half, output, gradient, finals
     )
-    return gx, gs, gp, [None] * given, None, None, None, None, None, None
+    return gx, gs, gp, [None] * given, None, None, None, None, None, None, None
 
 
 recurrence_op.register_autograd(_backward, setup_context=_setup)

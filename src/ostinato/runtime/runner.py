@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from ..backends.base import Bound
-from .choose import asked, choose, say_once
+from .choose import NARROW, asked, choose, products_of, say_once
 from .function import Recurrence, run_eager
 from .operator import recurrence_op
 from .step import Step, check_masks, check_params
@@ -59,7 +59,10 @@ class Runner:
         if forward_ad._current_level >= 0:
             say_once("forward-mode derivatives run on the eager backend, which carries tangents")
             return run_eager(step, x, states, params, lengths, self.reverse, masks)
-        own, bound = self._bind(x, params, backend, masks)
+        kind = products_of(x)
+        if x.dtype in NARROW and choose(step, backend, x.device, kind) is not None:
+            return self._widened(x, states, params, lengths, backend, masks)
+        own, bound = self._bind(x, params, backend, masks, kind)
         if bound is None:
             return run_eager(step, x, states, params, lengths, self.reverse, masks)
         inner = step.inner_masks(masks) if masks else ()
@@ -71,17 +74,38 @@ class Runner:
         output, finals, _ = bound.forward(x, states, lengths, self.reverse, False, inner)
         return output, finals
 
+    def _widened(
+        self,
+        x: Tensor,
+        states: Sequence[Tensor] | None,
+        params: Sequence[Tensor],
+        lengths: Tensor | None,
+        backend: str,
+        masks: Sequence[Tensor],
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """A kernel's sums and states are float32; bfloat16 and float16 are what comes in and goes out."""
+        wide = [t.float() for t in params]
+        starts = None if states is None else [t.float() for t in states]
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=x.dtype == torch.bfloat16):
+            output, finals = self(x.float(), starts, wide, lengths, backend, [m.float() for m in masks])
+        return output.to(x.dtype), tuple([s.to(x.dtype) for s in finals])
+
     def _bind(
-        self, x: Tensor, params: Sequence[Tensor], backend: str, masks: Sequence[Tensor]
+        self,
+        x: Tensor,
+        params: Sequence[Tensor],
+        backend: str,
+        masks: Sequence[Tensor],
+        kind: torch.dtype,
     ) -> tuple[Sequence[Tensor], Bound | None]:
         """What the kernel takes as parameters, and the kernel bound to it; None for the eager backend."""
-        wanted = (backend, x.dtype, x.device)
+        wanted = (backend, x.dtype, kind, x.device)
         last = self._last
         if last is not None and last[0] == wanted and last[1].same(params):
             return params, last[1]
         self._last = None  # it holds the memory of parameters that are gone
         check_params(self.step, x, params)
-        kernel = choose(self.step, backend, x.device, x.dtype)
+        kernel = choose(self.step, backend, x.device, kind)
         if kernel is None:
             return params, None
         if not self.step.direct:
@@ -101,6 +125,8 @@ class Runner:
         masks: Sequence[Tensor],
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         step = self.step
+        if x.dtype in NARROW and asked(backend) != "eager" and x.device.type == "cpu":
+            return self._widened(x, states, params, lengths, backend, masks)
         own = params if step.direct else step.derived(params, masks)
         training = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *(states or ()), *own))
         if states is None:
@@ -108,6 +134,6 @@ class Runner:
         tape = step.tape_values(x.shape[0] * x.shape[1]) if training else 0
         output, finals, _ = recurrence_op(
             *(x, list(states), list(own), step.inner_masks(masks), lengths, step.core_text, step.core_sizes),
-            *(self.reverse, asked(backend), tape),
+            *(self.reverse, asked(backend), products_of(x) != x.dtype, tape),
         )
         return output, tuple(finals)

@@ -15,11 +15,11 @@ from .kernel import CKernel
 from .memory import Memory
 from .render import render
 
-_SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
+_SUFFIX = {torch.float32: "f32", torch.float64: "f64", torch.bfloat16: "bf16"}
 
 
 class CBackend:
-    """See `ostinato.backends.base.Backend`. float32 and float64 on the CPU."""
+    """See `ostinato.backends.base.Backend`. float32 and float64 on the CPU, and bfloat16 products of float32."""
 
     name = "c"
 
@@ -33,7 +33,7 @@ class CBackend:
         if device.type != "cpu":
             return f"the tensors are on {device}, and this backend runs on the CPU"
         if dtype not in _SUFFIX:
-            return f"the tensors are {dtype}, and this backend takes float32 and float64"
+            return f"the tensors are {dtype}, and this backend takes float32, float64, bfloat16 and float16"
         return None
 
     def compile(self, plan: Plan, dtype: torch.dtype) -> CKernel:

@@ -12,6 +12,11 @@ from pathlib import Path
 from ...errors import CompileError
 
 CANDIDATES = ("cc", "gcc", "clang")
+KINDS = {
+    "f32": ("-DREAL_BITS=32",),
+    "f64": ("-DREAL_BITS=64",),
+    "bf16": ("-DREAL_BITS=32", "-DHALF_PRODUCTS"),
+}
 REMEDY = "install one (Debian and Ubuntu: apt install gcc libc6-dev; macOS: xcode-select --install), or name it in CC"
 
 
@@ -67,8 +72,8 @@ def compile_file(source: Path, target: Path) -> None:
     Raises:
         CompileError: the compiler is missing, failed or hung.
     """
-    bits = "-DREAL_BITS=64" if ".f64." in source.name else "-DREAL_BITS=32"
-    command = [find(), *flags(), bits, "-o", str(target), str(source), "-lm", "-lpthread"]
+    kind = next(flags for suffix, flags in KINDS.items() if f".{suffix}." in source.name)
+    command = [find(), *flags(), *kind, "-o", str(target), str(source), "-lm", "-lpthread"]
     try:
         result = subprocess.run(
             command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False

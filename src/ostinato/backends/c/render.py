@@ -56,6 +56,7 @@ class _Renderer:
             self._sizes(bounds),
             _text_of("vector.h"),
             _text_of("math.h"),
+            _text_of("half.h"),
             _text_of("gemm.h"),
             _text_of("outer.h"),
             self._tables(),
@@ -278,7 +279,8 @@ class _LoopText:
 
     def _offset(self, size: str) -> str:
         """Where a part of the output begins."""
-        return "".join(f" + g->size[{self.r.symbols[part]}]" for part in size.split("+") if part)
+        parts = [part for part in size.split("+") if part]
+        return "".join(f" + {p}" if p.isdigit() else f" + g->size[{self.r.symbols[p]}]" for p in parts)
 
     def _pointer(self, place: Place) -> tuple[str, bool]:
         if place not in self.pointers:

@@ -57,7 +57,8 @@ static void carve_shared(Job *g, int first, int last, int skip_from, int skip_to
     for (int v = 0; v < N_VECTORS; v++) g->vector_padded[v] = CARVE(g, real, padded(g->size[SIZE_OF_VECTOR[v]]));
     for (int i = first; i < last; i++) {
         if ((g->flags & UNPACKED) || (i >= skip_from && i < skip_to)) continue;
-        g->panels[i] = CARVE(g, real, panels_of(run_columns(g, &RUNS[i])) * PANEL * run_depth(g, &RUNS[i]));
+        g->panels[i] = CARVE(g, real, panels_of(run_columns(g, &RUNS[i])) * PANEL * steps_of(run_depth(g, &RUNS[i])));
+        g->deepest = most(g->deepest, steps_of(run_depth(g, &RUNS[i])));
     }
     if (!g->arena) return;
     memset(g->zeros, 0, sizeof(real) * (size_t)(padded(widest) + PANEL));
@@ -74,18 +75,37 @@ static void carve_shared(Job *g, int first, int last, int skip_from, int skip_to
     }
 }
 
+#if HALF
+/* rows of numbers as rows of pairs */
+static void halves(long rows, long depth, const real *source, long source_row, real *target, long target_row) {
+    for (long k = 0; k < rows; k++) {
+        const real *from = source + k * source_row;
+        uint16_t *to = (uint16_t *)(target + k * target_row);
+        long j = 0;
+        for (; j + LANES <= depth; j += LANES) store_halves(to + j, load(from + j));
+        if (j < depth) store_halves(to + j, load_part(from + j, depth - j)); /* a row of pairs has room for it */
+    }
+}
+#endif
+
 /* its panels from the share `part` of `parts` to the next one */
-static void run(const Job *g, int index, long rows, const real *source, long source_row, real *target, long target_row,
-                long part, long parts) {
+static void run(const Job *g, const Part *p, int index, long rows, const real *source, long source_row, real *target,
+                long target_row, long part, long parts) {
     const Run *r = &RUNS[index];
     const long first = g->column[ENTRIES[r->first].column];
     if (g->panels[index]) {
         const real *start = r->accumulate ? target : r->transposed ? g->zeros : g->bias + first;
-        const long columns = run_columns(g, r), depth = run_depth(g, r), panels = panels_of(columns);
+        const long columns = run_columns(g, r), depth = steps_of(run_depth(g, r)), panels = panels_of(columns);
         const long from = panels * part / parts * PANEL, to = least(columns, panels * (part + 1) / parts * PANEL);
-        if (to > from)
-            multiply(rows, to - from, depth, source, source_row, g->panels[index] + from * depth, start + from,
-                     r->accumulate ? target_row : 0, target + from, target_row);
+        if (to <= from) return;
+#if HALF
+        halves(rows, run_depth(g, r), source, source_row, p->halves, row_of(depth));
+        source = p->halves, source_row = row_of(depth);
+#else
+        (void)p;
+#endif
+        multiply(rows, to - from, depth, source, source_row, g->panels[index] + from * depth, start + from,
+                 r->accumulate ? target_row : 0, target + from, target_row);
         return;
     }
     for (int e = r->first; e < r->first + r->count; e++) {
@@ -110,7 +130,7 @@ static void step_run(const Job *g, Part *p, int index, long t, long n) {
     if (r->source == AT_COLUMN) source = row + g->column[r->source_index];
     if (r->target == AT_TEMP) target = p->temp[r->target_index], target_row = row_of(g->size[SIZE_OF_TEMP[r->target_index]]);
     if (r->target == AT_GRAD_STATE) target = p->next[r->target_index], target_row = state_row(g, r->target_index);
-    run(g, index, n, source, source_row, target, target_row, p->member, p->members);
+    run(g, p, index, n, source, source_row, target, target_row, p->member, p->members);
 }
 
 static void swap_states(Part *p) {
@@ -140,16 +160,23 @@ static void carve_sums(Job *g, Part *p) {
     }
 }
 
+/* Room for the rows of a product as pairs. In a share of the work a thread has rows of a chunk, or all of a step. */
+static void carve_halves(Job *g, Part *p) {
+    if (HALF) p->halves = CARVE(g, real, (most(g->chunk, g->batch) + 1) * (row_of(g->deepest) + LANES));
+}
+
 static void carve_parts(Job *g, int backward) {
     for (long j = 0; j < g->parts; j++) {
         Part none = {0}, *p = g->arena ? &g->part[j] : &none;
         if (j && g->together) {
             if (g->arena) *p = g->part[0];
+            carve_halves(g, p);
             if (backward) carve_sums(g, p);
             continue;
         }
         const long count = g->arena ? p->count : g->together ? g->batch : (g->batch + g->parts - 1) / g->parts;
         const long rows = most(g->chunk, count) + 1;
+        carve_halves(g, p);
         for (int s = 0; s < N_STATES; s++) {
             p->now[s] = CARVE(g, real, count * state_row(g, s) + 1);
             p->next[s] = CARVE(g, real, count * state_row(g, s) + 1);
@@ -186,7 +213,7 @@ static void forward_chunk(Job *g, Part *p, long t0, long rows) {
                    sizeof(real) * (size_t)g->size[SIZE_OF_X]);
         }
     for (int i = HOIST_FROM; i < HOIST_TO; i++)
-        run(g, i, last - first, p->x + first * width, width, base + g->column[ENTRIES[RUNS[i].first].column], g->row_size,
+        run(g, p, i, last - first, p->x + first * width, width, base + g->column[ENTRIES[RUNS[i].first].column], g->row_size,
             0, 1);
     for (int i = 0; i < N_FILLS; i++)
         for (long r = 0; r < last - first; r++)

@@ -36,9 +36,9 @@ INLINE void tile(const int rows, const int panels, long depth, const real *a, co
         for (int v = 0; v < 2 * panels; v++) b[v] = load(packed + (v / 2) * panel_size + (v % 2) * LANES);
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++) {
-            const vec left = splat(base[i / 3][(i % 3) * a_row]);
+            const vec left = spread_left(&base[i / 3][(i % 3) * a_row]);
 #pragma GCC unroll 8
-            for (int v = 0; v < 2 * panels; v++) sum[i][v] += left * b[v];
+            for (int v = 0; v < 2 * panels; v++) sum[i][v] = multiply_add(left, b[v], sum[i][v]);
         }
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i += 3) base[i / 3] += a_depth;
@@ -91,8 +91,8 @@ static tile_function *const WIDE[] = {0, tile_1_4, tile_2_4, tile_3_4, tile_4_2,
 static const int WIDE_PANELS[] = {0, 4, 4, 4, 2, 2, 2};
 #endif
 
-/* target[rows][columns] = start[rows][columns] + a[rows][depth] @ packed, a row-major; target and start are padded to
- * whole vectors. start_row = 0 starts every row from one (a bias, zeros); start may be the target. */
+/* target[rows][columns] = start[rows][columns] + a[rows][depth] @ packed, a row-major and `depth` in steps; target and start
+ * are padded to whole vectors. start_row = 0 starts every row from one (a bias, zeros); start may be the target. */
 static void multiply(long rows, long columns, long depth, const real *a, long a_row, const real *packed,
                      const real *start, long start_row, real *target, long target_row) {
     const long panels = panels_of(columns), panel_size = depth * PANEL;
@@ -185,6 +185,19 @@ static void multiply_unpacked(long rows, const real *matrix, long matrix_rows, l
 /* Columns [column, column + matrix rows) of the packed matrix become the rows of `matrix`: panels for a @ matrixᵀ.
  * The columns up to the next whole vector become 0. */
 static void pack_rows(const real *matrix, long matrix_row, long rows, long depth, real *packed, long column) {
+#if HALF
+    const long steps = steps_of(depth);
+    for (long start = 0; start < depth; start += 2 * LANES) {
+        const long stop = least(depth, start + 2 * LANES);
+        for (long r = 0; r < padded(rows); r++) {
+            const long c = column + r;
+            uint16_t *to = (uint16_t *)(packed + (c / PANEL) * steps * PANEL + c % PANEL);
+            for (long k = start; k < stop + stop % 2; k++)
+                to[k / 2 * 2 * PANEL + k % 2] = r < rows && k < depth ? half_of(matrix[r * matrix_row + k]) : 0;
+        }
+    }
+    return;
+#endif
     for (long start = 0; start < depth; start += LANES) {
         const long stop = least(depth, start + LANES);
         for (long r = 0; r < padded(rows); r++) {
@@ -200,6 +213,20 @@ static void pack_rows(const real *matrix, long matrix_row, long rows, long depth
 
 /* Rows [at, at + rows) of the panels become the rows of `matrix`: panels for a @ matrix. Padding becomes 0. */
 static void pack_columns(const real *matrix, long matrix_row, long rows, long columns, real *packed, long depth, long at) {
+#if HALF
+    for (long p = 0; p < panels_of(columns); p++) {
+        const long width = least(PANEL, columns - p * PANEL);
+        real *to = packed + (p * steps_of(depth) + at / 2) * PANEL; /* columns of the tape begin at whole vectors */
+        for (long r = 0; r < padded(rows); r += 2, to += PANEL)
+            for (long c = 0; c < PANEL; c += LANES) {
+                const long lanes = most(0, least(LANES, width - c));
+                const real *from = matrix + r * matrix_row + p * PANEL + c;
+                const vec first = r < rows ? load_part(from, lanes) : splat(0);
+                store(to + c, pairs(first, r + 1 < rows ? load_part(from + matrix_row, lanes) : splat(0)));
+            }
+    }
+    return;
+#endif
     for (long p = 0; p < panels_of(columns); p++) {
         const long width = least(PANEL, columns - p * PANEL);
         real *to = packed + p * depth * PANEL + at * PANEL;

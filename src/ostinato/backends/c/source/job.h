@@ -20,6 +20,7 @@ typedef struct {
     long chunk;
     real *grad_vector[N_VECTORS + 1], *grad_scalar[N_SCALARS + 1], *grad_matrix[N_MATRICES + 1];
     const real **rows;
+    real *halves; /* rows of a product as pairs */
     real *left, *right;
 } Part;
 
@@ -46,6 +47,7 @@ typedef struct {
     real *vector_padded[N_VECTORS + 1];
     real *panels[N_RUNS + 1];
     Part *part;
+    long deepest; /* steps of the deepest product */
     long together; /* all threads work on part 0 */
     char *arena; /* scratch; 0 while it is measured */
     size_t used;

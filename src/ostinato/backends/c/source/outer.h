@@ -10,6 +10,19 @@ static __attribute__((noinline)) void outer_tile(long count, const real *left, c
 
 /* packed[panel][row][PANEL] from `count` rows at row(r) = values + offset[r], `width` wide */
 static void pack_operand(long count, const real *const *rows, long width, real *packed) {
+#if HALF
+    for (long p = 0; p < panels_of(width); p++) {
+        const long w = least(PANEL, width - p * PANEL);
+        real *to = packed + p * steps_of(count) * PANEL;
+        for (long r = 0; r < count; r += 2, to += PANEL)
+            for (long c = 0; c < PANEL; c += LANES) {
+                const long lanes = most(0, least(LANES, w - c)), at = p * PANEL + c;
+                const vec second = r + 1 < count ? load_part(rows[r + 1] + at, lanes) : splat(0);
+                store(to + c, pairs(load_part(rows[r] + at, lanes), second));
+            }
+    }
+    return;
+#endif
     for (long p = 0; p < panels_of(width); p++) {
         const long w = least(PANEL, width - p * PANEL);
         real *to = packed + p * count * PANEL;
@@ -30,26 +43,32 @@ static void pack_operand(long count, const real *const *rows, long width, real *
  * `left` has room for count * OUTER_ROWS values (and a tile more); the target has room for whole panels. */
 static void add_outer(long count, const real *gradient, long gradient_row, long first, long last, const real *operand,
                       long width, real *target, long target_row, real *left) {
-    const long block = OUTER_ROWS / TILE_ROWS * TILE_ROWS;
+    const long block = OUTER_ROWS / TILE_ROWS * TILE_ROWS, steps = steps_of(count);
     for (long m0 = first; m0 < last; m0 += block) {
         const long m1 = least(last, m0 + block), tiles = (m1 - m0 + TILE_ROWS - 1) / TILE_ROWS;
         for (long i = 0; i < tiles; i++) {
             const real *g = gradient + m0 + i * TILE_ROWS;
-            real *to = left + i * count * TILE_ROWS;
+            real *to = left + i * steps * TILE_ROWS;
+#if HALF
+            for (long r = 0; r < count; r += 2, to += TILE_ROWS, g += 2 * gradient_row)
+                for (long j = 0; j < TILE_ROWS; j += LANES)
+                    store(to + j, pairs(load(g + j), r + 1 < count ? load(g + gradient_row + j) : splat(0)));
+#else
             for (long r = 0; r < count; r++, to += TILE_ROWS, g += gradient_row)
                 for (long j = 0; j < TILE_ROWS; j += LANES) /* whole vectors; the next row overwrites what is too much */
                     store(to + j, load(g + j));
+#endif
         }
         for (long p = 0; p < panels_of(width); p++)
             for (long i = 0; i < tiles; i++) {
                 const long m = m0 + i * TILE_ROWS, high = least(TILE_ROWS, m1 - m);
                 real *to = target + m * target_row + p * PANEL;
                 if (high == TILE_ROWS) {
-                    outer_tile(count, left + i * count * TILE_ROWS, operand + p * count * PANEL, to, target_row);
+                    outer_tile(steps, left + i * steps * TILE_ROWS, operand + p * steps * PANEL, to, target_row);
                 } else { /* rows beyond the matrix go to a tile of their own */
                     real edge[TILE_ROWS * PANEL];
                     memset(edge, 0, sizeof edge);
-                    outer_tile(count, left + i * count * TILE_ROWS, operand + p * count * PANEL, edge, PANEL);
+                    outer_tile(steps, left + i * steps * TILE_ROWS, operand + p * steps * PANEL, edge, PANEL);
                     for (long j = 0; j < high; j++)
                         for (long c = 0; c < PANEL; c++) to[j * target_row + c] += edge[j * PANEL + c];
                 }
