@@ -191,11 +191,12 @@ def test_an_exported_program_survives_a_file(backend: str, tmp_path: Any) -> Non
 def test_the_operator_keeps_torchs_contract(cell: Any, lengths: bool, backend: str) -> None:
     """torch.library.opcheck: schema, fake tensors, autograd. Not its comparison of values: a tape has gaps."""
     layer = build(cell, 3, 4, backend)
-    step = Step.of(cell.program(), True, {"D": 3, "H": 4, **layer.sizes})
+    step = Step.of(layer.cell.program(), True, {"D": 3, "H": 4, **layer.sizes})
     masks = [torch.ones(4, 2, *shape, dtype=torch.float64) for shape in step.mask_shapes]
     x = inputs(4, 2, 3, torch.float64).requires_grad_()
     states = [s[:1].clone().requires_grad_() for s in states_for(layer, 2, torch.float64)]
-    weights = [p.detach().clone().requires_grad_() for p in layer.parameters()]
+    named = {**layer.cell_parameters(), **layer.cell_buffers()}
+    weights = [named[n].detach().clone().requires_grad_(n in layer.cell_parameters()) for n in step.program.params]
     sizes = [step.sizes[s] for s in step.program.symbols]
     ends = torch.tensor([4, 2]) if lengths else None
     program = step.program.dumps()

@@ -57,7 +57,7 @@ def prune(program: Program) -> Program:
         if i in live:
             new[i] = len(nodes)
             nodes.append(Node(n.op, tuple(new[a] for a in n.args), n.shape, n.attr, n.name))
-    kept = {op: {str(n.attr) for n in nodes if n.op == op} for op in ("mask", "param")}
+    kept = {op: {str(n.attr) for n in nodes if n.op == op} for op in ("mask", "param", "batch_mean")}
     return replace(
         program,
         nodes=tuple(nodes),
@@ -65,6 +65,7 @@ def prune(program: Program) -> Program:
         output=new[program.output] if program.output >= 0 else -1,
         masks=tuple(mask for mask in program.masks if mask.name in kept["mask"]),
         fixed=tuple(name for name in program.fixed if name in kept["param"]),
+        statistics=tuple(s for s in program.statistics if s.name in kept["batch_mean"] | kept["mask"]),
     )
 
 
@@ -130,4 +131,6 @@ def _rows(b: Builder, position: int, offset: str, size: str) -> int:
         return b.op(node.op, *(_rows(b, a, offset, size) for a in node.args), attr=node.attr)
     if node.op in ("param", "rows"):
         return b.op("rows", position, attr=offset, shape=(size,))
+    if node.op == "mask":
+        raise ProgramError("dropout of a concatenation is not supported; apply it to the parts")
     raise ProgramError(f"a part of {node.op} was asked for; give the concatenation's parts names of their own")

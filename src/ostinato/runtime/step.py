@@ -34,7 +34,7 @@ class Step:
 
     Attributes:
         program: the equations; sizes: a number for each symbol.
-        param_shapes, mask_shapes, state_sizes, output_size: in numbers.
+        param_shapes, mask_shapes, state_sizes, statistic_sizes, output_size: in numbers.
         plan_sizes: the numbers in the order of the Plan's sizes.
         core_text, core_sizes: the step without what depends on parameters only, as the registered operator takes it.
         direct: the kernel takes the parameters as they are.
@@ -53,12 +53,13 @@ class Step:
         self.core_text = core.dumps()
         self.core_sizes = [self.sizes[s] for s in core.symbols]
         self.plan_sizes = [size_value(s, self.sizes) for s in self.plan.symbols]
-        self._tape_row, self._tape_rest = self.plan.tape_size(self.plan_sizes)
+        self._tape = self.plan.tape_size(self.plan_sizes)
         self.direct = self.prologue.trivial and list(core.params) == list(program.params)
         level = levels(program)
         wanted = [i for _, i in self.prologue.derived]
         self._wanted = wanted
         shapes = program.mask_shapes
+        self.statistic_sizes = [size_value(s, self.sizes) for (s,) in program.statistic_shapes.values()]
         self.mask_shapes = [torch.Size(size_value(s, self.sizes) for s in shapes[m.name]) for m in program.masks]
         inside = {mask.name for mask in core.masks}
         self._inside = [i for i, mask in enumerate(program.masks) if mask.name in inside]
@@ -86,7 +87,7 @@ class Step:
 
     def tape_values(self, rows: int) -> int:
         """How many values the tape of so many rows has."""
-        return rows * self._tape_row + self._tape_rest
+        return self._tape.values(rows)
 
     def inner_masks(self, masks: Sequence[Tensor]) -> list[Tensor]:
         """The masks that the kernel takes; those of matrices are at work before it."""
