@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ OPS: dict[str, Op] = {
     "cos": _call("cos", r"\cos", math.cos, lambda b, a, o, g: (b.neg(b.mul(g, b.op("sin", a[0]))),)),
     "floor": Op(1, "pointwise", "⌊{0}⌋", r"\left\lfloor {0} \right\rfloor", 100, False, math.floor),
     "log": _call("log", r"\log", math.log, lambda b, a, o, g: (b.div(g, a[0]),)),
-    "sqrt": _call("√", r"\mathrm{sqrt}", math.sqrt, _d_sqrt),
+    "sqrt": replace(_call("√", "", math.sqrt, _d_sqrt), latex=r"\sqrt{{0}}"),
     "softplus": _call(
         "softplus",
         r"\mathrm{softplus}",
@@ -185,9 +185,9 @@ OPS: dict[str, Op] = {
     ),
     "matmul": Op(2, "product", "{0} {1}", "{0} {1}", 22),
     "matmul_t": Op(2, "product", "{0}ᵀ {1}", r"{0}^\top {1}", 22),
-    "concat": Op(-1, "structure", "[{all}]", r"[{all}]"),
-    "cols": Op(1, "structure", "{0}[:, {attr}:]", r"{0}[{:},\,{attr}{:}]"),
-    "rows": Op(1, "structure", "{0}[{attr}:]", r"{0}[{attr}{:}]"),
+    "concat": Op(-1, "structure", "[{all}]", r"\left[{all}\right]"),
+    "cols": Op(1, "structure", "{0}[:, {attr}:]", r"{0}_{:,\,{attr}:}"),
+    "rows": Op(1, "structure", "{0}[{attr}:]", r"{0}_{{attr}:}"),
     "total": Op(
         1,
         "structure",

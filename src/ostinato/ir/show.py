@@ -27,19 +27,26 @@ def equations(program: Program, latex: bool = False, width: int = 0) -> str:
     return _Writer(program, latex).text(width)
 
 
-def expression(program: Program, position: int, names: Mapping[int, str]) -> str:
+def value_names(program: Program) -> dict[int, str]:
+    """The values that `equations` gives a line of their own, by position, with names that carry no time."""
+    return _Writer(program, False, times=False).names
+
+
+def expression(program: Program, position: int, names: Mapping[int, str], width: int = 0) -> str:
     """One value in unicode, in terms of the values of a step that have names; nothing carries a time."""
-    return _Writer(program, False, names).value(position)
+    writer = _Writer(program, False, times=False)
+    writer.names = dict(names)
+    return writer.value(position, width)
 
 
 class _Writer:
-    def __init__(self, program: Program, latex: bool, names: Mapping[int, str] | None = None) -> None:
+    def __init__(self, program: Program, latex: bool, times: bool = True) -> None:
         self.program = program
         self.nodes = program.nodes
         self.latex = latex
-        self.times = names is None
+        self.times = times
         self.level = levels(program)
-        self.names = dict(names) if names is not None else self._name()
+        self.names = self._name()
 
     def _name(self) -> dict[int, str]:
         """What stands left of an equals sign: next states, the output, what has a name or is used twice."""
@@ -55,10 +62,11 @@ class _Writer:
         taken = set(program.states) | set(program.params) | set(program.mask_shapes) | {"x", "y"}
         unnamed = 0
         for i, node in enumerate(program.nodes):
-            leaf = OPS[node.op].kind == "leaf"
+            if OPS[node.op].kind == "leaf":
+                continue
             if i in roots:
                 names[i] = self._timed(roots[i], "t")
-            elif not leaf and (node.name or uses[i] > 1):
+            elif node.name or uses[i] > 1:
                 name = node.name
                 while not name or name in taken:
                     unnamed += 1
@@ -71,19 +79,22 @@ class _Writer:
         lines: list[tuple[str, str]] = []
         for i, name in sorted(self.names.items()):
             lines.append((name, self._cases(i) or self._expand(i)[0]))
-        for state, i in zip(self.program.states, self.program.next_states, strict=True):
-            if self.names[i] != self._timed(state, "t"):
-                lines.append((self._timed(state, "t"), self.names[i]))
-        longest = max(_seen(name) for name, _ in lines)
-        rows = [(name, _broken(value, width - longest - 3 if width else 0)) for name, value in lines]
+        program = self.program
+        for state, i in zip(program.states, program.next_states, strict=True):
+            if self.names.get(i) != self._timed(state, "t"):
+                lines.append((self._timed(state, "t"), self._value(i)[0]))
+        if program.output >= 0 and program.output not in (*self.names, *program.next_states):
+            lines.append((self._timed("y", "t"), self._value(program.output)[0]))
+        longest = max(self._seen(name) for name, _ in lines)
+        rows = [(name, self.broken(value, width - longest - 3 if width else 0)) for name, value in lines]
         if self.latex:
             body = " \\\\\n".join(f"  {name} &= " + " \\\\\n  &\\quad ".join(parts) for name, parts in rows)
             return f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}"
         gap = "\n" + " " * (longest + 5)
         return "\n".join(f"{name:<{longest}} = {gap.join(parts)}" for name, parts in rows)
 
-    def value(self, position: int) -> str:
-        return self._expand(position)[0].replace(_BREAK, "")
+    def value(self, position: int, width: int) -> str:
+        return "\n".join(self.broken(self._expand(position)[0], width))
 
     # Names
 
@@ -114,7 +125,7 @@ class _Writer:
     def _number(self, value: float) -> str:
         text = f"{value:g}"
         if not self.latex or "e" not in text:
-            return text.replace("-", "−") if not self.latex else text.replace("inf", "\\infty")
+            return text.replace("inf", "\\infty") if self.latex else f"−{text[1:]}" if text[0] == "-" else text
         digits, power = text.split("e")
         scale = f"10^{{{int(power)}}}"
         return scale if digits == "1" else f"{digits} \\cdot {scale}"
@@ -223,31 +234,33 @@ class _Writer:
         condition, a, b = (self._value(i)[0].replace(_BREAK, "") for i in node.args)
         return rf"\begin{{cases}} {a} & \text{{if }} {condition} \\ {b} & \text{{else}} \end{{cases}}"
 
+    # Lines
 
-def _seen(text: str) -> int:
-    """About as many characters as a reader sees of LaTeX or unicode."""
-    text = re.sub(r"\\(mathrm|text|left|right|frac)\b|[{}_^&]|\x1f", "", text)
-    return len(re.sub(r"\\[a-zA-Z]+ ?|\\.", "a", text))
+    def _seen(self, text: str) -> int:
+        """As many characters as a reader sees, of LaTeX about."""
+        if self.latex:
+            text = re.sub(r"\\(mathrm|text|left|right|frac)\b|[{}_^&]", "", text)
+            text = re.sub(r"\\[a-zA-Z]+ ?|\\.", "a", text)
+        return len(text.replace(_BREAK, ""))
 
-
-def _broken(text: str, width: int) -> list[str]:
-    """The lines of a value: broken in front of a sign, where the fewest brackets are open."""
-    parts = text.split(_BREAK)
-    if width <= 0 or _seen(text) <= width:
-        return ["".join(parts)]
-    depth, opened = [0], 0
-    for part in parts:
-        opened += len(re.findall(r"[(\[]", part)) - len(re.findall(r"[)\]]", part))
-        depth.append(opened)
-    lines: list[str] = []
-    first = 0
-    while first < len(parts):
-        room = width if not lines else width - 2
-        last = len(parts)
-        if _seen("".join(parts[first:])) > room:
-            fits = [k for k in range(first + 1, len(parts)) if _seen("".join(parts[first:k])) <= room]
-            wide = [k for k in fits if _seen("".join(parts[first:k])) >= room // 3]
-            last = min(wide or fits, key=lambda k: (depth[k], -k), default=first + 1)
-        lines.append("".join(parts[first:last]).strip())
-        first = last
-    return lines
+    def broken(self, text: str, width: int) -> list[str]:
+        """The lines of a value: broken in front of a sign, where the fewest brackets are open."""
+        parts = text.split(_BREAK)
+        if width <= 0 or self._seen(text) <= width:
+            return ["".join(parts)]
+        depth, opened = [0], 0
+        for part in parts:
+            opened += len(re.findall(r"[(\[]", part)) - len(re.findall(r"[)\]]", part))
+            depth.append(opened)
+        lines: list[str] = []
+        first = 0
+        while first < len(parts):
+            last = len(parts)
+            if self._seen("".join(parts[first:])) > width:
+                seen = {k: self._seen("".join(parts[first:k])) for k in range(first + 1, len(parts))}
+                fits = [k for k in seen if seen[k] <= width]
+                full = [k for k in fits if seen[k] >= width // 3]
+                last = min(full or fits, key=lambda k: (depth[k], -k), default=first + 1)
+            lines.append("".join(parts[first:last]).strip())
+            first = last
+        return lines
