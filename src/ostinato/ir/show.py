@@ -11,8 +11,8 @@ from .program import Program
 
 _BREAK = "\x1f"  # stands where a line may be broken
 _TALL = ("\\frac", "\\begin")  # what brackets have to grow with
-_GREEK = frozenset(
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau phi chi psi omega".split()
+_GREEK = re.compile(
+    "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|pi|rho|sigma|tau|phi|chi|psi|omega"
 )
 
 
@@ -113,7 +113,7 @@ class _Writer:
         else:
             tail = self._index(tail)
         index = ",".join(filter(None, [tail, time]))
-        head = head if len(head) == 1 else f"\\{head}" if head in _GREEK else rf"\mathrm{{{head}}}"
+        head = head if len(head) == 1 else f"\\{head}" if _GREEK.fullmatch(head) else rf"\mathrm{{{head}}}"
         return f"{head}_{{{index}}}" if index else head
 
     def _index(self, tail: str) -> str:
@@ -145,7 +145,7 @@ class _Writer:
             return self._symbol(str(node.attr)), 100
         if node.op == "mask":  # one of a whole sequence or call has no time
             still = len(node.shape) == 2 or any(m.locked for m in self.program.masks if m.name == node.attr)
-            return (self._symbol if still else lambda name: self._timed(name, "t"))(str(node.attr)), 100
+            return self._symbol(str(node.attr)) if still else self._timed(str(node.attr), "t"), 100
         return (str(node.attr), 100) if node.op == "size" else None
 
     def _value(self, position: int) -> tuple[str, int]:
