@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import ostinato
 from laws import CELLS, build, expected, flat, inputs, measure, needs_c, ragged, states_for
 from tolerances import TOLERANCES, assert_agree, smooth
 
@@ -44,7 +45,7 @@ def test_states_are_not_rounded_from_step_to_step(cell: Any) -> None:
 
 
 def test_float16_runs_on_the_kernel_too() -> None:
-    layer = build(CELLS[0].values[0], 5, 7, "c", torch.float32).half()
+    layer = build(ostinato.cells.lstm, 5, 7, "c", torch.float32).half()
     x = inputs(4, 3, 5, torch.float16)
     output, _ = layer(x)
     meant = expected(layer, x)["output"]
@@ -53,7 +54,7 @@ def test_float16_runs_on_the_kernel_too() -> None:
 
 
 def test_compiled_graphs_take_it(recwarn: Any) -> None:
-    layer = build(CELLS[0].values[0], 5, 7, "c", torch.float32).bfloat16()
+    layer = build(ostinato.cells.lstm, 5, 7, "c", torch.float32).bfloat16()
     x = inputs(4, 3, 5, torch.bfloat16)
     whole = torch.compile(layer, fullgraph=True, backend="aot_eager")
     assert torch.equal(whole(x)[0], layer(x)[0])

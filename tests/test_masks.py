@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ from torch import Tensor
 
 import ostinato
 from laws import BACKENDS, build, fill, inputs
-from ostinato import RNN, cell, emit, tanh
+from ostinato import RNN, Cell, cell, emit, tanh
+from ostinato.ir import Mask, Node
+from ostinato.nn.masks import draw
 from tolerances import assert_agree
 
 # ---- dropout
@@ -104,6 +107,43 @@ def test_masks_are_drawn_as_they_are_declared() -> None:
     assert not torch.equal(free[0], free[1])
 
 
+def weights_dropped(rate: float) -> Cell:
+    """An Elman network some of whose recurrent weights are 0 for a call (Wan et al. 2013)."""
+    program = ostinato.cells.elman.program()
+    place, matrix = next((i, n) for i, n in enumerate(program.nodes) if n.attr == "U")
+    random = Node("mask", (), matrix.shape, "drop")
+    masked = Node("mul", (place, place + 1), matrix.shape)
+    moved = [replace(n, args=tuple(a + 2 * (a >= place) for a in n.args)) for n in program.nodes[place + 1 :]]
+    nodes = (*program.nodes[: place + 1], random, masked, *moved)
+    nexts = tuple(i + 2 * (i >= place) for i in program.next_states)
+    mask = Mask("drop", 1 - rate, 1 / (1 - rate))
+    return Cell.from_program(replace(program, nodes=nodes, next_states=nexts, output=nexts[0], masks=(mask,)).check())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_mask_of_a_matrix_is_drawn_once_for_a_call(backend: str) -> None:
+    layer = build(weights_dropped(0.25), 3, 8, backend)
+    plain = build(ostinato.cells.elman, 3, 8, backend)
+    x = inputs(5, 3, 3, torch.float64)
+    found = layer(x, generator=torch.Generator().manual_seed(3))[0]
+    assert not torch.allclose(found, plain(x)[0])
+    assert_agree({"output": layer.eval()(x)[0]}, {"output": plain(x)[0]}, torch.float64)
+    kept = draw(layer.programs[0].masks[0], (8, 8), x, torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        plain.cell_parameters()["U"].mul_(kept)
+    assert_agree({"output": found}, {"output": plain(x)[0]}, torch.float64)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_vmap_draws_masks_as_it_is_told(backend: str) -> None:
+    layer = build(masked, 3, 4, backend, num_layers=2, dropout=0.5)
+    x = inputs(5, 3, 3, torch.float64).expand(2, 5, 3, 3)
+    found = {r: torch.vmap(lambda x: layer(x)[0], randomness=r)(x) for r in ("same", "different")}
+    assert torch.equal(*found["same"]) and not torch.equal(*found["different"])
+    layer.eval()
+    torch.testing.assert_close(torch.vmap(lambda x: layer(x)[0])(x)[1], layer(x[0])[0])
+
+
 # ---- parameters that are not trained
 
 
@@ -130,3 +170,27 @@ def test_what_is_fixed_is_a_buffer(backend: str) -> None:
     layer.cell_buffers()["A"].fill_(-0.5)
     assert not torch.allclose(layer(x)[0], before)
     assert layer.double()(x.double())[0].dtype == torch.float64
+
+
+# ---- how they are drawn
+
+
+@pytest.mark.parametrize("probability", [0.001, 0.02, 0.1, 0.5, 0.9, 0.999])
+def test_a_mask_has_its_probability(probability: float) -> None:
+    """To four standard deviations, over a million draws; neighbours and the whole are independent."""
+    count = 1_000_003
+    drawn = draw(Mask("m", probability, 1.0), (count,), torch.zeros(()), torch.Generator().manual_seed(0))
+    spread = (probability * (1 - probability) / count) ** 0.5
+    assert set(drawn.unique().tolist()) == {0.0, 1.0}
+    assert abs(float(drawn.mean()) - probability) < 4 * spread + 2**-17
+    for lag in (1, 2, 3, 4):  # several come of one number
+        both = float((drawn[lag:] * drawn[:-lag]).mean())
+        assert abs(both - probability**2) < 5 * max(spread, (probability**2 / count) ** 0.5)
+
+
+def test_a_mask_is_the_same_for_every_dtype() -> None:
+    drawn = [
+        draw(Mask("m", 0.3, 2.0), (5, 3), torch.zeros((), dtype=d), torch.Generator().manual_seed(1)).double()
+        for d in (torch.float32, torch.float64, torch.bfloat16)
+    ]
+    assert torch.equal(drawn[0], drawn[1]) and torch.equal(drawn[0], drawn[2])

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 import ostinato
 from laws import BACKENDS, CELLS, build, fill, flat, inputs, numbers, ragged, states_for
-from ostinato import RNN, ShapeError
+from ostinato import RNN, ShapeError, cell, emit
 from tolerances import assert_agree
 from wired import outputs, stack
 
@@ -122,6 +122,29 @@ def test_gradients_of_all_states(backend: str) -> None:
     assert_agree(
         {f"grad {k}": g for k, g in enumerate(found)}, {f"grad {k}": g for k, g in enumerate(meant)}, torch.float64
     )
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_cell_without_states_is_a_layer_too(backend: str) -> None:
+    """Nothing is carried, learned, kept or given; its last output is that of the last step."""
+
+    @cell
+    def linear(p: Any, x: Any) -> Any:
+        return emit(p.W @ x + p.b)
+
+    layer = fill(RNN(linear, 3, 4, 2, backend=backend, dtype=torch.float64, initial_state="learned", stateful=True))
+    first, second = (layer.cell_parameters(k) for k in (0, 1))
+    x, lengths = inputs(4, 3, 3, torch.float64), [4, 0, 2]
+    meant = (x @ first["W"].T + first["b"]) @ second["W"].T + second["b"]
+    output, state, states = layer(x, return_states=True)
+    assert state == () and states == [{}, {}]
+    assert_agree({"output": output}, {"output": meant}, torch.float64)
+    assert_agree({"output": layer(x, ())[0]}, {"output": meant}, torch.float64)
+    assert_agree({"output": layer.step(x[1])[0]}, {"output": meant[1]}, torch.float64)
+    last = layer(x, lengths=lengths, return_sequences=False)
+    expected = torch.stack([meant[3, 0], torch.zeros(4, dtype=torch.float64), meant[1, 2]])
+    assert_agree({"output": last[0]}, {"output": expected}, torch.float64)
+    assert last[1] == ()
 
 
 @pytest.mark.parametrize("merge", ["concat", None])

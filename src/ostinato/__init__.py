@@ -56,7 +56,20 @@ from .lang import (
 )
 
 if _typing.TYPE_CHECKING:
-    from .nn import GRU, LSTM, RNN, Elman, detach_state, truncate
+    from .nn import (
+        GRU,
+        LSTM,
+        RNN,
+        Elman,
+        chrono_,
+        chrono_rules,
+        detach_state,
+        from_keras,
+        from_torch,
+        scan,
+        to_torch,
+        truncate,
+    )
 
 __version__ = "0.1.0"
 
@@ -80,6 +93,8 @@ __all__ = [
     "abs",
     "cell",
     "cells",
+    "chrono_",
+    "chrono_rules",
     "concat",
     "cos",
     "detach_state",
@@ -87,22 +102,41 @@ __all__ = [
     "emit",
     "exp",
     "floor",
+    "from_keras",
+    "from_torch",
     "log",
     "maximum",
     "mean",
     "minimum",
     "relu",
+    "scan",
     "sigmoid",
     "sin",
     "softplus",
     "sqrt",
     "tanh",
+    "to_torch",
     "total",
     "truncate",
     "where",
 ]
 
-_LAYERS = frozenset({"GRU", "LSTM", "RNN", "Elman", "detach_state", "truncate"})
+_LAYERS = frozenset(
+    {
+        "GRU",
+        "LSTM",
+        "RNN",
+        "Elman",
+        "chrono_",
+        "chrono_rules",
+        "detach_state",
+        "from_keras",
+        "from_torch",
+        "scan",
+        "to_torch",
+        "truncate",
+    }
+)
 
 
 def __getattr__(name: str) -> _typing.Any:

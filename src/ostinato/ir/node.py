@@ -34,9 +34,10 @@ class Node:
 
 
 def size_sum(*sizes: str) -> str:
-    """The size of a concatenation: symbols sorted, so that equal sums are equal strings."""
+    """The size of a concatenation: numbers added, symbols sorted, so that equal sums are equal strings."""
     parts = sorted(part for size in sizes for part in size.split("+") if part)
-    return "+".join(parts)
+    numbers = [int(part) for part in parts if part.isdigit()]
+    return "+".join([*([str(sum(numbers))] if numbers else []), *(part for part in parts if not part.isdigit())])
 
 
 def size_value(size: str, sizes: dict[str, int]) -> int:

@@ -24,6 +24,7 @@ from .functions import (
     where,
 )
 from .symbol import concat
+from .trace import trace_step
 
 __all__ = [
     "Cell",
@@ -46,5 +47,6 @@ __all__ = [
     "sqrt",
     "tanh",
     "total",
+    "trace_step",
     "where",
 ]

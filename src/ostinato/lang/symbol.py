@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
 import linecache
@@ -70,7 +71,14 @@ def refuse(fact: str, remedy: str) -> NoReturn:
     raise CellError(f"{fact}; {remedy}{where_in_user_code()}")
 
 
-_reading = threading.local()
+class _Reading(threading.local):
+    """What is being read in this thread: the frame that is looked for, and what tensors and functions of torch are."""
+
+    watch: FrameWatch | None = None
+    capture: tuple[Callable[[Any], Symbol], Callable[[str], Callable[..., Any] | None]] | None = None
+
+
+reading = _Reading()
 
 
 class FrameWatch:
@@ -90,12 +98,12 @@ class FrameWatch:
         self.frame = frame
 
     def __enter__(self) -> FrameWatch:
-        self._outer = getattr(_reading, "watch", None)
-        _reading.watch = self
+        self._outer = reading.watch
+        reading.watch = self
         return self
 
     def __exit__(self, *_: object) -> None:
-        _reading.watch = self._outer
+        reading.watch = self._outer
 
     def names(self) -> dict[str, Any]:
         """The local names of the function, with their last values."""
@@ -126,7 +134,7 @@ class Symbol:
         self.attr = attr
         self.name = ""
         self.serial = next(Symbol._count)  # operands come before what is made of them
-        watch: FrameWatch | None = getattr(_reading, "watch", None)
+        watch = reading.watch
         if watch is not None and watch.frame is None:
             watch.look(inspect.currentframe())
 
@@ -172,7 +180,17 @@ class Symbol:
         refuse("an exponent is a number", "write exp(b * log(a)) for a computed one")
 
     def __matmul__(self, other: Any) -> Symbol:
+        if reading.capture is not None and not isinstance(other, Symbol):
+            return self._torch("matmul")(self, other)
         return product(self, other)
+
+    @staticmethod
+    def _torch(name: str) -> Callable[..., Any]:
+        """What a function of torch does with symbols, where a step is read that may use it."""
+        known = reading.capture[1](name) if reading.capture is not None else None
+        if known is None:
+            refuse(f"torch.{name} does not take symbols", "use the functions of ostinato: sigmoid, tanh, ...")
+        return known
 
     def __rmatmul__(self, other: Any) -> Symbol:
         refuse("what stands left of @ is not a parameter", "write p.NAME @ value")
@@ -207,15 +225,19 @@ class Symbol:
 
     __getitem__ = __iter__ = __len__ = _no_items
 
-    def __getattr__(self, name: str) -> NoReturn:
+    def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
+        if reading.capture is not None:
+            return functools.partial(self._torch(name), self)
         refuse(f"a symbol has no attribute {name!r}", "use the functions of ostinato: sigmoid, tanh, ...")
 
     @classmethod
-    def __torch_function__(cls, func: Callable[..., Any], *_: Any) -> NoReturn:
-        name = getattr(func, "__name__", str(func))
-        refuse(f"torch.{name} does not take symbols", "use the functions of ostinato: sigmoid, tanh, ...")
+    def __torch_function__(
+        cls, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = {k: v for k, v in (kwargs or {}).items() if (k, v) != ("inplace", False)}
+        return cls._torch(getattr(func, "__name__", str(func)))(*args, **given)
 
     def __repr__(self) -> str:
         return f"<symbol {self.name or self.attr or self.op}>"
@@ -225,6 +247,8 @@ def as_symbol(value: Any) -> Symbol:
     """A symbol, or a number as a constant."""
     if isinstance(value, Symbol):
         return value
+    if reading.capture is not None and hasattr(value, "ndim"):
+        return reading.capture[0](value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         refuse(
             f"{type(value).__name__} {value!r} cannot stand in a cell's equations".replace("\n", " ")[:120],

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import linecache
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
 from ..errors import CellError, OstinatoError, ProgramError
 from ..ir import Mask, Node, Program, simplify
 from .functions import Emitted
-from .symbol import Extent, FrameWatch, Symbol, describe, first_extent, settle
+from .symbol import Extent, FrameWatch, Symbol, as_symbol, concat, describe, first_extent, settle
+from .words import capturing
 
 
 def trace(
@@ -75,6 +76,47 @@ def trace(
     except ProgramError as error:
         raise CellError(f"cell {name}: {error}{_at(code)}") from error
     return program
+
+
+def trace_step(
+    function: Callable[..., tuple[list[Any], list[Any]]],
+    width: int,
+    sizes: Sequence[int],
+    parameters: Callable[[Any], str],
+) -> tuple[Program, list[int]]:
+    """The Program of ``new states, outputs = function(x, *states)``, a step that may be written with torch's functions.
+
+    Args:
+        width: of x; sizes: of the states.
+        parameters: gives each tensor that the step has at hand its name.
+
+    Returns:
+        the Program, with sizes in digits, and the width of each output; they stand side by side in what it puts out.
+
+    Raises:
+        CellError: the step cannot be read.
+    """
+    name = getattr(function, "__name__", "step")
+    x = Symbol("input", shape=(Extent(str(width)),), attr="x")
+    states = tuple(f"s{k}" for k in range(len(sizes)))
+    old = [Symbol("state", shape=(Extent(str(n)),), attr=s) for s, n in zip(states, sizes, strict=True)]
+    try:
+        with capturing(parameters):
+            found = function(x, *old)
+            new, outputs = ([as_symbol(value) for value in values] for values in found)
+    except OstinatoError:
+        raise
+    except Exception as error:
+        raise CellError(f"the step failed while it was read: {type(error).__name__}: {error}") from error
+    if not all(_fits(before, after) for before, after in zip(old, new, strict=True)):
+        shapes = [describe(value) for value in new]
+        raise CellError(f"the step's carry of widths {list(sizes)} becomes {', '.join(shapes)}; keep the widths")
+    if not all(len(value.shape or ()) == 1 for value in outputs):
+        raise CellError("the step puts out what is not a vector; give vectors, or None")
+    widths = [int(first_extent(value).resolve()) for value in outputs]
+    program = _program(name, states, tuple(new), concat(*outputs) if outputs else None, {}, (), ())
+    simplify(program)  # whether every concatenation can be taken apart
+    return program, widths
 
 
 def _run(name: str, function: Callable[..., Any], code: Any, args: tuple[Any, ...]) -> tuple[Any, dict[int, str]]:
@@ -148,13 +190,13 @@ def _program(
     name: str,
     states: tuple[str, ...],
     new: tuple[Symbol, ...],
-    output: Symbol,
+    output: Symbol | None,
     names: dict[int, str],
     init: tuple[tuple[str, float | str], ...],
     fixed: tuple[str, ...],
 ) -> Program:
     found: dict[int, Symbol] = {}
-    stack = [*new, output]
+    stack = [*new, *([] if output is None else [output])]
     while stack:
         symbol = stack.pop()
         if symbol.serial not in found:
@@ -174,4 +216,5 @@ def _program(
             attr = masks[-1].name
         nodes.append(Node(s.op, tuple(place[a.serial] for a in s.args), shape, attr, names.get(id(s), "")))
     nexts = tuple(place[s.serial] for s in new)
-    return Program(name, tuple(nodes), states, nexts, place[output.serial], init, tuple(masks), fixed).check()
+    last = -1 if output is None else place[output.serial]
+    return Program(name, tuple(nodes), states, nexts, last, init, tuple(masks), fixed).check()

@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+from .exchange import from_torch, to_torch
+from .initialize import chrono_, chrono_rules
+from .keras import from_keras
 from .rnn import RNN
+from .scan import scan
 from .state import detach_state
 from .truncation import truncate
 from .vendor import GRU, LSTM, Elman
 
-__all__ = ["GRU", "LSTM", "RNN", "Elman", "detach_state", "truncate"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Elman",
+    "chrono_",
+    "chrono_rules",
+    "detach_state",
+    "from_keras",
+    "from_torch",
+    "scan",
+    "to_torch",
+    "truncate",
+]

@@ -47,15 +47,15 @@ class RNN(nn.Module):
         backend: "auto" (the fastest that can), "c", or "eager". `OSTINATO_BACKEND` decides for "auto".
         merge: what becomes of the outputs of two directions: "concat", "sum", "mul" or "mean"; None gives the pair
             (forward, backward) at the last layer, and concatenates below it.
-        connections: what layer k > 0 reads, and gives: "plain", the output below; "residual", the same, added to its
-            own output before dropout (He et al. 2016); "dense", x and the outputs of all layers below (Huang et al.
-            2017).
+        connections: "plain": a layer reads the output below. "residual": it also adds that to its own output, as it was
+            before dropout (He et al. 2016). "dense": it reads x and all outputs below (Huang et al. 2017).
         lookahead: steps k that each layer's output waits for the input: at step t its cell has seen what it reads up to
             t + k, and zeros where that is past the sequence's end (to t - k, and before the start, in the reverse
-            direction). A window of 2 k + 1 inputs is then centred. A list gives each layer its own.
+            direction). A window of 2 k + 1 inputs is then centred. Final states are those behind the zeros. A list
+            gives each layer its own.
         initial_state: "zeros", or "learned": parameters such as ``h0_l0`` [S], the same for every sequence.
         stateful: each call begins with the states that the last one ended with, without their history, until
-            `reset_state`. They move with the module, and are not in its state_dict.
+            `reset_state`. They move with the module, and are not in its state_dict, nor kept by an exported graph.
         detach: no gradient flows into the states given in the call.
         return_sequences: False: the output is the last one of each sequence at its own end, [B, O] (in the reverse
             direction at its start, where that direction ends), 0 for a sequence of length 0. The stack of the last
@@ -74,7 +74,8 @@ class RNN(nn.Module):
             [num_directions, B, S]. None: the states kept, else the initial ones.
         lengths: steps of each sequence, a list or a tensor [B] on any device, unsorted as well; 0 leaves the state
             as it was. Outputs past a sequence's end are 0.
-        generator: of torch; the random numbers of dropout and of the cell's masks come from it, so that they repeat.
+        generator: of torch; the random numbers of dropout and of the cell's masks come from it, so that they repeat
+            (torch.compile takes none: seed with torch.manual_seed there).
         return_sequences, return_states, detach: as above, for this call.
         Returns output [T, B, O] (a PackedSequence for one) and the states after the last step; with `return_states`
         also a list with a dict for each layer, ``{"h": [T, B, S], ...}``, the reverse direction's as ``"h_reverse"``.
@@ -237,7 +238,7 @@ class RNN(nn.Module):
         >>> RNN("gru", 3, 4).cell_parameters()["W_r"].shape
         torch.Size([4, 3])
         """
-        return {name: self._parameters[full] for name, full in self._named(layer, reverse, False)}  # type: ignore[misc]
+        return {name: getattr(self, full) for name, full in self._named(layer, reverse, False)}
 
     def cell_buffers(self, layer: int = 0, reverse: bool = False) -> dict[str, Tensor]:
         """What a layer's equations name but training leaves alone (``@cell(fixed=...)``), under those names."""

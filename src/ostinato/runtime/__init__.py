@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .choose import CHOICES, check_choice, choose
+from .choose import CHOICES, check_choice, choose, say_once
 from .runner import Runner
 from .step import Step
 
-__all__ = ["CHOICES", "Runner", "Step", "check_choice", "choose"]
+__all__ = ["CHOICES", "Runner", "Step", "check_choice", "choose", "say_once"]

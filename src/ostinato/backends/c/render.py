@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 
-from ...schedule import BatchMean, Loop, Place, Plan, Run, Slot, Store
+from ...schedule import TAPE_NOTES, BatchMean, Loop, Place, Plan, Run, Slot, Store
 
 SOURCE = Path(__file__).parent / "source"
 
@@ -101,7 +101,7 @@ class _Renderer:
             "OUTER_COUNT": 256,
             "CHUNK_BYTES": 1 << 18,
             "PRIVATE_BYTES": 2 << 20,
-            "TAPE_HEADER": 64,
+            "TAPE_NOTES": TAPE_NOTES,
         }
         return "\n".join(f"#define {name} {value}" for name, value in counts.items())
 
@@ -279,7 +279,8 @@ class _LoopText:
 
     def _offset(self, size: str) -> str:
         """Where a part of the output begins."""
-        return "".join(f" + g->size[{self.r.symbols[part]}]" for part in size.split("+") if part)
+        parts = [part for part in size.split("+") if part]
+        return "".join(f" + {p}" if p.isdigit() else f" + g->size[{self.r.symbols[p]}]" for p in parts)
 
     def _pointer(self, place: Place) -> tuple[str, bool]:
         if place not in self.pointers:

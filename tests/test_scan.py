@@ -1,0 +1,159 @@
+"""`scan`: the functional form gives what a loop in torch gives, and what jax.lax.scan documents."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from laws import BACKENDS, numbers
+from ostinato import CellError, ShapeError
+from ostinato.nn.scan import scan
+from tolerances import assert_agree
+
+W, U, V = numbers("W", 4, 4, scale=0.5), numbers("U", 4, 3), numbers("V", 2, 4)
+B, G, S = numbers("b", 4), numbers("g", 4), numbers("s")
+
+
+def elman(h: Any, x: Any) -> Any:
+    h = torch.tanh(W @ h + U @ x + B)
+    return h, h
+
+
+def linears(h: Any, x: Any) -> Any:
+    """The words of torch.nn.functional, products from the left, methods, numbers on either side."""
+    a = functional.linear(h, W, B) + x @ U.t() - (B * 2.0)
+    h = 0.5 * functional.silu(a) + (1 - a.sigmoid()) * functional.softplus(h) / 3 - functional.relu(-a)
+    return h, V @ (h**2)
+
+
+def tree(carry: Any, x: Any) -> Any:
+    """A carry that is a nest, and a nest of outputs."""
+    h, c = carry["h"], carry["more"][0]
+    gate = torch.sigmoid(torch.cat([h, x], -1) @ torch.cat([W.t(), U.t()]))
+    c = gate * c + (1 - gate) * torch.tanh(U @ x)
+    h = torch.maximum(c, S * G) * torch.where(c > 0.1, G, B)
+    return {"h": h, "more": (c,)}, (c - c.mean(-1), {"v": V @ h})
+
+
+def silent(h: Any, x: Any) -> Any:
+    return torch.tanh(W @ h + U @ x), None
+
+
+STEPS = [
+    (elman, torch.zeros(4, dtype=torch.float64)),
+    (linears, numbers("start", 4)),
+    (tree, {"h": numbers("h", 4), "more": (numbers("c", 4),)}),
+    (silent, numbers("start", 4)),
+]
+CASES = [pytest.param(step, init, id=step.__name__) for step, init in STEPS]
+
+
+def loop(step: Callable[[Any, Any], Any], init: Any, xs: Tensor, order: range) -> tuple[Any, list[Any]]:
+    """The meaning, for one sequence: y by the step it belongs to."""
+    ys: dict[int, Any] = {}
+    for t in order:
+        init, ys[t] = step(init, xs[t])
+    return init, [ys.get(t) for t in range(len(xs))]
+
+
+def leaves(value: Any) -> list[Tensor]:
+    return torch.utils._pytree.tree_leaves(value)  # type: ignore[attr-defined]
+
+
+def meant(step: Any, init: Any, xs: Tensor, lengths: list[int], reverse: bool) -> dict[str, Tensor | None]:
+    found: list[list[Tensor]] = []
+    for b, n in enumerate(lengths):
+        order = range(n - 1, -1, -1) if reverse else range(n)
+        final, ys = loop(step, init, xs[:, b], order)
+        like = step(init, xs[0, b])[1]
+        empty = [] if like is None else [torch.zeros_like(v) for v in leaves(like)]
+        rows = [leaves(y) if y is not None else empty for y in ys]
+        stacks = [] if like is None else [torch.stack(column) for column in zip(*rows, strict=True)]
+        found.append([*leaves(final), *stacks])
+    count = len(leaves(init))
+    joined = [torch.stack(parts, 0 if k < count else 1) for k, parts in enumerate(zip(*found, strict=True))]
+    return {f"value {k}": v for k, v in enumerate(joined)}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("lengths", [None, [5, 0, 2]], ids=["whole", "lengths"])
+@pytest.mark.parametrize("reverse", [False, True], ids=["forwards", "reverse"])
+@pytest.mark.parametrize(("step", "init"), CASES)
+def test_values_and_gradients(step: Any, init: Any, reverse: bool, lengths: Any, backend: str) -> None:
+    """A compiled step and the loop in torch, gradients of x and of every tensor the step has at hand."""
+    tensors = [t.requires_grad_() for t in (W, U, V, B, G, S)]
+    xs = numbers("xs", 5, 3, 3).requires_grad_()
+    carry, ys = scan(step, init, xs, reverse=reverse, lengths=lengths, backend=backend)
+    given = [*leaves(carry), *(leaves(ys) if ys is not None else [])]
+    found: dict[str, Tensor | None] = {f"value {k}": v for k, v in enumerate(given)}
+    expected = meant(step, init, xs, lengths or [5, 5, 5], reverse)
+    assert (ys is None) == (step is silent)
+    for values in (found, expected):
+        loss = sum((v * numbers(n, *v.shape)).sum() for n, v in list(values.items()) if v is not None)
+        gradients = torch.autograd.grad(loss, [xs, *tensors], allow_unused=True)  # type: ignore[arg-type]
+        values.update({f"grad {k}": g for k, g in enumerate(gradients)})
+    assert_agree(found, expected, torch.float64)
+
+
+def test_one_sequence_and_a_batch_are_the_same() -> None:
+    xs = numbers("xs", 5, 3, 3)
+    carry, ys = scan(elman, torch.zeros(4, dtype=torch.float64), xs)
+    for b in range(3):
+        own, rows = scan(elman, torch.zeros(4, dtype=torch.float64), xs[:, b])
+        torch.testing.assert_close(own, carry[b])
+        torch.testing.assert_close(rows, ys[:, b])
+
+
+def test_a_carry_of_its_own_for_each_sequence() -> None:
+    xs, init = numbers("xs", 5, 3, 3), numbers("start", 3, 4)
+    carry, _ = scan(elman, init, xs)
+    torch.testing.assert_close(carry[1], scan(elman, init[1], xs[:, 1])[0])
+
+
+def test_what_cannot_be_read_runs_as_a_loop_and_is_said(caplog: Any) -> None:
+    """A function that symbols do not know; with backend="c" it is an error."""
+
+    def odd(h: Any, x: Any) -> Any:
+        h = torch.erf(W @ h + U @ x)
+        return h, torch.cumsum(h, -1)
+
+    xs, start = numbers("xs", 5, 3, 3).requires_grad_(), torch.zeros(4, dtype=torch.float64)
+    for reverse, lengths in ((False, None), (True, [5, 0, 2])):
+        with caplog.at_level(logging.INFO, logger="ostinato"):
+            carry, ys = scan(odd, start, xs, reverse=reverse, lengths=lengths)
+        expected = meant(odd, start, xs, lengths or [5, 5, 5], reverse)
+        assert_agree({"value 0": carry, "value 1": ys}, expected, torch.float64)
+    assert "erf" in caplog.text
+    assert torch.autograd.grad(ys.sum(), xs)[0].any()
+    with pytest.raises(CellError, match="erf"):
+        scan(odd, start, xs, backend="c")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"xs": torch.zeros(3)}, r"xs of shape \[3\]; give a tensor \[T, D\]"),
+        ({"init": torch.zeros(2, 4)}, r"init has \[2, 4\] for a batch of 3"),
+        ({"init": 0.0}, "float in init"),
+        ({"xs": torch.zeros(5, 3, 3)}, "init is torch.float64"),
+        ({"lengths": [9, 1, 1]}, r"lengths\[0\] = 9 is longer"),
+        ({"step": lambda h, x: h}, "return \\(new carry, y\\)"),
+        ({"step": lambda h, x: ((h, h), h)}, "return the same form"),
+        ({"step": lambda h, x: (W.float() @ h, h)}, "use .to\\(xs\\)"),
+    ],
+)
+def test_bad_input_is_told(arguments: dict[str, Any], said: str) -> None:
+    given: dict[str, Any] = {
+        "step": elman,
+        "init": torch.zeros(4, dtype=torch.float64),
+        "xs": numbers("xs", 5, 3, 3),
+        **arguments,
+    }
+    with pytest.raises(ShapeError, match=said):
+        scan(given.pop("step"), given.pop("init"), given.pop("xs"), **given)
