@@ -140,7 +140,7 @@ def _heights(rows: list[list[_Place[T]]], gap: float) -> None:
 
 def _apart(wished: list[float], weights: list[float], heights: list[float], gap: float) -> list[float]:
     """The heights nearest to those wished, in this order and not touching: blocks that meet move as one."""
-    offsets = [0.0]
+    offsets = [0.0][: len(heights)]
     for a, b in pairwise(heights):
         offsets.append(offsets[-1] + (a + b) / 2 + gap)
     blocks: list[tuple[float, float, int]] = []  # weighted mean, weight, members
