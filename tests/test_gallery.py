@@ -6,9 +6,11 @@ import random
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+
 from ostinato import transforms
 from ostinato.cells import catalogue
 from ostinato.gallery import layout
@@ -241,7 +243,7 @@ def test_a_layout_keeps_distances_orders_what_crosses_and_leaves_no_edge_behind_
     assert found.y["a"] < found.y["b"] and found.y["o"] < found.y["m"] and found.y["p"] < found.y["q"]
     for column in columns:
         heights = sorted(found.y[item] for item in column)
-        assert all(b - a >= 34 - 1e-6 for a, b in zip(heights, heights[1:], strict=False))
+        assert all(b - a >= 34 - 1e-6 for a, b in pairwise(heights))
     for (first, _), passed in found.passages.items():
         for k, y in enumerate(passed, 1 if first in "ab" else 2):
             assert all(abs(y - found.y[item]) > 10 for item in columns[k])

@@ -104,7 +104,9 @@ def _one(facts: Facts, width: int) -> str:
     if preset is not None:
         origin, options = preset
         call = ", ".join(f"{name}={value!r}" for name, value in options.items())
-        parts.append(f"It is {origin}{f'({call})' if call else ''}; for its options see `ostinato cells {origin}`.")
+        parts.append(
+            filled(f"It is {origin}{f'({call})' if call else ''}; `ostinato cells {origin}` says its options.")
+        )
     elif facts.options:
         told = [f"{name} = {value!r}" for name, value, _ in facts.options]
         indent = " " * 8

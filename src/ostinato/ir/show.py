@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from .levels import PARAMETERS, levels
+from .node import size_sum
 from .ops import OPS, written
 from .program import Program
 
@@ -177,10 +178,12 @@ class _Writer:
             return self._times(*node.args), 20
         if node.op == "div":
             return self._over(*node.args)
+        if node.op in ("cols", "rows"):
+            return self._slice(position), 100
         op = OPS[node.op]
         attr = self._number(node.attr) if isinstance(node.attr, float) else str(node.attr or "")
         template = op.latex if self.latex else op.text
-        if op.binding == 100 and node.op not in ("cols", "rows"):  # brackets of its own
+        if op.binding == 100:  # brackets of its own
             values = [self._value(a)[0] for a in node.args]
             if self.latex and any(tall in text for text in values for tall in _TALL):
                 template = template.replace("(", r"\left(").replace(")", r"\right)")
@@ -225,6 +228,15 @@ class _Writer:
             above_text, below_text = (self._value(i)[0].replace(_BREAK, "") for i in (a, b))
             return rf"\frac{{{above_text}}}{{{below_text}}}", 26
         return f"{self._operand(a, 20)} / {self._operand(b, 20, strict=True, behind=True)}", 20
+
+    def _slice(self, position: int) -> str:
+        """Columns of a matrix, or rows, from where to where."""
+        node = self.nodes[position]
+        start = str(node.attr or "")
+        stop = size_sum(start, node.shape[-1 if node.op == "cols" else 0])
+        colon = "{:}" if self.latex else ":"
+        whole = f"{colon}, " if node.op == "cols" else ""
+        return f"{self._operand(node.args[0], 100)}[{whole}{start}{colon}{stop}]"
 
     def _cases(self, position: int) -> str:
         """A choice that is a whole equation, on paper."""
