@@ -150,7 +150,7 @@ def read(doc: str) -> Text:
         elif head.startswith(_PARTS):
             heading, _, rest = head.partition(":")
             more.append((heading, " ".join([rest.strip(), *(line.strip() for line in block[1:])]).strip()))
-        elif block[0].startswith("    ") or (not equations and not notes and _is_equation(head)):
+        elif block[0].startswith("    ") or (not equations and not notes and _are_equations(block)):
             equations += [*([""] if equations else []), *inspect.cleandoc("\n" + "\n".join(block)).split("\n")]
         else:
             notes.append(" ".join(line.strip() for line in block))
@@ -172,9 +172,10 @@ def _blocks(lines: list[str]) -> list[list[str]]:
     return blocks
 
 
-def _is_equation(line: str) -> bool:
-    """Whether a paragraph's first line is an equation (an assignment to a name), or says for what it holds."""
-    return bool(re.match(r"(for )?[\w~'{}+()\[\]⊙-]+( [\w(]\S*){0,3} (=|->) ", line))
+def _are_equations(block: list[str]) -> bool:
+    """Whether a paragraph is of equations: it begins with a name that is assigned, and each line assigns something."""
+    first = re.match(r"(for )?[\w~'{}+()\[\]⊙-]+( [\w(]\S*){0,3} (=|->) ", block[0])
+    return bool(first) and all("=" in line or "->" in line for line in block)
 
 
 def _arguments(lines: list[str]) -> dict[str, str]:
