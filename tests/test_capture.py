@@ -203,3 +203,17 @@ def test_the_operator_keeps_torchs_contract(cell: Any, lengths: bool, backend: s
     arguments = (x, states, weights, masks, ends, *core, True, backend, False, step.tape_values(4 * 2))
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(torch.ops.ostinato.recurrence.default, arguments, test_utils=checks)
+
+
+def test_the_operator_refuses_a_program_that_is_no_core() -> None:
+    """A kernel reads its parameters by address: those of another program would lead astray."""
+
+    @ostinato.cell
+    def own(p, x, h):
+        return ostinato.tanh(p.W @ x + (p.U * p.V) @ h)
+
+    step = Step.of(own.program(), True, {"D": 3, "H": 4})
+    x, weights = torch.zeros(2, 1, 3), [torch.zeros(shape) for shape in step.param_shapes]
+    arguments = (x, [torch.zeros(1, 1, 4)], weights, [], None, step.program.dumps(), [3, 4], False, "auto", False, 0)
+    with pytest.raises(ShapeError, match="core of a step"):
+        torch.ops.ostinato.recurrence(*arguments)
