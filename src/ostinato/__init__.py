@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import typing as _typing
 
-from . import cells
+from . import cells, transforms
 from .errors import (
     BackendError,
     CacheError,
@@ -117,6 +117,7 @@ __all__ = [
     "tanh",
     "to_torch",
     "total",
+    "transforms",
     "truncate",
     "where",
 ]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from .adjoint import adjoint
 from .build import Builder
 from .levels import INPUT, PARAMETERS, STATE, levels, without_params
-from .node import Mask, Node, Shape, size_sum, size_value
+from .node import Mask, Node, Shape, Statistic, size_sum, size_value
 from .ops import OPS, Op, written
 from .program import FORMAT, Program
 from .show import equations
 from .simplify import prune, simplify
-from .variants import evaluation, output_as_state, with_states_out, without_output
+from .variants import evaluation, output_as_state, with_states_out, with_statistics_out, without_output
 
 __all__ = [
     "FORMAT",
@@ -24,6 +24,7 @@ __all__ = [
     "Op",
     "Program",
     "Shape",
+    "Statistic",
     "adjoint",
     "equations",
     "evaluation",
@@ -34,6 +35,7 @@ __all__ = [
     "size_sum",
     "size_value",
     "with_states_out",
+    "with_statistics_out",
     "without_output",
     "without_params",
     "written",

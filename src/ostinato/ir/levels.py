@@ -13,7 +13,8 @@ def levels(program: Program) -> tuple[int, ...]:
     """For every node 0 (parameters and constants: once per call), 1 (x: for all steps at once), 2 (the time loop)."""
     found: list[int] = []
     for node in program.nodes:
-        own = {"input": INPUT, "state": STATE, "grad": STATE}.get(node.op, PARAMETERS)
+        # which sequences a mean over the batch is taken of is known in the time loop
+        own = {"input": INPUT, "state": STATE, "grad": STATE, "batch_mean": STATE}.get(node.op, PARAMETERS)
         if node.op == "mask" and len(node.shape) == 1:  # one of a matrix is drawn with the parameters
             own = INPUT
         found.append(max([own, *(found[a] for a in node.args)]))

@@ -64,5 +64,22 @@ class Mask:
 
     @property
     def expectation(self) -> float:
-        """What stands in its place in evaluation."""
-        return self.probability * self.scale
+        """What stands in its place in evaluation; dropout's is 1, also where ``p * (1 / p)`` is rounded."""
+        return 1.0 if self.probability > 0 and self.scale == 1.0 / self.probability else self.probability * self.scale
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A mean over the batch of which a layer keeps a running mean for each step, to be used in evaluation.
+
+    Args:
+        name: the attribute of its ``batch_mean`` node; in evaluation the name of the leaf that stands in its place.
+        momentum: the share of a new mean in the running one.
+        length: steps for which means are kept.
+        start: what they are before the first: 0 for a mean, 1 for a variance.
+    """
+
+    name: str
+    momentum: float
+    length: int
+    start: float = 0.0

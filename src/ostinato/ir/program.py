@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..errors import ProgramError
-from .node import Attr, Mask, Node, Shape
+from .node import Attr, Mask, Node, Shape, Statistic
 from .ops import OPS
 
-FORMAT = 2  # 2 adds masks and parameters that are not trained; 1 is read as well
+FORMAT = 2  # 2 adds masks, statistics and parameters that are not trained; 1 is read as well
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class Program:
         init: how parameters start, (name, rule) pairs; a rule is a number or the name of an initialiser.
         masks: the random numbers that the step is given, one for each ``mask`` leaf.
         fixed: the parameters that are not trained.
+        statistics: the means over the batch that a layer keeps, one for each ``batch_mean`` node with a name; in
+            evaluation each is a ``mask`` leaf of that name instead.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Program:
     init: tuple[tuple[str, float | str], ...] = ()
     masks: tuple[Mask, ...] = ()
     fixed: tuple[str, ...] = ()
+    statistics: tuple[Statistic, ...] = ()
 
     @property
     def params(self) -> dict[str, Shape]:
@@ -69,6 +72,12 @@ class Program:
         """The shape of each mask."""
         return {str(n.attr): n.shape for n in self.nodes if n.op == "mask"}
 
+    @property
+    def statistic_shapes(self) -> dict[str, Shape]:
+        """The shape of each statistic, in their order."""
+        shapes = {n.attr: n.shape for n in self.nodes if n.op in ("batch_mean", "mask")}
+        return {s.name: shapes[s.name] for s in self.statistics}
+
     def check(self) -> Program:
         """Itself, if every node is a legal row of the table; else a ProgramError."""
         for i, node in enumerate(self.nodes):
@@ -91,6 +100,10 @@ class Program:
         stray = set(self.mask_shapes) ^ {mask.name for mask in self.masks}
         if stray:
             raise ProgramError(f"the mask {min(stray)!r} is a leaf without a rule, or a rule without a leaf")
+        named = [str(n.attr) for n in self.nodes if n.op == "batch_mean" and n.attr is not None]
+        given = [s.name for s in self.statistics if s.name in self.mask_shapes]
+        if sorted([*named, *given]) != sorted(s.name for s in self.statistics):
+            raise ProgramError(f"the statistics {named} of nodes are not those that are declared")
         for position in self.roots:
             if not 0 <= position < len(self.nodes) or len(self.nodes[position].shape) != 1:
                 raise ProgramError(f"position {position} is not a vector of this Program")
@@ -136,6 +149,10 @@ class Program:
                     for m in data.get("masks", ())
                 ),
                 tuple(map(str, data.get("fixed", ()))),
+                tuple(
+                    Statistic(str(s["name"]), float(s["momentum"]), int(s["length"]), float(s["start"]))
+                    for s in data.get("statistics", ())
+                ),
             ).check()
         except (KeyError, TypeError, ValueError, IndexError) as error:
             if isinstance(error, ProgramError):

@@ -57,7 +57,7 @@ def prune(program: Program) -> Program:
         if i in live:
             new[i] = len(nodes)
             nodes.append(Node(n.op, tuple(new[a] for a in n.args), n.shape, n.attr, n.name))
-    kept = {op: {str(n.attr) for n in nodes if n.op == op} for op in ("mask", "param")}
+    kept = {op: {str(n.attr) for n in nodes if n.op == op} for op in ("mask", "param", "batch_mean")}
     return replace(
         program,
         nodes=tuple(nodes),
@@ -65,6 +65,7 @@ def prune(program: Program) -> Program:
         output=new[program.output] if program.output >= 0 else -1,
         masks=tuple(mask for mask in program.masks if mask.name in kept["mask"]),
         fixed=tuple(name for name in program.fixed if name in kept["param"]),
+        statistics=tuple(s for s in program.statistics if s.name in kept["batch_mean"] | kept["mask"]),
     )
 
 

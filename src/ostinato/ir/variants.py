@@ -1,28 +1,52 @@
-"""The same step with other results: without random masks, with every state put out, with nothing put out."""
+"""The same step with other results: as it is evaluated, with states or statistics put out, with nothing put out."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from ..errors import ProgramError
-from .node import Node, size_sum
+from .node import Mask, Node, size_sum
 from .program import Program
 
 
 def evaluation(program: Program) -> Program:
-    """The step as it is evaluated: every mask at its expectation, so that dropout vanishes. Not yet simplified."""
-    if not program.masks:
+    """The step as it is evaluated: every mask at its expectation, so that dropout vanishes, and every statistic of the
+    batch a leaf that the layer gives, [T, B, S]. Not yet simplified.
+    """
+    if not program.masks and not program.statistics:
         return program
-    values = {mask.name: mask.expectation for mask in program.masks}
-    nodes = tuple(
-        Node("const", (), (), float(values[str(n.attr)]), n.name) if n.op == "mask" else n for n in program.nodes
-    )
-    return replace(program, nodes=nodes, masks=())
+    names = {s.name for s in program.statistics}
+    values = {mask.name: mask.expectation for mask in program.masks if mask.name not in names}
+    given = tuple(Mask(s.name, 1.0) for s in program.statistics)
+
+    def evaluated(node: Node) -> Node:
+        if node.op == "mask" and str(node.attr) in values:
+            return Node("const", (), (), float(values[str(node.attr)]), node.name)
+        if node.op == "batch_mean" and node.attr is not None:
+            return Node("mask", (), node.shape, node.attr, node.name)
+        return node
+
+    return replace(program, nodes=tuple(map(evaluated, program.nodes)), masks=given)
 
 
 def with_states_out(program: Program) -> Program:
     """The step that puts out its output and behind it every state."""
     parts = (program.output, *program.next_states) if program.output >= 0 else program.next_states
+    shape = (size_sum(*(program.nodes[i].shape[0] for i in parts)),)
+    nodes = (*program.nodes, Node("concat", parts, shape))
+    return replace(program, nodes=nodes, output=len(nodes) - 1)
+
+
+def with_statistics_out(program: Program) -> Program:
+    """The step that puts out, behind its output, every statistic of the batch in the order of
+    ``program.statistics``: the same numbers for each sequence that is running. Without any, the step as it is.
+    """
+    where = {str(n.attr): i for i, n in enumerate(program.nodes) if n.op == "batch_mean" and n.attr is not None}
+    parts = tuple(where[s.name] for s in program.statistics)
+    if not parts:
+        return program
+    if program.output >= 0:
+        parts = (program.output, *parts)
     shape = (size_sum(*(program.nodes[i].shape[0] for i in parts)),)
     nodes = (*program.nodes, Node("concat", parts, shape))
     return replace(program, nodes=nodes, output=len(nodes) - 1)
@@ -40,4 +64,3 @@ def output_as_state(program: Program, name: str) -> Program:
     return replace(
         program, states=(*program.states, name), next_states=(*program.next_states, program.output), output=-1
     )
-

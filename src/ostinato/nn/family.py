@@ -16,6 +16,7 @@ from ..ir import (
     simplify,
     size_value,
     with_states_out,
+    with_statistics_out,
     without_output,
     without_params,
 )
@@ -47,6 +48,8 @@ class Variant:
         place: position of the state that is the output, None if no state is.
         carries: the size of the output if it is carried as one more state, the last; else 0.
         parts: the widths of what lies side by side in what the step puts out; empty if that is the output.
+        keeps: the widths of that and of the statistics of the batch behind it; empty if there are none.
+        given: its masks are statistics that the layer keeps.
     """
 
     def __init__(self, program: Program, sizes: Mapping[str, int], wanted: Wanted) -> None:
@@ -66,6 +69,15 @@ class Variant:
             outputs = [program.output_size] if program.output >= 0 else []
             self.parts = [size_value(s, dict(sizes)) for s in (*outputs, *program.state_sizes.values())]
             program = with_states_out(program)
+        self.keeps: list[int] = []
+        if wanted.training and program.statistics:
+            shapes = program.statistic_shapes.values()
+            self.keeps = [
+                size_value(program.output_size, dict(sizes)),
+                *(size_value(s, dict(sizes)) for (s,) in shapes),
+            ]
+            program = with_statistics_out(program)
+        self.given = not wanted.training and bool(program.statistics)
         self.states = names
         self.wanted = wanted
         self.step = Step(simplify(program), sizes)
@@ -109,8 +121,8 @@ class Family:
         return Family, (self.program, self.sizes)
 
     def variant(self, wanted: Wanted) -> Variant:
-        """The step for what is wanted; one without masks is the same in training."""
-        if not self.program.masks:
+        """The step for what is wanted; one without masks and statistics is the same in training."""
+        if not self.program.masks and not self.program.statistics:
             wanted = wanted._replace(training=True)
         if wanted not in self._made:
             self._made[wanted] = Variant(self.program, self.sizes, wanted)

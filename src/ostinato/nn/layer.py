@@ -13,6 +13,7 @@ from ..ir import Program
 from ..lang import Cell
 from ..runtime import Runner, Step
 from .family import Family, Variant, Wanted
+from .statistics import Running
 
 
 class Run(NamedTuple):
@@ -43,6 +44,7 @@ class Layer:
 
     Attributes:
         names: the full name of each parameter, by the name in the equations.
+        running: the statistics of the batch that it keeps.
         initial: the full names of the learned initial states; fixed: of the parameters that are not trained.
     """
 
@@ -54,6 +56,7 @@ class Layer:
         self.lookahead = lookahead
         self.names = {name: f"{name}{suffix}" for name in family.program.params}
         self.initial = [f"{state}0{suffix}" for state in family.program.states]
+        self.running = Running(self.step, suffix, reverse)
         self.fixed = [self.names[name] for name in family.program.fixed]
 
     @property
@@ -106,8 +109,15 @@ class Layer:
         starts = states
         if variant.carries and states is not None:
             starts = [*states, x.new_zeros(1, x.shape[1], variant.carries)]
-        masks = variant.draw(reads, generator) if variant.masks else ()
+        masks: Sequence[Tensor] = ()
+        if variant.given:
+            masks = self.running.given(weights(self.running.all_names), reads, ends)
+        elif variant.masks:
+            masks = variant.draw(reads, generator)
         raw, finals = runner(reads, starts, weights(names), ends, backend, masks)
+        if variant.keeps:
+            raw, *means = raw.split(variant.keeps, -1)
+            self.running.update(weights(self.running.all_names), means, ends)
         output, every = (raw, {}) if not variant.parts else variant.split(raw)
         if variant.place is not None and not wanted.sequence:
             output = finals[variant.place][0]

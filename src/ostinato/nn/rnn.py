@@ -184,6 +184,8 @@ class RNN(nn.Module):
                     self.register_buffer(name, tensor)
                 else:
                     setattr(self, name, nn.Parameter(tensor))
+            for name, tensor in place.running.buffers(device, dtype).items():
+                self.register_buffer(name, tensor)
 
     @property
     def num_directions(self) -> int:
@@ -221,6 +223,8 @@ class RNN(nn.Module):
             named = dict(zip(place.names, self._weights(list(place.names.values())), strict=True))
             rules = rules_for(place.program, self.init, programs)
             initialize_all(named, rules, self.hidden_sizes[index // self.num_directions], generator)
+            if place.running.statistics:
+                place.running.reset(self._weights(place.running.all_names))
             if self.initial_state == "learned":
                 for state in self._weights(place.initial):
                     nn.init.zeros_(state)

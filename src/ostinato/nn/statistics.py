@@ -1,0 +1,96 @@
+"""Running statistics of the batch, for each step: updated in training, given to the step in evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..errors import ShapeError
+from ..ir import Statistic
+from ..runtime import Step
+
+
+class Running:
+    """Where a place in a layer keeps its statistics; the tensors belong to the module and are given in the call.
+
+    Args:
+        step: in training.
+        suffix: what the names end in, such as ``_l0_reverse``.
+        reverse: steps count from each sequence's end.
+
+    Attributes:
+        statistics: in the order of the Program; names: of the buffers, each [length, S], by the statistics' names.
+        longest: the name of a buffer: the steps of the longest sequence that was trained on.
+    """
+
+    def __init__(self, step: Step, suffix: str, reverse: bool) -> None:
+        self.statistics: tuple[Statistic, ...] = step.program.statistics
+        self.names = {s.name: f"{s.name}{suffix}" for s in self.statistics}
+        self.longest = f"trained_length{suffix}"
+        self.reverse = reverse
+        self._step = step
+
+    def buffers(self, device: torch.device | str | None, dtype: torch.dtype | None) -> dict[str, Tensor]:
+        """New buffers, as they start."""
+        if not self.statistics:
+            return {}
+        sizes = dict(zip(self.statistics, self._step.statistic_sizes, strict=True))
+        found = {
+            self.names[s.name]: torch.full((s.length, size), s.start, device=device, dtype=dtype)
+            for s, size in sizes.items()
+        }
+        return {**found, self.longest: torch.zeros((), dtype=torch.long, device=device)}
+
+    def reset(self, buffers: Sequence[Tensor]) -> None:
+        """Forget what was trained on; `buffers` are those of `all_names`."""
+        *kept, longest = buffers
+        for statistic, values in zip(self.statistics, kept, strict=True):
+            values.fill_(statistic.start)
+        longest.zero_()
+
+    @property
+    def all_names(self) -> list[str]:
+        """The names of the buffers, `longest` last."""
+        return [*self.names.values(), self.longest] if self.statistics else []
+
+    @torch.no_grad()
+    def update(self, buffers: Sequence[Tensor], means: Sequence[Tensor], lengths: Tensor | None) -> None:
+        """Take in the statistics of a batch, each [T, B, S] with the same numbers for all that run at a step.
+
+        Raises:
+            ShapeError: the sequences are longer than what is kept.
+        """
+        *kept, longest = buffers
+        steps, batch = means[0].shape[:2]
+        length = min(s.length for s in self.statistics)
+        if steps > length:
+            raise ShapeError(
+                f"batch_norm keeps statistics for {length} steps, got sequences of T = {steps} in training; make the "
+                f"cell with max_length >= {steps}, or train on shorter pieces"
+            )
+        if not steps or not batch:
+            return
+        device = means[0].device
+        ends = torch.full((batch,), steps, device=device) if lengths is None else lengths.to(device)
+        row = ends.argmax().reshape(1)  # the longest sequence runs at every step that any does
+        end = ends.index_select(0, row)
+        step = torch.arange(steps, device=device)
+        runs = step < end
+        order = (end - 1 - step).clamp(min=0) if self.reverse else step
+        for statistic, values, batches in zip(self.statistics, kept, means, strict=True):
+            new = batches.index_select(1, row).squeeze(1).index_select(0, order)
+            share = runs.to(values.dtype).unsqueeze(1) * statistic.momentum
+            values[:steps].lerp_(new.to(values.dtype), share)
+        longest.copy_(torch.maximum(longest, end.squeeze(0)))
+
+    def given(self, buffers: Sequence[Tensor], x: Tensor, lengths: Tensor | None) -> list[Tensor]:
+        """The statistics of every step of x [T, B, D], each [T, B, S]; past `longest` the last there are."""
+        *kept, longest = buffers
+        steps, batch = x.shape[:2]
+        time = torch.arange(steps, device=x.device).unsqueeze(1)  # [T, 1]
+        if self.reverse:
+            time = (steps if lengths is None else lengths.to(x.device)) - 1 - time
+        time = torch.minimum(time, longest - 1).clamp(min=0)
+        return [values[time].expand(steps, batch, values.shape[1]) for values in kept]
