@@ -28,8 +28,10 @@ NORMS: dict[str, Callable[[Tensor, float], Tensor]] = {"layer_norm": _layer_norm
 
 
 def with_norms(program: Program) -> Program:
-    """The same step in which (a - E[a]) / sqrt(E[(a - E[a])^2] + eps) is one node, eps its attribute; E is the mean over
-    the elements (``layer_norm``) or over the batch (``batch_norm``). For reading only: it has operations of no table.
+    """The same step in which (a - E[a]) / sqrt(E[(a - E[a])^2] + eps) is one node, eps its attribute.
+
+    E is the mean over the elements (``layer_norm``) or over the batch (``batch_norm``). For reading only: these
+    operations stand in no table.
     """
     nodes = list(program.nodes)
     for i, node in enumerate(program.nodes):

@@ -34,10 +34,16 @@ class Ours:
     layer: RNN
     program: Program
     sizes: dict[str, int]
+    form: Form = PLAIN
 
     def work(self, pass_: str) -> Work:
-        """The work of a call."""
-        return work_of(self.program, self.sizes, self.contestant.problem.shape, pass_)
+        """The work of a call; of sequences of several lengths that of their real steps."""
+        problem = self.contestant.problem
+        work = work_of(self.program, self.sizes, problem.shape, pass_)
+        if self.form.name != "packed":
+            return work
+        share = float(problem.lengths.sum()) / (problem.shape.T * problem.shape.B)
+        return Work(work.flops * share, work.operations * share, work.bytes * share)
 
     def masks(self, x: Tensor) -> list[Tensor]:
         """The random numbers that the layer draws for an input x [T, B, D], in the order of the Program's."""
@@ -50,7 +56,9 @@ class Ours:
         return [drawn[mask.name] for mask in self.program.masks]
 
 
-def build_ours(problem: Problem, backend: str = "auto", seed: int = 0, *, pass_: str = "infer", form: Form = PLAIN) -> Ours:
+def build_ours(
+    problem: Problem, backend: str = "auto", seed: int = 0, *, pass_: str = "infer", form: Form = PLAIN
+) -> Ours:
     """The layer of `problem.cell` at its widths, its weights drawn from `seed`; in training mode for the pass `train`.
 
     Biases that start at zero are drawn too: one added twice or not at all would not show.
@@ -76,7 +84,7 @@ def build_ours(problem: Problem, backend: str = "auto", seed: int = 0, *, pass_:
     contestant = form.contestant(problem, layer, parameters, gradients)
     (place,) = layer._stack.places
     program = place.program if layer.training else place.ready(False, True, False).variant.step.program
-    return Ours(contestant, weights, ran_on(layer, form), layer, program, {"D": shape.D, "H": shape.H, **sizes})
+    return Ours(contestant, weights, ran_on(layer, form), layer, program, {"D": shape.D, "H": shape.H, **sizes}, form)
 
 
 def ran_on(layer: RNN, form: Form = PLAIN) -> str:

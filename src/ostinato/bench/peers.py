@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,14 +17,11 @@ from torch import Tensor, nn
 from ..ir import Program, simplify
 from .contest import STREAM_CHECK_STEPS, Call, Contestant, Problem, TorchContestant
 from .contestants import cell_named, extra_sizes
-from .copying import copying
-from .forms import PLAIN, Form, pack
+from .forms import PLAIN, Form
 from .loops import LOOPS
-from .ours import Ours, build_ours
 from .recurrent import RECURRENT, build_torchrecurrent, why_no_torchrecurrent
 from .shapes import PER_WORK, Shape
 from .work import work_of
-from .written import WrittenLoop
 
 if TYPE_CHECKING:
     from .jax_scan import JaxScan
@@ -101,36 +98,15 @@ def why_no_jax() -> str | None:
     return None if has_jax() else "JAX is not installed"
 
 
-def build_peer(peer: str, problem: Problem, ours: Ours, form: Form = PLAIN) -> Contestant:
-    """A peer that holds copies of our weights."""
-    if peer == "copy":
-        return copying(problem, ours)
-    if peer == "eager-loop":
-        return _eager_loop(problem, ours.weights) if problem.cell in LOOPS else _written_loop(problem, ours)
-    if peer == "ours lengths=":
-        return _with_lengths(problem, ours)
-    if peer in ("ours padded", "ours float32"):
-        return build_ours(problem, ours.layer.backend, pass_="train" if ours.layer.training else "infer").contestant
+def build_peer(peer: str, problem: Problem, weights: Mapping[str, Tensor], form: Form = PLAIN) -> Contestant:
+    """A peer that holds copies of `weights`, for `torch.nn`, `jax`, `torchrecurrent`, and `eager-loop` by hand."""
     if peer.startswith("torch.nn"):
-        return _torch_module(problem, ours.weights, form if peer == "torch.nn" else PLAIN)
-    if peer == "torchrecurrent":
-        return build_torchrecurrent(problem, ours.weights)
-    return _jax_scan(problem, ours.weights)
+        return _torch_module(problem, weights, form)
+    build = {"eager-loop": _eager_loop, "jax": _jax_scan, "torchrecurrent": build_torchrecurrent}[peer]
+    return build(problem, weights)
 
 
-def _with_lengths(problem: Problem, ours: Ours) -> Contestant:
-    """Our layer given padded sequences and their lengths."""
-    alike = build_ours(problem, ours.layer.backend, pass_="train" if ours.layer.training else "infer")
-    layer = alike.layer
-    contestant = alike.contestant
-    return replace(
-        contestant,
-        forward=lambda x, state: layer(x, state, lengths=problem.lengths),
-        shown=lambda whole: pack(problem, whole).data,
-    )
-
-
-def _torch_module(problem: Problem, weights: Mapping[str, Tensor], form: Form = PLAIN) -> Contestant:
+def _torch_module(problem: Problem, weights: Mapping[str, Tensor], form: Form) -> Contestant:
     spec = TORCH_MODULES[problem.cell]
     layout = spec.layout()
     module = spec.module(problem.shape.D, problem.shape.H).to(form.dtype)
@@ -164,21 +140,6 @@ def _eager_loop(problem: Problem, weights: Mapping[str, Tensor]) -> Contestant:
         return loop.gradients(operands, dict(weights))
 
     return TorchContestant(problem, forward, list(operands.values()), gradients)
-
-
-def _written_loop(problem: Problem, ours: Ours) -> Contestant:
-    loop = WrittenLoop(ours.program, ours.sizes)
-    weights = {name: weight.detach().clone() for name, weight in ours.weights.items()}
-    leaves = {name: weight.requires_grad_() for name, weight in weights.items() if name not in ours.program.fixed}
-
-    def forward(x: Tensor, state: Any) -> tuple[Tensor, Any]:
-        return loop(x, state, weights, ours.masks(x))
-
-    def gradients() -> Weights:
-        # a gain whose value vanished from the step has no gradient
-        return {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
-
-    return TorchContestant(problem, forward, list(leaves.values()), gradients)
 
 
 def _jax_scan(problem: Problem, weights: Mapping[str, Tensor]) -> Contestant:

@@ -82,7 +82,7 @@ def build_torchrecurrent(problem: Problem, weights: Mapping[str, Tensor]) -> Con
         for name, parts in match.layout.items():
             parameters[name].copy_(torch.cat([torch.atleast_1d(weights[part]) for part in parts]))
     for name in match.frozen:
-        parameters[name].requires_grad_(requires_grad=False)
+        parameters[name].requires_grad_(False)
 
     def gradients() -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}

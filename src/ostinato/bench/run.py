@@ -14,13 +14,14 @@ import torch
 
 from ..errors import DataError
 from ..runtime import check_choice
+from .beside import build_beside
 from .contest import Contestant, Problem
 from .contestants import cell_named
 from .forms import FORMS
 from .machine import describe_run, import_times
 from .ours import build_ours
 from .peak import best_sgemm, fma_peak, merge_peaks, sgemm_peaks
-from .peers import build_peer, limit_jax_threads, why_no_jax, why_no_peer
+from .peers import limit_jax_threads, why_no_jax, why_no_peer
 from .record import check_writable, write_record
 from .recurrent import why_no_torchrecurrent
 from .rows import Row, measure_group, with_shares
@@ -194,7 +195,7 @@ def _measure(group: Group, options: Options) -> list[Row]:
         scales.update((name, ratios[name]) for name in chosen)
     for name in names:
         if name not in PER_WORK:
-            peers[name] = build_peer(name, problem, ours, form)
+            peers[name] = build_beside(name, problem, ours, form, group.pass_)
         if name == "copy" or name.endswith("padded"):  # other work than ours, for comparison as it is
             scales[name] = 1.0
     head = {

@@ -35,11 +35,11 @@ class Work:
 def work_of(program: Program, sizes: dict[str, int], shape: Shape, pass_: str) -> Work:
     """The work of a simplified Program in a pass.
 
-    A product of a matrix [m, k] has 2 m k operations a step and sequence. Training does it again for the gradient of the
-    vector, and for that of the matrix if it is trained. What depends on parameters only is done once a call and not
-    counted. A pointwise operation counts its weight for each element, in training three times. The bytes are those of x,
-    of the output and of masks as float32; training reads x and masks again, reads the output's gradient and writes
-    that of x. Weights, states and the drawing of masks are not counted.
+    A product of a matrix [m, k] has 2 m k operations a step and sequence. Training does it again for the gradient of
+    the vector, and for that of the matrix if it is trained. What depends on parameters only is done once a call and
+    not counted. A pointwise operation counts its weight for each element, in training three times. The bytes are those
+    of x, of the output and of masks as float32; training reads x and masks again, reads the output's gradient and
+    writes that of x. Weights, states and the drawing of masks are not counted.
     """
     level = levels(program)
     train = pass_ == "train"

@@ -13,8 +13,6 @@ From the Program comes the text of a Python function, so that no interpreter of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Any
 
 import torch
@@ -22,38 +20,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..backends.eager.run import evaluate
-from ..ir import INPUT, STATE, Program, levels, size_value
+from ..ir import INPUT, STATE, Program, size_value
+from .arrange import CALLS, OPERATORS, Arrangement, Pack
 from .norms import NORMS, with_early_sums, with_norms
 
 __all__ = ["WrittenLoop"]
 
 Early = Callable[[int], Any]  # the value of a node that is known before the loop
 Make = Callable[[Early], Any]
-
-_OPERATORS = {"add": "{} + {}", "sub": "{} - {}", "mul": "{} * {}", "div": "{} / {}", "neg": "-{}"}
-_CALLS = ("sigmoid", "tanh", "relu", "exp", "sin", "cos", "floor", "log", "sqrt", "abs")
-
-
-@dataclass(frozen=True)
-class _Sum:
-    """A recurrent product and the sum it stands in: terms that are known early, and terms of the step."""
-
-    top: int
-    early: tuple[int, ...]
-    late: tuple[int, ...]
-
-
-@dataclass
-class _Pack:
-    """Values side by side in one tensor [B, sum of their sizes]; `parts` is what becomes of them, in order."""
-
-    members: list[int]
-    source: _Pack | None = None
-    parts: list[_Pack | int] = field(default_factory=list)
-    name: str = ""
-    place: str = ""  # where its source's values for it lie
-    cut: bool = False
-
 
 class WrittenLoop:
     """The loop of one Program, and its `text`.
@@ -70,16 +44,13 @@ class WrittenLoop:
     def __init__(self, program: Program, sizes: dict[str, int]) -> None:
         self.program = with_norms(with_early_sums(program))
         self.sizes = sizes
-        self._level = levels(self.program)
-        self._users = _users(self.program)
-        self._sums: dict[int, _Sum] = {}  # by product
-        self._product_of: dict[int, int] = {}  # by the top of its sum
-        self._packs: dict[int, _Pack] = {}
+        self._arranged = arranged = Arrangement(self.program)
+        self._level, self._sums, self._packs = arranged.level, arranged.sums, arranged.packs
         self._once: list[tuple[str, Make]] = []
         self._each: list[tuple[str, Make]] = []
         self._lines: list[str] = []
         self._known: dict[int, str] = {}
-        self._gather()
+        self._stacked: set[int] = set()  # products of x that are made with their sums
         self.text = self._write()
         space: dict[str, Any] = {"torch": torch, "functional": functional, "evaluate": evaluate}
         space.update(nodes=self.program.nodes, sizes=sizes)
@@ -103,10 +74,11 @@ class WrittenLoop:
     def _early_values(self, x: Tensor, params: dict[str, Tensor], masks: Sequence[Tensor]) -> Early:
         given = {mask.name: tensor for mask, tensor in zip(self.program.masks, masks, strict=True)}
         found: dict[int, Any] = {}
+        nodes = self.program.nodes
 
         def value(i: int) -> Any:
             if i not in found:
-                node = self.program.nodes[i]
+                node = nodes[i]
                 if node.op == "const":
                     found[i] = node.attr
                 elif node.op == "param":
@@ -115,6 +87,12 @@ class WrittenLoop:
                     found[i] = x
                 elif node.op == "mask":
                     found[i] = given[str(node.attr)]
+                elif node.op == "matmul" and self._level[i] == INPUT:
+                    # all products of x that are wanted by themselves are one
+                    group = self._beside(i)
+                    weight = _stacked((value(nodes[k].args[0]) for k in group), 0)
+                    whole = functional.linear(value(node.args[1]), weight)
+                    found.update(zip(group, whole.split([self._width(k) for k in group], -1), strict=True))
                 elif node.op in NORMS:
                     found[i] = NORMS[node.op](value(node.args[0]), float(node.attr or 0.0))
                 else:
@@ -123,100 +101,14 @@ class WrittenLoop:
 
         return value
 
-    # What stands side by side
-
-    def _only_user(self, i: int) -> int | None:
-        users = self._users.get(i, [])
-        return users[0] if len(users) == 1 and users[0] >= 0 else None
-
-    def _gather(self) -> None:
-        """Recurrent products, each with its sum, and those of the same vector together."""
-        nodes = self.program.nodes
-        groups: dict[tuple[int, str], list[int]] = {}
-        for i in sorted(self._users):
-            if nodes[i].op != "matmul" or self._level[i] != STATE:
-                continue
-            top = self._top(i)
-            # the second product of a sum is a term of the step for the first one
-            self._sums[i] = _Sum(i, (), ()) if top == i or top in self._product_of else self._split(top, i)
-            self._product_of.setdefault(self._sums[i].top, i)
-            groups.setdefault((nodes[i].args[1], self._kind(i)), []).append(i)
-        for products in groups.values():
-            if len(products) > 1:
-                pack = _Pack(sorted(products, key=lambda i: str(self._future(i))))
-                self._packs.update(dict.fromkeys(pack.members, pack))
-                self._grow(pack)
-
-    def _top(self, product: int) -> int:
-        top = product
-        while (user := self._only_user(top)) is not None and self.program.nodes[user].op == "add":
-            top = user
-        return top
-
-    def _split(self, top: int, product: int) -> _Sum:
-        terms: list[int] = []
-        stack = list(self.program.nodes[top].args)
-        while stack:
-            i = stack.pop(0)
-            if self.program.nodes[i].op == "add" and self._level[i] == STATE and self._only_user(i) is not None:
-                stack = [*self.program.nodes[i].args, *stack]
-            elif i != product:
-                terms.append(i)
-        shape = self.program.nodes[product].shape
-        early = tuple(t for t in terms if self._level[t] < STATE and self.program.nodes[t].shape == shape)
-        return _Sum(top, early, tuple(t for t in terms if t not in early))
-
-    def _kind(self, product: int) -> str:
-        early = self._sums[product].early
-        if any(self._level[t] == INPUT for t in early):
-            return "each step"
-        return "once" if early else "none"
-
-    def _next(self, i: int) -> tuple[Any, ...] | None:
-        """What is done to a value, if it can be done to its neighbours in the same operation; else None."""
-        if i in self._sums:
-            if self._sums[i].late:
-                return None
-            i = self._sums[i].top
-        user = self._only_user(i)
-        if user is None or user in self._product_of:
-            return None
-        node = self.program.nodes[user]
-        if node.op in _CALLS or node.op == "neg":
-            return (node.op,)
-        if node.op in NORMS:
-            return node.op, node.attr, node.shape
-        if node.op not in _OPERATORS:
-            return None
-        place = node.args.index(i)
-        other = node.args[1 - place]
-        if self._level[other] == STATE or node.args[0] == node.args[1]:
-            return None
-        # vectors known early are stacked as well; of numbers there is one for all
-        return node.op, place, self._level[other] if self.program.nodes[other].shape else f"%{other}"
-
-    def _after(self, i: int) -> int:
-        user = self._only_user(self._sums[i].top if i in self._sums else i)
-        assert user is not None
-        return user
-
-    def _future(self, i: int) -> list[tuple[Any, ...]]:
-        found: list[tuple[Any, ...]] = []
-        while (on := self._next(i)) is not None:
-            found.append(on)
-            i = self._after(i)
-        return found
-
-    def _grow(self, pack: _Pack) -> None:
-        for on, group in groupby(pack.members, self._next):
-            members = list(group)
-            if on is None or len(members) == 1:
-                pack.parts += members
-                continue
-            grown = _Pack([self._after(m) for m in members], source=pack)
-            self._packs.update(dict.fromkeys(grown.members, grown))
-            pack.parts.append(grown)
-            self._grow(grown)
+    def _beside(self, product: int) -> list[int]:
+        """The products of the same early vector that are not made with a sum."""
+        nodes, operand = self.program.nodes, self.program.nodes[product].args[1]
+        return [
+            i
+            for i in sorted(self._arranged.users)
+            if nodes[i].op == "matmul" and nodes[i].args[1] == operand and i not in self._stacked
+        ]
 
     # The text
 
@@ -249,11 +141,11 @@ class WrittenLoop:
                 self._known[i] = repr(node.attr)
             elif self._level[i] < STATE:
                 self._known[i] = self._early(f"v{i}", lambda early: early(i), self._level[i] == INPUT)
-            elif i in self._product_of:
-                product = self._product_of[i]
+            elif i in self._arranged.product_of:
+                product = self._arranged.product_of[i]
                 late = self._sums[product].late
                 value = self._sum_of(product)
-                self._known[i] = self._line(f"v{i}", _added([value, *map(self._need, late)])) if late else value
+                self._known[i] = self._line(f"v{i}", " + ".join([value, *map(self._need, late)])) if late else value
             elif i in self._packs:
                 self._cut(self._packs[i])
             else:
@@ -279,9 +171,9 @@ class WrittenLoop:
 
     def _operation(self, i: int, args: list[str]) -> str:
         node = self.program.nodes[i]
-        if node.op in _OPERATORS:
-            return _OPERATORS[node.op].format(*args)
-        if node.op in _CALLS:
+        if node.op in OPERATORS:
+            return OPERATORS[node.op].format(*args)
+        if node.op in CALLS:
             return f"torch.{node.op}({args[0]})"
         if node.op == "layer_norm":
             width = size_value(node.shape[0], self.sizes)
@@ -299,22 +191,31 @@ class WrittenLoop:
         if not terms[0]:
             return f"torch.mm({operand}, {stack})"
         moves = any(self._level[t] == INPUT for own in terms for t in own)
-        start = self._early(f"{name}_x", lambda early: self._starts(early, terms), moves)
+        fed = self._fed(terms)
+        self._stacked.update(fed)
+        start = self._early(f"{name}_x", lambda early: self._starts(early, terms, fed), moves)
         return f"torch.addmm({start}, {operand}, {stack})"
 
-    def _starts(self, early: Early, terms: Sequence[Sequence[int]]) -> Tensor:
-        """The early terms of several sums side by side; where each has one product of x, these are one product too."""
+    def _fed(self, terms: Sequence[Sequence[int]]) -> list[int]:
+        """The products of x in several sums, if each sum has just one, of the same vector; else none."""
         nodes = self.program.nodes
         moving = [[t for t in own if self._level[t] == INPUT] for own in terms]
-        still = [[t for t in own if self._level[t] != INPUT] for own in terms]
-        alone = all(len(own) == 1 and nodes[own[0]].op == "matmul" for own in moving)
-        if alone and len({nodes[own[0]].args[1] for own in moving}) == 1 and len({bool(own) for own in still}) == 1:
-            weight = _stacked((early(nodes[own[0]].args[0]) for own in moving), 0)
-            bias = _stacked((sum(map(early, own)) for own in still), 0) if still[0] else None
-            return functional.linear(early(nodes[moving[0][0]].args[1]), weight, bias)
-        return _stacked((sum(map(early, own)) for own in terms), -1)
+        if any(len(own) != 1 or nodes[own[0]].op != "matmul" for own in moving):
+            return []
+        same = len({nodes[own[0]].args[1] for own in moving}) == 1 and len({len(own) > 1 for own in terms}) == 1
+        return [own[0] for own in moving] if same else []
 
-    def _cut(self, pack: _Pack) -> None:
+    def _starts(self, early: Early, terms: Sequence[Sequence[int]], fed: Sequence[int]) -> Tensor:
+        """The early terms of several sums side by side; the products of x that they are fed by are one."""
+        if not fed:
+            return _stacked((_total(early, own) for own in terms), -1)
+        nodes = self.program.nodes
+        still = [[t for t in own if t not in fed] for own in terms]
+        weight = _stacked((early(nodes[product].args[0]) for product in fed), 0)
+        bias = _stacked((_total(early, own) for own in still), 0) if still[0] else None
+        return functional.linear(early(nodes[fed[0]].args[1]), weight, bias)
+
+    def _cut(self, pack: Pack) -> None:
         """Compute a pack and cut it: values that stand alone get names, packs made of it find their places."""
         self._compute(pack)
         if pack.cut:
@@ -322,12 +223,12 @@ class WrittenLoop:
         pack.cut = True
         names = [pack.name]
         if len(pack.parts) > 1:
-            parts = [part.members if isinstance(part, _Pack) else [part] for part in pack.parts]
+            parts = [part.members if isinstance(part, Pack) else [part] for part in pack.parts]
             widths = [sum(self._width(m) for m in members) for members in parts]
             names = [f"{pack.name}_{k}" for k in range(len(pack.parts))]
             self._lines.append(f"{', '.join(names)} = {pack.name}.split({widths}, 1)")
         for part, name in zip(pack.parts, names, strict=True):
-            if isinstance(part, _Pack):
+            if isinstance(part, Pack):
                 part.place = name
             else:
                 self._known[part] = name
@@ -335,7 +236,7 @@ class WrittenLoop:
     def _width(self, i: int) -> int:
         return size_value(self.program.nodes[i].shape[0], self.sizes)
 
-    def _compute(self, pack: _Pack) -> None:
+    def _compute(self, pack: Pack) -> None:
         if pack.name:
             return
         pack.name = f"g{pack.members[0]}"
@@ -363,36 +264,22 @@ class WrittenLoop:
         args = [other, pack.place] if sides[0] else [pack.place, other]
         self._line(pack.name, self._operation(pack.members[0], args))
 
-    def _is_within(self, pack: _Pack, member: int) -> int:
+    def _is_within(self, pack: Pack, member: int) -> int:
         """Which operand of a member comes from its pack's source."""
         assert pack.source is not None
         own = {self._sums[m].top if m in self._sums else m for m in pack.source.members}
         return 0 if self.program.nodes[member].args[0] in own else 1
 
 
-def _users(program: Program) -> dict[int, list[int]]:
-    """The nodes that read each live node; -1 stands for a result."""
-    users: dict[int, list[int]] = {}
-    stack = list(program.roots)
-    for root in stack:
-        users.setdefault(root, []).append(-1)
-    seen: set[int] = set()
-    while stack:
-        i = stack.pop()
-        if i not in seen:
-            seen.add(i)
-            for a in program.nodes[i].args:
-                users.setdefault(a, []).append(i)
-                stack.append(a)
-    return users
-
-
 def _tuple(names: Iterable[str]) -> str:
     return "(" + "".join(f"{name}, " for name in names).rstrip(" ") + ")"
 
 
-def _added(terms: Sequence[str]) -> str:
-    return " + ".join(terms)
+def _total(early: Early, terms: Sequence[int]) -> Tensor:
+    total = early(terms[0])
+    for term in terms[1:]:
+        total = total + early(term)
+    return total
 
 
 def _stacked(parts: Iterable[Tensor], dim: int) -> Tensor:
