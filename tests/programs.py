@@ -36,6 +36,14 @@ UNARY = (
     "((softplus({a}) + 0.2) ** 0.5)",
     "((softplus({a}) + 0.5) ** -1.5)",
     "({a} / 1.7)",
+    "sin({a})",
+    "cos({a} + 0.5)",
+    "(floor({a} * 2) * 0.25)",
+    "({a} - mean({a}))",
+    "({a} / sqrt(mean({a} * {a}) + 0.4))",
+    "(tanh(total({a})) * {a})",
+    "dropout({a}, 0.25)",
+    "dropout({a}, 0.4, locked=True)",
 )
 BINARY = (
     "({a} + {b})",
@@ -49,6 +57,7 @@ BINARY = (
     "minimum({a}, {b})",
     "maximum({a}, 0.1)",
     "minimum(0.2, {a})",
+    "({a} * mean({b}))",
 )
 COMPARISONS = (
     "{a} > {b}",
@@ -231,7 +240,8 @@ class _Writer:
         if kind < 3:
             return f"concat({', '.join(name for name, _ in self.alike(parts))})"
         if kind < 5:
-            return self.any(UNARY).format(a=self.wide(parts, depth - 1))
+            whole = tuple(form for form in UNARY if "dropout" not in form)  # a mask cannot be cut
+            return self.any(whole).format(a=self.wide(parts, depth - 1))
         if kind < 7:
             return self.binary(self.wide(parts, depth - 1), self.wide(parts, depth - 1))
         if kind == 7:  # a parameter, or a product, as wide as the whole: it is cut where the parts meet

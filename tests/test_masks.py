@@ -13,6 +13,7 @@ import ostinato
 from laws import BACKENDS, build, fill, inputs
 from ostinato import RNN, Cell, cell, emit, tanh
 from ostinato.ir import Mask, Node
+from ostinato.nn.masks import draw
 from tolerances import assert_agree
 
 # ---- dropout
@@ -127,9 +128,9 @@ def test_a_mask_of_a_matrix_is_drawn_once_for_a_call(backend: str) -> None:
     found = layer(x, generator=torch.Generator().manual_seed(3))[0]
     assert not torch.allclose(found, plain(x)[0])
     assert_agree({"output": layer.eval()(x)[0]}, {"output": plain(x)[0]}, torch.float64)
-    kept = torch.empty(8, 8, dtype=torch.float64).bernoulli_(0.75, generator=torch.Generator().manual_seed(3))
+    kept = draw(layer.programs[0].masks[0], (8, 8), x, torch.Generator().manual_seed(3))
     with torch.no_grad():
-        plain.cell_parameters()["U"].mul_(kept / 0.75)
+        plain.cell_parameters()["U"].mul_(kept)
     assert_agree({"output": found}, {"output": plain(x)[0]}, torch.float64)
 
 
@@ -169,3 +170,27 @@ def test_what_is_fixed_is_a_buffer(backend: str) -> None:
     layer.cell_buffers()["A"].fill_(-0.5)
     assert not torch.allclose(layer(x)[0], before)
     assert layer.double()(x.double())[0].dtype == torch.float64
+
+
+# ---- how they are drawn
+
+
+@pytest.mark.parametrize("probability", [0.001, 0.02, 0.1, 0.5, 0.9, 0.999])
+def test_a_mask_has_its_probability(probability: float) -> None:
+    """To four standard deviations, over a million draws; neighbours and the whole are independent."""
+    count = 1_000_003
+    drawn = draw(Mask("m", probability, 1.0), (count,), torch.zeros(()), torch.Generator().manual_seed(0))
+    spread = (probability * (1 - probability) / count) ** 0.5
+    assert set(drawn.unique().tolist()) == {0.0, 1.0}
+    assert abs(float(drawn.mean()) - probability) < 4 * spread + 2**-17
+    for lag in (1, 2, 3, 4):  # several come of one number
+        both = float((drawn[lag:] * drawn[:-lag]).mean())
+        assert abs(both - probability**2) < 5 * max(spread, (probability**2 / count) ** 0.5)
+
+
+def test_a_mask_is_the_same_for_every_dtype() -> None:
+    drawn = [
+        draw(Mask("m", 0.3, 2.0), (5, 3), torch.zeros((), dtype=d), torch.Generator().manual_seed(1)).double()
+        for d in (torch.float32, torch.float64, torch.bfloat16)
+    ]
+    assert torch.equal(drawn[0], drawn[1]) and torch.equal(drawn[0], drawn[2])

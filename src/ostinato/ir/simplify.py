@@ -131,4 +131,6 @@ def _rows(b: Builder, position: int, offset: str, size: str) -> int:
         return b.op(node.op, *(_rows(b, a, offset, size) for a in node.args), attr=node.attr)
     if node.op in ("param", "rows"):
         return b.op("rows", position, attr=offset, shape=(size,))
+    if node.op == "mask":
+        raise ProgramError("dropout of a concatenation is not supported; apply it to the parts")
     raise ProgramError(f"a part of {node.op} was asked for; give the concatenation's parts names of their own")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -16,11 +18,28 @@ def draw(mask: Mask, shape: tuple[int, ...], like: Tensor, generator: torch.Gene
     tensor([2., 2., 2.])
     """
     device = like.device if generator is None else generator.device
-    values = torch.empty(shape, dtype=like.dtype, device=device)
     if torch._C._are_functorch_transforms_active():  # vmap draws others for each of its inputs out of place only
-        values = torch.bernoulli(torch.full_like(values, mask.probability), generator=generator)
+        chances = torch.full(shape, mask.probability, dtype=like.dtype, device=device)
+        values = torch.bernoulli(chances, generator=generator)
+    elif torch.compiler.is_compiling() or not _COARSEST <= mask.probability <= 1 - _COARSEST:
+        values = torch.empty(shape, dtype=like.dtype, device=device).bernoulli_(mask.probability, generator=generator)
     else:
-        values.bernoulli_(mask.probability, generator=generator)
+        values = _quarters(mask.probability, shape, device, generator).to(like.dtype)
     if mask.scale != 1:
         values = values * mask.scale
     return values if values.device == like.device else values.to(like.device)
+
+
+_COARSEST = 0.01
+
+
+def _quarters(
+    probability: float, shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None
+) -> Tensor:
+    """Truth values, each by 16 bits of a random number of 64: a fifth of what a number for each would cost.
+
+    The probability is rounded to a multiple of 2^-16, by less than 1e-5.
+    """
+    count = math.prod(shape)
+    drawn = torch.randint(-(2**63), 2**63 - 1, (-(-count // 4),), device=device, generator=generator)
+    return drawn.view(torch.int16)[:count].lt(round(probability * 2**16) - 2**15).view(shape)
