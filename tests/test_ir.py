@@ -156,6 +156,10 @@ def test_the_adjoint_of_whole_programs() -> None:
             generator = torch.Generator().manual_seed(sum(map(ord, f"{node.op}{node.attr}")))
             if node.op == "const":
                 known.append(node.attr)
+            elif node.op == "size":
+                known.append(float(size_value(str(node.attr), SIZES)))
+            elif node.op == "broadcast":
+                known.append(known[node.args[0]] * torch.ones(shape, dtype=torch.float64))  # type: ignore[operator]
             elif OPS[node.op].kind == "leaf":
                 value = torch.randn(shape, generator=generator, dtype=torch.float64) * 0.5
                 known.append(value.requires_grad_(i in leaves))

@@ -53,7 +53,7 @@ class Step:
         self.core_text = core.dumps()
         self.core_sizes = [self.sizes[s] for s in core.symbols]
         self.plan_sizes = [size_value(s, self.sizes) for s in self.plan.symbols]
-        self._tape_row, self._tape_rest = self.plan.tape_size(self.plan_sizes)
+        self._tape = self.plan.tape_size(self.plan_sizes)
         self.direct = self.prologue.trivial and list(core.params) == list(program.params)
         level = levels(program)
         wanted = [i for _, i in self.prologue.derived]
@@ -87,7 +87,7 @@ class Step:
 
     def tape_values(self, rows: int) -> int:
         """How many values the tape of so many rows has."""
-        return rows * self._tape_row + self._tape_rest
+        return self._tape.values(rows)
 
     def inner_masks(self, masks: Sequence[Tensor]) -> list[Tensor]:
         """The masks that the kernel takes; those of matrices are at work before it."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from .graph import Graph, build_graph, describe
 from .make import make_plan
-from .plan import BatchMean, Column, Entry, Loop, Place, Plan, Run, Slot, Store, WeightGrad
+from .plan import TAPE_NOTES, BatchMean, Column, Entry, Loop, Place, Plan, Run, Slot, Store, WeightGrad
 from .prologue import Prologue, split_prologue
 
 __all__ = [
+    "TAPE_NOTES",
     "BatchMean",
     "Column",
     "Entry",

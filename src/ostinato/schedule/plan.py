@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 from ..ir import OPS, Node, written
 
@@ -116,6 +117,21 @@ class WeightGrad:
     operand: Place
 
 
+WIDEST = 16  # values of the widest vector
+TAPE_NOTES = 16  # values before the first row, where forward notes for backward how the tape is cut
+
+
+class TapeSize(NamedTuple):
+    """Values of a tape: of each row, and beside the rows."""
+
+    row: int
+    rest: int
+
+    def values(self, rows: int) -> int:
+        """Of the whole."""
+        return rows * self.row + self.rest
+
+
 @dataclass(frozen=True)
 class Plan:
     """The schedule of a cell.
@@ -170,14 +186,16 @@ class Plan:
         found |= {a for s in found for a in s.split("+")}
         return ("D", "H", *sorted(found - {"D", "H"}))
 
-    def tape_size(self, sizes: Sequence[int]) -> tuple[int, int]:
-        """Values of each row of the tape, and beside the rows; `sizes` in the order of `symbols`.
+    def tape_size(self, sizes: Sequence[int]) -> TapeSize:
+        """How large the tape is; `sizes` in the order of `symbols`.
 
-        A row has columns padded to whole vectors of up to 16 values, and a vector more; beside the rows are two
-        vectors to read past the end, and one for what the backend notes.
+        A row has columns padded to whole vectors, and a vector more; beside the rows are two vectors to read past the
+        end, and what the backend notes.
         """
         at = {symbol: i for i, symbol in enumerate(self.symbols)}
-        return sum(-(-sizes[at[c.size]] // 16) * 16 for c in self.columns) + 16, 48
+        return TapeSize(
+            sum(-(-sizes[at[c.size]] // WIDEST) * WIDEST for c in self.columns) + WIDEST, 2 * WIDEST + TAPE_NOTES
+        )
 
     @property
     def stages(self) -> int:

@@ -28,8 +28,10 @@ def multiplicative_integration(cell: Cell, alpha: float = 1.0, beta: float = 0.5
 
     >>> from ostinato import cells, transforms
     >>> from ostinato.ir import equations
-    >>> print(equations(transforms.multiplicative_integration(cells.elman)))
-    h[t] = tanh(alpha_U ⊙ (W x[t]) ⊙ (U h[t-1]) + beta1_U ⊙ (U h[t-1]) + beta2_U ⊙ (W x[t]) + b)
+    >>> print(equations(transforms.multiplicative_integration(cells.elman).program()))
+    a1[t] = W x[t]
+    a2[t] = U h[t-1]
+    h[t]  = tanh(alpha_U ⊙ a1[t] ⊙ a2[t] + beta1_U ⊙ a2[t] + beta2_U ⊙ a1[t] + b)
     """
     starts = {name: v for name, v, usual in (("alpha", alpha, 1.0), ("beta", beta, 0.5)) if v != usual}
     r = Rewriter(cell, call("multiplicative_integration", cell, **starts))

@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,6 @@ from ..base import Gradients, Wanted
 from .memory import Memory
 
 _TRAINING, _WANT_INPUT, _WANT_PARAMS, _UNPACKED = 1, 2, 4, 8
-_NO_MEMORY = "the kernel found no memory for its scratch; free memory, or use a smaller batch"
 _UNPACKED_ROWS = 3  # so few rows do not pay for packing the weights
 
 
@@ -59,7 +59,7 @@ class CBound:
         self._sizes = sizes
         self._state_sizes = [sizes[s] for s in kernel.state_sizes]
         self._output_size = sizes[kernel.output_size]
-        self._tape_row, self._tape_rest = kernel.plan.tape_size(sizes)
+        self._tape = kernel.plan.tape_size(sizes)
         self._held = [p.detach() for p in params]
         self._places, self._strides, self._numels = _layout(params)
         self._order = kernel.order(tuple(map(Tensor.dim, params)))
@@ -123,7 +123,7 @@ class CBound:
         ]
         tape = None
         if training:
-            tape = self._kernel.memory.empty(steps * batch * self._tape_row + self._tape_rest, x.dtype)
+            tape = self._kernel.memory.empty(self._tape.values(steps * batch), x.dtype)
         call.append(_address(tape))
         finals: list[Tensor] = []
         keep: list[Tensor] = []  # contiguous copies live until the kernel returns
@@ -134,7 +134,7 @@ class CBound:
             final = x.new_empty(1, batch, size)
             call.append(final.data_ptr())
             finals.append(final)
-        self._kernel.forward(self._address, call)
+        _run(self._kernel.forward, self._address, call)
         return out, tuple(finals), tape
 
     def backward(
@@ -180,7 +180,7 @@ class CBound:
         if wanted.params:
             grads = [torch.empty_like(p, memory_format=torch.contiguous_format) for p in params]
         call += [_address(grads[i]) for i in self._order]
-        self._kernel.backward(self._address, call)
+        _run(self._kernel.backward, self._address, call)
         return Gradients(grad_x, tuple(grad_states), tuple(grads))
 
 
@@ -191,8 +191,8 @@ class CKernel:
         self.plan = plan
         self.memory = memory
         loaded = ctypes.CDLL(str(library))
-        self._forward, self._backward = loaded.ostinato_forward, loaded.ostinato_backward
-        for function in (self._forward, self._backward):
+        self.forward, self.backward = loaded.ostinato_forward, loaded.ostinato_backward
+        for function in (self.forward, self.backward):
             function.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
             function.restype = ctypes.c_int
         at = {v: i for i, v in enumerate(plan.symbols)}
@@ -211,17 +211,12 @@ class CKernel:
             found = self._orders[ranks] = sorted(range(len(ranks)), key=lambda i: -ranks[i])
         return found
 
-    def forward(self, bound: int, call: list[int]) -> None:
-        """Run forward: the numbers of a `CBound`, and those of the call, as `read_arguments` in job.h reads them."""
-        numbers = array("q", call)
-        if self._forward(bound, numbers.buffer_info()[0]):
-            raise BackendError(_NO_MEMORY)
 
-    def backward(self, bound: int, call: list[int]) -> None:
-        """The same for backward."""
-        numbers = array("q", call)
-        if self._backward(bound, numbers.buffer_info()[0]):
-            raise BackendError(_NO_MEMORY)
+def _run(function: Any, bound: int, call: list[int]) -> None:
+    """The numbers of a `CBound`, and those of the call, as `read_arguments` in job.h reads them."""
+    numbers = array("q", call)
+    if function(bound, numbers.buffer_info()[0]):
+        raise BackendError("the kernel found no memory for its scratch; free memory, or use a smaller batch")
 
 
 def _layout(params: Sequence[Tensor]) -> tuple[list[int], list[tuple[int, ...]], list[int]]:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 
-from ...schedule import BatchMean, Loop, Place, Plan, Run, Slot, Store
+from ...schedule import TAPE_NOTES, BatchMean, Loop, Place, Plan, Run, Slot, Store
 
 SOURCE = Path(__file__).parent / "source"
 
@@ -101,7 +101,7 @@ class _Renderer:
             "OUTER_COUNT": 256,
             "CHUNK_BYTES": 1 << 18,
             "PRIVATE_BYTES": 2 << 20,
-            "TAPE_HEADER": 64,
+            "TAPE_NOTES": TAPE_NOTES,
         }
         return "\n".join(f"#define {name} {value}" for name, value in counts.items())
 

@@ -277,12 +277,12 @@ static void plan_parts(Job *g) {
 static void write_parts(Job *g) {
     const int64_t found[] = {g->together, g->parts};
     memcpy(g->tape, found, sizeof found);
-    g->tape += TAPE_HEADER / (long)sizeof(real);
+    g->tape += TAPE_NOTES;
 }
 static void read_parts(Job *g) {
     int64_t found[2];
     memcpy(found, g->tape, sizeof found);
-    g->tape += TAPE_HEADER / (long)sizeof(real);
+    g->tape += TAPE_NOTES;
     g->together = found[0] && g->threads > 1;
     g->parts = g->together ? g->threads : found[0] ? 1 : (long)found[1];
 }
@@ -302,7 +302,7 @@ int ostinato_forward(const int64_t *bound, const int64_t *call) {
     if (g->flags & TRAINING) {
         large_pages(g->tape, rows * (size_t)g->row_size);
 #ifdef POISON
-        memset(g->tape, 0xff, rows * (size_t)g->row_size + TAPE_HEADER); /* NaN */
+        memset(g->tape, 0xff, rows * (size_t)g->row_size + TAPE_NOTES * sizeof(real)); /* NaN */
 #endif
         write_parts(g);
     }
