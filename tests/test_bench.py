@@ -161,6 +161,8 @@ def test_a_row_has_every_column_and_its_ratio_is_peer_over_ours() -> None:
     assert shared["peak_share"] == pytest.approx(0.5)
     assert shared["fma_share"] is None
     assert set(shared) == set(ROW_KEYS)
+    (narrow,) = with_shares([{**row, "form": "bfloat16"}], 400.0, 500.0)
+    assert narrow["peak_share"] is narrow["fma_share"] is None
 
 
 def test_time_per_operation_scales_a_peer_that_does_other_work() -> None:
@@ -215,6 +217,15 @@ def test_a_nan_and_a_missing_gradient_are_differences() -> None:
     assert "dx is missing" in str(difference({"output": torch.ones(3)}, good))
     assert "differs" in str(difference({**good, "dx": torch.tensor([1.0, math.nan, 1.0])}, good))
     assert "shape" in str(difference({**good, "dx": torch.ones(4)}, good))
+
+
+def test_a_gradient_that_is_zero_but_for_rounding_is_held_against_the_others() -> None:
+    peer = {"output": torch.ones(3), "dx": torch.ones(3), "d b": torch.full((3,), 1e-9)}
+    assert difference({**peer, "d b": torch.full((3,), -1e-8)}, peer) is None
+    assert "d b differs" in str(difference({**peer, "d b": torch.full((3,), 1e-5)}, peer))
+    # An output has no others to be held against.
+    small = {**peer, "output": torch.full((3,), 1e-9)}
+    assert "output differs" in str(difference({**small, "output": torch.full((3,), 2e-9)}, small))
 
 
 def test_peaks_are_the_greatest_measured() -> None:

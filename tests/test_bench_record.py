@@ -137,6 +137,17 @@ def test_the_page_holds_every_row_the_mean_and_the_verdicts() -> None:
     assert "stopped before its end" in render_figures({"bench": {**bench_record(rows), "complete": False}})
 
 
+def test_the_page_holds_a_table_for_each_shape_of_the_catalogue() -> None:
+    work = {"flops": 6e7, "operations": 8e7}
+    rows = [full_row(cell="mgu", peer="lstm/op", **work), full_row(cell="mgu", peer="copy", ratio=0.5, **work)]
+    more = {"table": "catalogue", "skipped": [{"cell": "mgu", "peer": "jax", "reason": "JAX is not installed; run: x"}]}
+    page = render_figures({"bench: catalogue": {**bench_record([*rows, full_row(B=64)]), **more}})
+    assert "### Training, (100, 16, 64)" in page
+    assert "### Training, (100, 64, 64)" in page
+    assert "| mgu | 100 | 16 | 64 | c | 2.00 | 1% | 75% | 100 | 50% | 20% | 4.00 | 2.00 | 4.00 | 0.50 |" in page
+    assert "JAX is not installed: it was left out." in page
+
+
 def test_the_page_says_which_row_is_wrong() -> None:
     page = render_figures(
         {"bench": bench_record([full_row(ms=None, peer_ms=None, ratio=None, error="dx differs")])}

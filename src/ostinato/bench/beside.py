@@ -63,7 +63,8 @@ def _with_lengths(problem: Problem, ours: Ours) -> Contestant:
 def _written_loop(problem: Problem, ours: Ours) -> Contestant:
     loop = WrittenLoop(ours.program, ours.sizes)
     weights = {name: weight.detach().clone() for name, weight in ours.weights.items()}
-    leaves = {name: weight.requires_grad_() for name, weight in weights.items() if name not in ours.program.fixed}
+    fixed = ours.layer._stack.places[0].program.fixed
+    leaves = {name: weight.requires_grad_() for name, weight in weights.items() if name not in fixed}
 
     def forward(x: Tensor, state: Any) -> tuple[Tensor, Any]:
         return loop(x, state, weights, ours.masks(x))

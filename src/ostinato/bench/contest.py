@@ -149,15 +149,17 @@ class TorchContestant:
 def difference(ours: Mapping[str, Tensor], peer: Mapping[str, Tensor], tolerance: float = TOLERANCE) -> str | None:
     """Why two outcomes are not the same, or None; norms of differences are relative to the peer's.
 
-    Everything the peer gives must be given by ours too: a gradient left out would be cheap.
+    Everything the peer gives must be given by ours too: a gradient left out would be cheap. A gradient that is zero
+    but for rounding (a bias that nothing can tell) is held against a hundredth of the largest one.
     """
+    least = 0.01 * max((float(value.norm()) for name, value in peer.items() if name.startswith("d")), default=0.0)
     for name, expected in peer.items():
         if name not in ours:
             return f"{name} is missing from ours"
         got = ours[name]
         if got.shape != expected.shape:
             return f"{name} has shape {tuple(got.shape)}, the peer's has {tuple(expected.shape)}"
-        scale = float(expected.norm()) or 1.0
+        scale = max(float(expected.norm()), least if name.startswith("d") else 0.0) or 1.0
         error = float((got - expected).norm()) / scale
         # Not `error > tolerance`: a nan must count as a difference.
         if not error <= tolerance:

@@ -70,21 +70,20 @@ def build_ours(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         layer = RNN(cell, shape.D, shape.H, backend=backend, sizes=sizes).train(pass_ == "train")
-        weights = layer.cell_parameters()
         with torch.no_grad():
-            for weight in weights.values():
+            for weight in layer.cell_parameters().values():
                 if weight.dim() == 1 and not weight.any():
                     weight.uniform_(-0.1, 0.1)
     layer.to(form.dtype)
-    weights = layer.cell_parameters()
+    (place,) = layer._stack.places
+    weights = dict(zip(place.names, layer._weights(list(place.names.values())), strict=True))
     parameters = list(layer.parameters())
-    trained = {name: weights[name] for name in weights if name not in cell.program().fixed}
+    trained = {name: weight for name, weight in weights.items() if name not in place.program.fixed}
 
     def gradients() -> dict[str, Tensor]:
         return gradients_of_views(trained, parameters)
 
     contestant = form.contestant(problem, layer, parameters, gradients)
-    (place,) = layer._stack.places
     program = place.program if layer.training else place.ready(False, True, False).variant.step.program
     return Ours(contestant, weights, ran_on(layer, form), layer, program, {"D": shape.D, "H": shape.H, **sizes}, form)
 

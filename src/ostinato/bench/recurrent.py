@@ -58,6 +58,7 @@ RECURRENT: dict[str, Match] = {
     "fastgrnn": Match(
         "FastGRNN",
         {"weight_ih": ["W"], "weight_hh": ["U"], "bias_ih": ["b_z", "b_g"], "zeta": ["zeta"], "nu": ["nu"]},
+        {"nonlinearity": "sigmoid"},
     ),
 }
 

@@ -15,6 +15,7 @@ __all__ = ["Row", "measure_group", "with_shares"]
 
 Row = dict[str, Any]
 OURS = "ostinato"
+WIDE = ("plain", "packed")  # the forms whose products are float32
 
 
 def measure_group(
@@ -79,12 +80,12 @@ def measure_group(
 
 
 def with_shares(rows: list[Row], sgemm_peak: float | None, fma_peak: float | None) -> list[Row]:
-    """The rows with their shares of both peaks filled in."""
+    """The rows with their shares of both peaks filled in; the peaks are of float32, and say nothing of bfloat16."""
     return [
         {
             **row,
-            "peak_share": _share(row["gflops"], sgemm_peak),
-            "fma_share": _share(row["gflops"], fma_peak),
+            "peak_share": _share(row["gflops"], sgemm_peak) if row["form"] in WIDE else None,
+            "fma_share": _share(row["gflops"], fma_peak) if row["form"] in WIDE else None,
         }
         for row in rows
     ]
