@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from ostinato.cells import catalogue
+from ostinato.gallery.facts import Facts
 from ostinato.training import TrainConfig
 from ostinato.training.checkpoint import find_checkpoint, read_checkpoint
 from tiny_commands import MINE, ONE_THREAD, SMALL, command, ostinato
@@ -248,7 +250,57 @@ def test_the_catalogue_is_listed_with_its_references():
     assert code == 0
     for name, cell in catalogue().items():
         line = next(line for line in out.splitlines() if line.split()[:1] == [name])
-        assert cell.reference.split()[0] in line and ", ".join(cell.states) in line
+        assert cell.reference in line and ", ".join(cell.states) in line and Facts(cell).text.summary in line
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_terminal_of_any_width_shows_the_catalogue_within_it(columns, monkeypatch):
+    monkeypatch.setattr(sys.modules["ostinato.cli.cells"], "is_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    code, out, _ = ostinato("cells")
+    lines = out.splitlines()
+    assert code == 0 and max(map(len, lines)) < columns
+    for name, cell in catalogue().items():
+        first = next(k for k, line in enumerate(lines) if line.split()[:1] == [name])
+        said = " ".join(" ".join(lines[first : first + 5]).split())
+        assert cell.reference in said and f"{Facts(cell).count:,} parameters" in said
+    for name in catalogue():
+        assert max(map(len, ostinato("cells", name)[1].splitlines())) <= columns, name
+
+
+@pytest.mark.parametrize("name", catalogue())
+def test_one_cell_is_shown_in_full(name):
+    code, out, _ = ostinato("cells", name)
+    facts = Facts(catalogue()[name])
+    assert code == 0 and out.startswith(f"{name}: ")
+    for parameter, shape in facts.program.params.items():
+        assert re.search(rf"^{parameter} +{re.escape('[' + ', '.join(shape) + ']')} +\S", out, re.MULTILINE), parameter
+    for state, size in facts.program.state_sizes.items():
+        assert f"{state} [{size}]" in out and f"{state}[t]" in out
+    if facts.preset_of is None:
+        assert all(f"    {option} = {value!r}\n" in out for option, value in facts.cell.options.items())
+
+
+def test_one_s_own_cell_is_shown_too(tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    code, out, _ = ostinato("cells", f"{tmp_path / 'mine.py'}:mine")
+    assert code == 0 and "h[t] = tanh(W x[t] + U h[t-1])" in out
+
+
+def test_the_page_of_all_cells_is_written_where_it_is_asked_for(tmp_path):
+    code, out, _ = ostinato("cells", "--gallery", tmp_path / "new")
+    assert code == 0 and "cells.md" in out
+    assert {path.stem for path in (tmp_path / "new" / "cells").glob("*.svg")} == set(catalogue())
+    assert (tmp_path / "new" / "cells.md").read_text().count("\n```math\n") >= len(catalogue())
+
+
+def test_what_cells_cannot_do_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert ostinato("cells", "lstn")[0] == 2
+    code, _, err = ostinato("cells", "lstm", "--gallery", tmp_path)
+    assert code == 2 and "leave one of them out" in err and not list(tmp_path.glob("cells*"))
+    code, _, err = ostinato("cells", "--gallery", tmp_path / "file" / "below")
+    assert code == 1 and "could not be written" in err
 
 
 def test_help_and_version_answer_without_torch():

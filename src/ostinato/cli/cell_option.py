@@ -16,18 +16,19 @@ def find_cell(text: str) -> Any:
     """The cell that an option names.
 
     Args:
-        text: a name of the catalogue, such as `lstm`, or `FILE.py:NAME`.
+        text: a name of the catalogue, such as `lstm`, with options and transforms, such as `zoneout(lstm, 0.1)`, or
+            `FILE.py:NAME`.
 
     Raises:
         CellError: there is no such cell, or its file cannot be run.
     """
     file, colon, name = text.rpartition(":")
     if not colon or not file.endswith(".py"):
-        from ..cells import get
+        from ..named import named
 
         if text.endswith(".py"):
             raise CellError(f"--cell {text} names a file and no cell in it; write --cell {text}:NAME.")
-        return get(text)
+        return named(text)
     held = _run(Path(file))
     from ..lang import Cell
 

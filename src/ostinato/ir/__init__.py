@@ -8,7 +8,7 @@ from .levels import INPUT, PARAMETERS, STATE, levels, without_params
 from .node import Mask, Node, Shape, Statistic, size_sum, size_value
 from .ops import OPS, Op, written
 from .program import FORMAT, Program
-from .show import equations
+from .show import equations, expression, value_names
 from .simplify import prune, simplify
 from .variants import evaluation, output_as_state, with_states_out, with_statistics_out, without_output
 
@@ -28,12 +28,14 @@ __all__ = [
     "adjoint",
     "equations",
     "evaluation",
+    "expression",
     "levels",
     "output_as_state",
     "prune",
     "simplify",
     "size_sum",
     "size_value",
+    "value_names",
     "with_states_out",
     "with_statistics_out",
     "without_output",

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _softplus(x: float) -> float:
 
 def _call(name: str, latex: str, fold: Callable[..., float], rule: Rule, *, dear: bool = True, arity: int = 1) -> Op:
     slots = ", ".join(f"{{{i}}}" for i in range(arity))
-    return Op(arity, "pointwise", f"{name}({slots})", latex + r"\left(" + slots + r"\right)", 100, dear, fold, rule)
+    return Op(arity, "pointwise", f"{name}({slots})", f"{latex}({slots})", 100, dear, fold, rule)
 
 
 def _infix(symbol: str, latex: str, binding: int, fold: Callable[[float, float], float], rule: Rule) -> Op:
@@ -148,20 +148,20 @@ OPS: dict[str, Op] = {
     "neg": Op(1, "pointwise", "−{0}", "-{0}", 25, False, _neg, lambda b, a, o, g: (b.neg(g),)),
     "sigmoid": _call("σ", r"\sigma", _sigmoid, _d_sigmoid),
     "tanh": _call("tanh", r"\tanh", math.tanh, _d_tanh),
-    "relu": _call("relu", r"\operatorname{relu}", _relu, _d_relu, dear=False),
+    "relu": _call("relu", r"\mathrm{relu}", _relu, _d_relu, dear=False),
     "exp": _call("exp", r"\exp", math.exp, lambda b, a, o, g: (b.mul(g, o),)),
     "sin": _call("sin", r"\sin", math.sin, lambda b, a, o, g: (b.mul(g, b.op("cos", a[0])),)),
     "cos": _call("cos", r"\cos", math.cos, lambda b, a, o, g: (b.neg(b.mul(g, b.op("sin", a[0]))),)),
     "floor": Op(1, "pointwise", "⌊{0}⌋", r"\left\lfloor {0} \right\rfloor", 100, False, math.floor),
     "log": _call("log", r"\log", math.log, lambda b, a, o, g: (b.div(g, a[0]),)),
-    "sqrt": _call("√", r"\operatorname{sqrt}", math.sqrt, _d_sqrt),
+    "sqrt": replace(_call("√", "", math.sqrt, _d_sqrt), latex=r"\sqrt{{0}}"),
     "softplus": _call(
         "softplus",
-        r"\operatorname{softplus}",
+        r"\mathrm{softplus}",
         _softplus,
         lambda b, a, o, g: (b.mul(g, b.sigmoid(a[0])),),
     ),
-    "abs": _call("abs", r"\operatorname{abs}", math.fabs, _d_abs, dear=False),
+    "abs": _call("abs", r"\mathrm{abs}", math.fabs, _d_abs, dear=False),
     "add": _infix("+", "+", 10, lambda x, y: x + y, lambda b, a, o, g: (g, g)),
     "sub": _infix("−", "-", 10, lambda x, y: x - y, lambda b, a, o, g: (g, b.neg(g))),
     "mul": _infix("⊙", r"\odot", 20, lambda x, y: x * y, _d_mul),
@@ -177,7 +177,7 @@ OPS: dict[str, Op] = {
         3,
         "pointwise",
         "where({0}, {1}, {2})",
-        r"\operatorname{where}\left({0}, {1}, {2}\right)",
+        r"\mathrm{where}({0}, {1}, {2})",
         100,
         False,
         None,
@@ -192,7 +192,7 @@ OPS: dict[str, Op] = {
         1,
         "structure",
         "sum({0})",
-        r"\operatorname{sum}\left({0}\right)",
+        r"\mathrm{sum}({0})",
         derivative=lambda b, a, o, g: (b.broadcast(g, b.nodes[a[0]].shape),),
     ),
     "broadcast": Op(1, "structure", "{0}", "{0}", derivative=lambda b, a, o, g: (b.total(g),)),
@@ -201,7 +201,7 @@ OPS: dict[str, Op] = {
         1,
         "batch",
         "batch_mean({0})",
-        r"\operatorname{E}_B\left[{0}\right]",
+        r"\mathrm{E}_B[{0}]",
         derivative=lambda b, a, o, g: (b.op("batch_mean", g),),
     ),
 }

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from .. import cells
 from ..errors import CellError, ShapeError
 from ..lang import Cell
+from ..named import named
 from .checks import check_sizes
 
 Merge = Literal["concat", "sum", "mul", "mean"] | None
@@ -55,8 +55,8 @@ def each_layer(value: Any, count: int) -> tuple[Any, ...]:
 
 
 def cell_of(given: Any) -> Cell:
-    """A cell, or the one of the catalogue that has this name."""
-    found = cells.get(given) if isinstance(given, str) else given
+    """A cell, or the one that a text names."""
+    found = named(given) if isinstance(given, str) else given
     if not isinstance(found, Cell):
         raise CellError(f"cell is {type(given).__name__} {given!r}; give a cell (see @ostinato.cell) or a name")
     return found

@@ -35,7 +35,8 @@ class RNN(nn.Module):
     """A recurrent layer of any cell.
 
     Args:
-        cell: a `Cell`, or the name of one of the catalogue; a list gives each layer its own.
+        cell: a `Cell`, or what one is called: a name of the catalogue, "zoneout(lstm, 0.1)" (see `ostinato.named`); a
+            list gives each layer its own.
         input_size: D, the width of x.
         hidden_size: H; a list gives each layer its own.
         num_layers: layers on top of one another; each reads the outputs of the one below. None: as many as the lists
