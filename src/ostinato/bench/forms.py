@@ -15,8 +15,8 @@ from .contest import TOLERANCE, Problem, TorchContestant
 
 __all__ = ["FORMS", "PLAIN", "Form"]
 
-# Two ways of rounding to 8 bits: gradients of an lstm, H = 256, over 100 steps differ by 0.6 % of their norm, and each by
-# as much from float32.
+# Two ways of rounding to 8 bits: gradients of an lstm, H = 256, over 100 steps differ by 0.6 % of their norm, and each
+# by as much from float32.
 NARROW_TOLERANCE = 2e-2
 
 
