@@ -13,7 +13,8 @@ from torch import Tensor
 
 import ostinato
 from ostinato import RNN, Cell, cell
-from ostinato.ir import size_value
+from ostinato.ir import simplify, size_value
+from ostinato.schedule import make_plan, split_prologue
 
 DTYPES = (torch.float32, torch.float64)
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
@@ -44,7 +45,50 @@ def cells() -> dict[str, Cell]:
     return found
 
 
-CELLS = [pytest.param(c, id=name) for name, c in cells().items()]
+def features(cell: Cell) -> set[object]:
+    """What a compiler can meet in a cell: operations, shapes, how values wait for one another."""
+    program = simplify(cell.program())
+    plan = make_plan(split_prologue(program).core)
+    widths = {size: size for size in program.state_sizes.values()}
+    return {
+        *((node.op, len(node.shape)) for node in program.nodes),
+        ("states", min(len(program.states), 4)),
+        ("stages", plan.stages),
+        ("input", program.input_size),
+        ("output is a state", program.output in program.next_states),
+        ("temporaries", bool(plan.temps)),
+        ("prologue", split_prologue(program).trivial),
+        ("fixed", bool(program.fixed)),
+        *(("state of size", size) for size in widths),
+    }
+
+
+def cover(every: dict[str, Cell]) -> list[str]:
+    """The names of a few cells that have between them all that any has; torch's own always."""
+    chosen = ["elman", "lstm", "gru", "gru_reset_after"]
+    known = {name: features(cell) for name, cell in every.items()}
+    met = set[object]().union(*(known[name] for name in chosen))
+    while True:
+        best = max(every, key=lambda name: len(known[name] - met))
+        if not known[best] - met:
+            return chosen
+        chosen.append(best)
+        met |= known[best]
+
+
+_ALL = cells()
+EVERY = [pytest.param(c, id=name) for name, c in _ALL.items()]
+CELLS = [pytest.param(_ALL[name], id=name) for name in cover(_ALL)]
+
+
+def some(shapes: Sequence[Any], count: int = 2) -> list[Any]:
+    """(cell, shape) for every cell: all shapes for those of `CELLS`, for the others a few, in turn."""
+    own = {str(p.id) for p in CELLS}
+    found: list[Any] = []
+    for k, (name, each) in enumerate(_ALL.items()):
+        turn = shapes if name in own else [shapes[(k * count + i) % len(shapes)] for i in range(count)]
+        found += [pytest.param(each, shape, id=f"{name}-{shape}") for shape in turn]
+    return found
 
 
 def sizes_for(cell: Cell, hidden: int) -> dict[str, int]:
