@@ -6,6 +6,7 @@ equations. None of it uses the library.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -97,7 +98,7 @@ def clockwork(p: Params, x: Tensor, h: Tensor, t: Tensor, periods: tuple[int, ..
         phase = clock - period * torch.floor(clock / period)
         rows.append(torch.where(phase < 0.5, value, h[:, i]))
     new = torch.stack(rows, 1)
-    return new, (new, t + 1)
+    return new, (new, torch.remainder(t + 1, math.lcm(*periods)))
 
 
 def time_skip(p: Params, x: Tensor, *held: Tensor, delays: tuple[int, ...] = (1, 4), activation: str = "tanh") -> Any:

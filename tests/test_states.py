@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import ostinato
 from laws import BACKENDS, CELLS, build, fill, flat, inputs, numbers, sizes_for
 from ostinato import RNN, ShapeError, detach_state, truncate
+from ostinato.ir import activations
 from tolerances import assert_agree
 from wired import stack
 
@@ -88,15 +89,18 @@ def test_states_that_do_not_fit_are_refused_layer_by_layer(given: Any, message: 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_learned_state_is_the_state_given(cell: Any, backend: str) -> None:
-    """A parameter for each state, layer and direction, the same for every sequence; zeros to begin with."""
+    """A parameter for each activation, layer and direction, the same for every sequence; zeros to begin with."""
     layer = build(cell, 3, 4, backend, num_layers=2, bidirectional=True, initial_state="learned").eval()
     sizes = sizes_for(cell, 4)
     other = build(cell, 3, 4, backend, num_layers=2, bidirectional=True, sizes=sizes).eval()
     suffixes = ["_l0", "_l0_reverse", "_l1", "_l1_reverse"]
-    learned = [[layer.get_parameter(f"{name}0{suffix}") for suffix in suffixes] for name in cell.states]
-    assert len(list(layer.parameters())) == len(list(other.parameters())) + 4 * len(cell.states)
+    own = activations(layer.programs[0])
+    learned = [[layer.get_parameter(f"{name}0{suffix}") for suffix in suffixes] for name in own]
+    assert len(list(layer.parameters())) == len(list(other.parameters())) + 4 * len(own)
     x, lengths = inputs(4, 3, 3, torch.float64), [4, 0, 2]
-    given = tuple(torch.stack(column).unsqueeze(1).expand(4, 3, -1) for column in learned)
+    made = {n: torch.stack(c).unsqueeze(1).expand(4, 3, -1) for n, c in zip(own, learned, strict=True)}
+    widths = zip(cell.states, layer._stack.places[0].step.state_sizes, strict=True)
+    given = tuple(made[n] if n in own else x.new_zeros(4, 3, size) for n, size in widths)
     results = []
     for ran, state in ((layer, None), (other, given[0] if len(given) == 1 else given)):
         output, final = ran(x, state, lengths)

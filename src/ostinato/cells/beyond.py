@@ -50,7 +50,7 @@ def highway(p: Any, x: Any, s: Any, *, depth: int = 3, coupled: bool = True) -> 
     return s
 
 
-@cell(init={"b_f": "linspace(3, 6)"})
+@cell(init={"b_f": "linspace(3, 6)"}, auxiliary=("c", "n", "m"))
 def slstm(p: Any, x: Any, h: Any, c: Any, n: Any, m: Any, *, forget_gate: str = "sigmoid") -> Any:
     """LSTM with an exponential input gate, a normaliser and a stabiliser (Beck et al. 2024).
 
@@ -64,7 +64,9 @@ def slstm(p: Any, x: Any, h: Any, c: Any, n: Any, m: Any, *, forget_gate: str = 
 
     Shapes: x [D], h, c, n, m and b [H], W [H, D], U [H, H]. The stabiliser m changes no value of h', but keeps the
     exponentials within range; a state that is given has n >= 0. b_f starts even from 3 to 6. Of the paper's heads
-    there is one: U is full. Not its mLSTM, whose memory is a matrix.
+    there is one: U is full. Not its mLSTM, whose memory is a matrix. The memory is c' / n' in units of exp(m'): three
+    numbers that mean something together only. They are therefore no activations of their own (auxiliary): transforms
+    such as zoneout act on h, and |h'| <= 1 stays true; only h may start from a learned state.
     """
     z = tanh(p.W_z @ x + p.U_z @ h + p.b_z)
     o = sigmoid(p.W_o @ x + p.U_o @ h + p.b_o)

@@ -10,6 +10,7 @@ from .ops import OPS, Op, written
 from .program import FORMAT, Program
 from .show import equations, expression, value_names
 from .simplify import prune, simplify
+from .states import activations, delayed
 from .variants import evaluation, output_as_state, with_states_out, with_statistics_out, without_output
 
 __all__ = [
@@ -25,7 +26,9 @@ __all__ = [
     "Program",
     "Shape",
     "Statistic",
+    "activations",
     "adjoint",
+    "delayed",
     "equations",
     "evaluation",
     "expression",

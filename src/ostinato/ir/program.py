@@ -29,6 +29,7 @@ class Program:
         fixed: the parameters that are not trained.
         statistics: the means over the batch that a layer keeps, one for each ``batch_mean`` node with a name; in
             evaluation each is a ``mask`` leaf of that name instead.
+        auxiliary: the states that are bookkeeping of the cell, as a counter or a normaliser, and no activations.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Program:
     masks: tuple[Mask, ...] = ()
     fixed: tuple[str, ...] = ()
     statistics: tuple[Statistic, ...] = ()
+    auxiliary: tuple[str, ...] = ()
 
     @property
     def params(self) -> dict[str, Shape]:
@@ -97,6 +99,9 @@ class Program:
                     raise ProgramError(f"node {i}: {node.op} of shapes {sorted(shapes)} cannot give {node.shape}")
         if len(self.states) != len(self.next_states):
             raise ProgramError(f"{len(self.states)} states, but {len(self.next_states)} next states")
+        stray = set(self.auxiliary) - set(self.states)
+        if stray:
+            raise ProgramError(f"auxiliary names {min(stray)!r}, which is no state")
         stray = set(self.mask_shapes) ^ {mask.name for mask in self.masks}
         if stray:
             raise ProgramError(f"the mask {min(stray)!r} is a leaf without a rule, or a rule without a leaf")
@@ -153,6 +158,7 @@ class Program:
                     Statistic(str(s["name"]), float(s["momentum"]), int(s["length"]), float(s["start"]))
                     for s in data.get("statistics", ())
                 ),
+                tuple(map(str, data.get("auxiliary", ()))),
             ).check()
         except (KeyError, TypeError, ValueError, IndexError) as error:
             if isinstance(error, ProgramError):

@@ -65,6 +65,7 @@ class Cell:
         sizes: declared sizes.
         init: declared initialisation, by parameter name.
         fixed: the parameters that are not trained.
+        auxiliary: the states that are bookkeeping and no activations.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Cell:
         program: Program | None = None,
         fixed: tuple[str, ...] = (),
         declared: _Declared | None = None,
+        auxiliary: tuple[str, ...] = (),
     ) -> None:
         self._function = function
         self._program = program
@@ -89,6 +91,7 @@ class Cell:
         self.sizes = MappingProxyType(dict(sizes))
         self.init = MappingProxyType(dict(init))
         self.fixed = fixed
+        self.auxiliary = auxiliary
         self._declared = declared
         self.__name__ = name
         self.__doc__ = doc
@@ -190,6 +193,7 @@ class _Declared:
     init: Any
     fixed: Any
     states: Any
+    auxiliary: Any
 
     def cell(self, function: Callable[..., Any] | None, options: Mapping[str, Any]) -> Cell:
         """The cell with these options; what differs from the name's own is told behind it."""
@@ -199,16 +203,15 @@ class _Declared:
         def told(value: Any) -> Any:
             return value(MappingProxyType(dict(options))) if callable(value) else value
 
-        fixed = tuple(told(self.fixed))
         return Cell(
             *(function, name, self.doc, tuple(told(self.states)), options, told(self.sizes), told(self.init)),
-            *(None, fixed, self),
+            *(None, tuple(told(self.fixed)), self, tuple(told(self.auxiliary))),
         )
 
 
 def _restore(program: Program, doc: str, options: dict[str, Any]) -> Cell:
-    init = dict(program.init)
-    return Cell(None, program.name, doc, program.states, options, {}, init, program, program.fixed)
+    kept = (dict(program.init), program, program.fixed, None, program.auxiliary)
+    return Cell(None, program.name, doc, program.states, options, {}, *kept)
 
 
 def _read(cell: Cell, function: Callable[..., Any] | None) -> Program:
@@ -223,6 +226,7 @@ def _read(cell: Cell, function: Callable[..., Any] | None) -> Program:
         tuple(cell.init.items()),
         Params,
         cell.fixed,
+        cell.auxiliary,
     )
 
 
@@ -237,6 +241,7 @@ def cell(
     init: Rules | Callable[[Options], Rules] | None = None,
     fixed: Sequence[str] | Callable[[Options], Sequence[str]] = (),
     states: Callable[[Options], Sequence[str]] | None = None,
+    auxiliary: Sequence[str] | Callable[[Options], Sequence[str]] = (),
 ) -> Callable[..., Cell]: ...
 
 
@@ -247,6 +252,7 @@ def cell(
     init: Rules | Callable[[Options], Rules] | None = None,
     fixed: Sequence[str] | Callable[[Options], Sequence[str]] = (),
     states: Callable[[Options], Sequence[str]] | None = None,
+    auxiliary: Sequence[str] | Callable[[Options], Sequence[str]] = (),
 ) -> Any:
     """Make a cell of ``f(p, x, *states, *, options) -> next states``.
 
@@ -262,6 +268,8 @@ def cell(
         fixed: parameters that are drawn and then not trained.
         states: the names of the states from the options, for a cell whose function takes ``*states``: their number may
             depend on an option.
+        auxiliary: states that are bookkeeping, as a counter or a normaliser, and no activations: transforms and learned
+            initial states leave them alone.
 
     Each of these may be a function of the options instead: ``init=lambda options: {"b_f": options["forget_bias"]}``.
 
@@ -277,9 +285,8 @@ def cell(
     >>> RNN(elman, 3, 4).cell_parameters()["U"].shape
     torch.Size([4, 4])
     """
-    if function is None:
-        return functools.partial(_make, sizes=sizes or {}, init=init or {}, fixed=fixed, states=states)
-    return _make(function, sizes or {}, init or {}, fixed, states)
+    given = {"sizes": sizes or {}, "init": init or {}, "fixed": fixed, "states": states, "auxiliary": auxiliary}
+    return functools.partial(_make, **given) if function is None else _make(function, **given)
 
 
 def _make(
@@ -288,6 +295,7 @@ def _make(
     init: Any,
     fixed: Any,
     states: Any,
+    auxiliary: Any,
 ) -> Cell:
     if not callable(function):
         raise CellError(f"@cell stands on {type(function).__name__}; put it on a function f(p, x, *states)")
@@ -311,4 +319,4 @@ def _make(
         raise CellError(f"cell {function.__name__} takes ({', '.join(positional)}); write f(p, x, *states)")
     doc = inspect.cleandoc(function.__doc__ or "")
     named = states if states is not None else tuple(positional[2:])
-    return _Declared(function.__name__, doc, options, sizes, init, fixed, named).cell(function, options)
+    return _Declared(function.__name__, doc, options, sizes, init, fixed, named, auxiliary).cell(function, options)

@@ -23,6 +23,7 @@ def trace(
     init: tuple[tuple[str, float | str], ...],
     params_type: Callable[..., Any],
     fixed: tuple[str, ...] = (),
+    auxiliary: tuple[str, ...] = (),
 ) -> Program:
     """The Program of ``function(p, x, *states)``.
 
@@ -71,6 +72,13 @@ def trace(
     kept = tuple((k, v) for k, v in init if k not in stray)
     stray = sorted(set(fixed) - {str(s.attr) for s in p})
     program = _program(name, states, new, output, names, kept, tuple(n for n in fixed if n not in stray))
+    stray = [n for n in auxiliary if n not in states]
+    if stray:
+        raise CellError(
+            f"cell {name}: auxiliary names {stray[0]!r}, which is no state; its states are "
+            f"{', '.join(states) or 'none'}{_at(code)}"
+        )
+    program = replace(program, auxiliary=auxiliary)
     try:
         simplify(program)  # whether every concatenation can be taken apart
     except ProgramError as error:

@@ -181,7 +181,7 @@ def _equations(program: Program) -> Program:
     """The Program without what changes no number: the words it is told in, and how its parameters start."""
     names = {name: f"{k}" for k, name in enumerate(program.states)}
     nodes = [replace(n, name="", attr=names[str(n.attr)] if n.op == "state" else n.attr) for n in program.nodes]
-    return replace(program, name="", nodes=tuple(nodes), states=tuple(names.values()), init=(), fixed=())
+    return replace(program, name="", nodes=tuple(nodes), states=tuple(names.values()), init=(), fixed=(), auxiliary=())
 
 
 def _options(layer: RNN) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..ir import Program
+from ..errors import CellError
+from ..ir import Program, activations
 from ..lang import Cell
 from ..runtime import Runner, Step
 from .family import Family, Variant, Wanted
@@ -48,7 +49,8 @@ class Layer:
     Attributes:
         names: the full name of each parameter, by the name in the equations.
         running: the statistics of the batch that it keeps.
-        initial: the full names of the learned initial states; fixed: of the parameters that are not trained.
+        initial: the full name of each initial state that may be learned, by the state: those of activations.
+        fixed: the full names of the parameters that are not trained.
     """
 
     def __init__(self, cell: Cell, family: Family, suffix: str, reverse: bool, lookahead: int) -> None:
@@ -58,7 +60,7 @@ class Layer:
         self.reverse = reverse
         self.lookahead = lookahead
         self.names = {name: f"{name}{suffix}" for name in family.program.params}
-        self.initial = [f"{state}0{suffix}" for state in family.program.states]
+        self.initial = {state: f"{state}0{suffix}" for state in activations(family.program)}
         self.running = Running(self.step, suffix, reverse)
         self.fixed = [self.names[name] for name in family.program.fixed]
 
@@ -135,6 +137,13 @@ class Layer:
             every = {name: self._aligned(value, steps, lengths) for name, value in every.items()}
         return Run(output, finals, every)
 
+    def starts(self, weights: Callable[[list[str]], list[Tensor]], x: Tensor) -> list[Tensor]:
+        """The initial states for x [T, B, D]: those that are learned, and zeros for the others."""
+        own = dict(zip(self.initial, weights(list(self.initial.values())), strict=True))
+        sizes = zip(self.step.program.states, self.step.state_sizes, strict=True)
+        batch = x.shape[1]
+        return [own[s].expand(1, batch, -1) if s in own else x.new_zeros(1, batch, n) for s, n in sizes]
+
     def _extended(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """x with zeros behind each sequence's end, as it is read, for the steps that the output waits."""
         ahead = self.lookahead if x.shape[0] else 0
@@ -152,6 +161,21 @@ class Layer:
             return output[output.shape[0] - steps :]
         output = output[:steps]
         return output if lengths is None else torch.where(_inside(output, lengths), output, torch.zeros_like(output))
+
+
+def check_learnable(places: Sequence[Layer]) -> None:
+    """Some initial state can be learned, or there are no states at all.
+
+    Raises:
+        CellError: all states are bookkeeping or delay lines.
+    """
+    states = [name for place in places for name in place.program.states]
+    if states and not any(place.initial for place in places):
+        names = ", ".join(dict.fromkeys(states))
+        raise CellError(
+            f"cell {places[0].cell.name} has no initial state to learn: {names} only hold old values or count; "
+            "leave out initial_state='learned'"
+        )
 
 
 def _inside(x: Tensor, lengths: Tensor) -> Tensor:

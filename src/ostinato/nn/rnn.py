@@ -24,6 +24,7 @@ from .checks import (
 )
 from .family import Wanted
 from .initialize import Rule, initialize_all, rules_for
+from .layer import check_learnable
 from .options import Connections, InitialState, Merge, cell_of, check_flag, check_options, each_layer, layer_count
 from .packed import check_unpacked, of_each, run_packed
 from .spec import arguments_of, shown, spec_of
@@ -54,7 +55,8 @@ class RNN(nn.Module):
             t + k, and zeros where that is past the sequence's end (to t - k, and before the start, in the reverse
             direction). A window of 2 k + 1 inputs is then centred. Final states are those behind the zeros. A list
             gives each layer its own.
-        initial_state: "zeros", or "learned": parameters such as ``h0_l0`` [S], the same for every sequence.
+        initial_state: "zeros", or "learned": parameters such as ``h0_l0`` [S], the same for every sequence. A cell's
+            bookkeeping (`@cell(auxiliary=...)`: a counter, a normaliser) and delay lines start at 0 all the same.
         stateful: each call begins with the states that the last one ended with, without their history, until
             `reset_state`. They move with the module, and are not in its state_dict, nor kept by an exported graph.
         detach: no gradient flows into the states given in the call.
@@ -173,10 +175,13 @@ class RNN(nn.Module):
 
     def _register(self, device: torch.device | str | None, dtype: torch.dtype | None) -> None:
         """Parameters under the names in the equations, each with the place of its layer; what is fixed as buffers."""
+        if self.initial_state == "learned":
+            check_learnable(self._stack.places)
         for place in self._stack.places:
             step = place.step
             shapes = dict(zip(step.program.params, step.param_shapes, strict=True))
-            learned = dict(zip(place.initial, step.state_sizes, strict=True)) if self.initial_state == "learned" else {}
+            sizes = dict(zip(step.program.states, step.state_sizes, strict=True))
+            learned = {n: sizes[s] for s, n in place.initial.items()} if self.initial_state == "learned" else {}
             for name, shape in (*((full, shapes[n]) for n, full in place.names.items()), *learned.items()):
                 if hasattr(self, name):
                     raise CellError(f"cell {place.cell.name} needs the name {name!r}, which is taken; rename it there")
@@ -227,7 +232,7 @@ class RNN(nn.Module):
             if place.running.statistics:
                 place.running.reset(self._weights(place.running.all_names))
             if self.initial_state == "learned":
-                for state in self._weights(place.initial):
+                for state in self._weights(list(place.initial.values())):
                     nn.init.zeros_(state)
 
     def flatten_parameters(self) -> None:
@@ -357,8 +362,7 @@ class RNN(nn.Module):
             check_kept(self._kept, x)
             return self._kept
         if self.initial_state == "learned":
-            batch = x.shape[1]
-            return [[s.expand(1, batch, -1) for s in self._weights(place.initial)] for place in self._stack.places]
+            return [place.starts(self._weights, x) for place in self._stack.places]
         return None
 
     def _leave(self, value: Tensor, batched: bool, sequence: bool) -> Tensor:

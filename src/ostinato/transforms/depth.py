@@ -22,10 +22,10 @@ def residual(cell: Cell, over: str = "depth", state: str | None = None) -> Cell:
 
     Args:
         over: "depth" or "time".
-        state: which, in time; the first if it is not given.
+        state: which, in time; the first activation if it is not given.
 
     Raises:
-        CellError: output and x have sizes that are declared to differ; a name that is no state.
+        CellError: output and x have sizes that are declared to differ; a name that is no state or no activation.
 
     >>> from ostinato import cells, transforms
     >>> cell = transforms.residual(cells.elman)
@@ -37,7 +37,7 @@ def residual(cell: Cell, over: str = "depth", state: str | None = None) -> Cell:
     shown = {} if over == "depth" else {"over": over}
     r = Rewriter(cell, call("residual", cell, **shown, **({} if state is None else {"state": state})))
     if over == "time":
-        k = _chosen(r, state)
+        k = r.chosen(state)
         r.copy()
         new = r.next_states[k]
         old = r.b.raw("state", (), r.b.nodes[new].shape, r.old.states[k])
@@ -74,12 +74,12 @@ def deep_transition(cell: Cell, depth: int, state: str | None = None) -> Cell:
 
     Args:
         depth: layers that are added, at least 1.
-        state: which; the first if it is not given.
+        state: which; the first activation if it is not given.
 
     New parameters: ``V_1`` ... [S, S], orthogonal, and ``b_V_1`` ... [S], 0.
 
     Raises:
-        CellError: a depth that is none, a name that is no state.
+        CellError: a depth that is none, a name that is no state or no activation.
 
     >>> from ostinato import cells, transforms
     >>> list(transforms.deep_transition(cells.elman, 2).program().params)
@@ -87,7 +87,7 @@ def deep_transition(cell: Cell, depth: int, state: str | None = None) -> Cell:
     """
     r = Rewriter(cell, call("deep_transition", cell, depth, **({} if state is None else {"state": state})))
     check_count("depth of deep_transition", depth, 1, "deep_transition(elman, 2)")
-    k = _chosen(r, state)
+    k = r.chosen(state)
     r.copy()
     b, value = r.b, r.next_states[k]
     (size,) = b.nodes[value].shape
@@ -127,7 +127,7 @@ def skip_in_time(cell: Cell, k: int, state: str | None = None, only: bool = Fals
     shown = {**({} if state is None else {"state": state}), **({"only": True} if only else {})}
     r = Rewriter(cell, call("skip_in_time", cell, k, **shown))
     check_count("k of skip_in_time", k, 2, "skip_in_time(elman, 8)")
-    number = _chosen(r, state)
+    number = r.chosen(state, delays=True)
     name = r.old.states[number]
     shape = (r.old.state_sizes[name],)
     delayed = [r.unused(f"{name}_{j}") for j in range(2, k + 1)]
@@ -161,13 +161,6 @@ def skip_in_time(cell: Cell, k: int, state: str | None = None, only: bool = Fals
     r.states += delayed
     r.next_states += before
     return r.finish()
-
-
-def _chosen(r: Rewriter, state: str | None) -> int:
-    """The number of the state that is asked for, or of the first."""
-    if not r.old.states:
-        r.refuse(f"cell {r.cell.name} has no states", "take a cell that carries one")
-    return 0 if state is None else r.state(state)
 
 
 def _renamed(node: Node, before: str, after: str) -> Node:

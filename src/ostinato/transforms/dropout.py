@@ -40,7 +40,7 @@ def variational_dropout(
     given = {"input": input, "output": output, "state": state}
     r = Rewriter(cell, call("variational_dropout", cell, **{k: v for k, v in given.items() if v}))
     rate_in, rate_out = r.rate("the rate on input", input), r.rate("the rate on output", output)
-    rates = {r.old.states[k]: rate for k, rate in r.per_state("the rate on state", state).items()}
+    rates = {r.old.states[k]: rate for k, rate in r.per_state("the rate on state", state, delays=True).items()}
     if rate_in and not any(n.op == "input" for n in r.old.nodes):
         r.refuse(f"cell {cell.name} does not read x", "leave out input=")
     if rate_out and r.old.output < 0:
@@ -167,7 +167,8 @@ def _candidates(r: Rewriter) -> dict[int, str]:
     uses = count_uses(r.old)
     found: dict[int, str] = {}
     unsure: list[str] = []
-    for state, position in zip(r.old.states, r.old.next_states, strict=True):
+    for k in r.activations():
+        state, position = r.old.states[k], r.old.next_states[k]
         terms = sum_terms(r.old, position, uses)
         retained = [t for t in terms if any(_is_state(r, f, state) for f in _factors(r, t))]
         written = [t for t in terms if t not in retained and r.level[t] > PARAMETERS]

@@ -28,7 +28,8 @@ def layer_norm(cell: Cell, on: str | Sequence[str] = "recurrent", eps: float = 1
 
     on = "state": where the step reads a new state on, it reads LN(c; g_c) + beta_c, while the state that is carried
     stays as it is: an LSTM has h = o ⊙ tanh(LN(c; g_c) + beta_c), as in the paper. In a cell with one state (GRU,
-    Elman) the new state itself becomes LN(h; g_h) + beta_h, carried and put out.
+    Elman) the new state itself becomes LN(h; g_h) + beta_h, carried and put out. States that are a cell's bookkeeping
+    (auxiliary: counters, normalisers) or delay lines stay as they are, and do not count here.
 
     All three, ``on=("input", "recurrent", "state")``, make the LSTM of the paper's supplement.
 
@@ -101,7 +102,7 @@ def batch_norm(cell: Cell, max_length: int, momentum: float = 0.1, eps: float = 
     the batch that are running at the step. Every product U h becomes BN(U h; gamma_U) and every product W x becomes
     BN(W x; gamma_W), each with statistics of its own; the cell's biases stay outside. Where the step of a cell
     with several states reads a new state on, it reads BN(c; gamma_c) + beta_c: h = o ⊙ tanh(BN(c; gamma_c) + beta_c).
-    The state that is carried stays as it is.
+    The state that is carried stays as it is; so do auxiliary states (counters, normalisers).
 
     In training the statistics are those of the batch, and the layer keeps a running mean of each for each step t,
     running[t] = (1 - momentum) running[t] + momentum batch[t], from mean 0 and variance 1. In evaluation step t takes
@@ -171,8 +172,9 @@ def _normalised(r: Rewriter, products: list[int], states: dict[int, int], carrie
 
 
 def _computed(r: Rewriter) -> dict[int, int]:
-    """The position of each new state that is computed and not another's old value, by the state's number."""
-    return {k: i for k, i in enumerate(r.old.next_states) if OPS[r.old.nodes[i].op].kind != "leaf"}
+    """The position of each new activation that is computed, by the state's number."""
+    found = {k: r.old.next_states[k] for k in r.activations()}
+    return {k: i for k, i in found.items() if OPS[r.old.nodes[i].op].kind != "leaf"}
 
 
 def _one_state(r: Rewriter) -> dict[int, int]:

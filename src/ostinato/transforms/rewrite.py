@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 from ..errors import CellError
-from ..ir import STATE, Builder, Mask, Node, Program, Shape, Statistic, levels, simplify
+from ..ir import STATE, Builder, Mask, Node, Program, Shape, Statistic, activations, delayed, levels, simplify
 from ..lang import Cell
 
 # (position in the old Program, position of its copy) -> what stands in the copy's place
@@ -75,35 +75,73 @@ class Rewriter:
         return found
 
     def matrix(self, product: int) -> str:
-        """The name of the parameter that a product's matrix is made of."""
+        """The name of the parameter that a product's matrix is made of, a trained one if there is one."""
         stack = [self.old.nodes[product].args[0]]
+        found: list[str] = []
         while stack:
             node = self.old.nodes[stack.pop()]
             if node.op == "param":
-                return str(node.attr)
+                found.append(str(node.attr))
             stack.extend(reversed(node.args))
-        return "matrix"
+        trained = [name for name in found if name not in self.old.fixed]
+        return next(iter((*trained, *found)), "matrix")
 
-    def state(self, name: str) -> int:
-        """The number of a state.
+    def activations(self, delays: bool = False) -> list[int]:
+        """The numbers of the states that are activations; with `delays` also of those that hold old ones."""
+        good = {*activations(self.old), *(set(delayed(self.old)) - set(self.old.auxiliary) if delays else ())}
+        return [k for k, name in enumerate(self.old.states) if name in good]
+
+    def state(self, name: str, delays: bool = False) -> int:
+        """The number of a state that is an activation, or with `delays` holds an old one.
 
         Raises:
-            CellError: there is none of that name; the message suggests the nearest.
+            CellError: there is none of that name, and the message suggests the nearest; or it is bookkeeping.
         """
         known = self.old.states
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
             hint = f"did you mean {near[0]!r}?" if near else f"its states are {', '.join(known) or 'none'}"
             self.refuse(f"cell {self.cell.name} has no state {name!r}", hint)
-        return known.index(name)
+        number, good = known.index(name), self.activations(delays)
+        if number not in good:
+            held = name not in self.old.auxiliary
+            kind = "a delay line, which holds an old value" if held else "a counter or normaliser of the cell"
+            why = kind if held else f"{kind}, or goes with one"
+            others = ", ".join(known[k] for k in good)
+            remedy = f"its activations are {others}" if others else "take another cell"
+            self.refuse(f"the state {name} of cell {self.cell.name} is {why}, not an activation", remedy)
+        return number
 
-    def per_state(self, what: str, given: float | Mapping[str, float]) -> dict[int, float]:
-        """A rate for states, one number for all or a number by name, as rates above 0 by the states' numbers."""
+    def chosen(self, state: str | None, delays: bool = False) -> int:
+        """The number of the state that is asked for, or of the first activation.
+
+        Raises:
+            CellError: as of `state`; or the cell has no states, or no activations among them.
+        """
+        return self._some(delays)[0] if state is None else self.state(state, delays)
+
+    def per_state(self, what: str, given: float | Mapping[str, float], delays: bool = False) -> dict[int, float]:
+        """A rate for states, one number for all activations or a number by name, as rates above 0 by the states'
+        numbers; with `delays` also for the states that hold old activations.
+        """
         if not isinstance(given, Mapping):
             value = self.rate(what, given)
-            return {k: value for k in range(len(self.old.states)) if value}
-        found = {self.state(name): self.rate(f"{what} of {name}", value) for name, value in given.items()}
+            return dict.fromkeys(self._some(delays), value) if value else {}
+        found = {self.state(name, delays): self.rate(f"{what} of {name}", value) for name, value in given.items()}
         return {k: value for k, value in found.items() if value}
+
+    def _some(self, delays: bool) -> list[int]:
+        """`activations`; a CellError if there are none."""
+        if not self.old.states:
+            self.refuse(f"cell {self.cell.name} has no states", "take a cell that carries one")
+        found = self.activations(delays)
+        if not found:
+            names = ", ".join(self.old.states)
+            self.refuse(
+                f"no state of cell {self.cell.name} is an activation: {names} only hold old values or count",
+                "take a cell that carries one",
+            )
+        return found
 
     def rate(self, what: str, value: Any) -> float:
         """A probability, 0 <= rate < 1."""

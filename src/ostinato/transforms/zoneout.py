@@ -22,10 +22,11 @@ def zoneout(cell: Cell, rate: float | Mapping[str, float]) -> Cell:
 
     Args:
         cell: any with a state.
-        rate: for all states, or by name: ``{"c": 0.5, "h": 0.05}``; 0 <= rate < 1. A state that is left out has 0.
+        rate: for all activations, or by name: ``{"c": 0.5, "h": 0.05}``; 0 <= rate < 1. A state that is left out has
+            0, as have a cell's bookkeeping (auxiliary: counters, normalisers) and its delay lines.
 
     Raises:
-        CellError: a rate that is no probability, a name that is no state, a cell without states.
+        CellError: a rate that is no probability, a name that is no state or no activation, a cell without states.
 
     >>> from ostinato import cells, transforms
     >>> transforms.zoneout(cells.lstm, {"c": 0.5, "h": 0.05}).program().masks[0]
