@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
 
 from laws import BACKENDS, fill, numbers
-from ostinato import RNN, ShapeError, cells, transforms
+from ostinato import RNN, ShapeError, cells, transforms, truncate
 from ostinato.ir import evaluation, simplify, with_statistics_out
 from tolerances import TOLERANCES
 
@@ -185,3 +186,41 @@ def test_the_variants_of_the_program() -> None:
     assert not any(node.op == "batch_mean" for node in given.nodes)
     plain = cells.elman.program()
     assert with_statistics_out(plain) is plain and evaluation(plain) is plain
+
+
+def test_a_sequence_is_not_cut_where_each_piece_would_be_taken_for_the_beginning() -> None:
+    """In a stack where one layer of two has statistics, in training and in evaluation, and inside another module."""
+    mixed = RNN(["gru", transforms.batch_norm(cells.lstm, 10)], 3, 4, backend="eager")
+    for rnn in (layer(), layer().eval(), mixed):
+        for what, run in {
+            "step": lambda rnn=rnn: rnn.step(x()[0]),
+            "truncate": lambda rnn=rnn: truncate(rnn, x(), 3),
+        }.items():
+            with pytest.raises(ShapeError, match=f"^{what} runs .* count from the first step of a call.* whole, or"):
+                run()
+    with pytest.raises(ShapeError, match="^truncate runs piece by piece, but the statistics"):
+        truncate(nn.Sequential(layer()), x(), 3)
+    with pytest.raises(ShapeError, match="^stateful=True runs piece by piece, but the statistics of batch_norm"):
+        layer(stateful=True)
+
+
+def test_under_vmap_statistics_need_buffers_of_their_own() -> None:
+    rnn = layer()
+    both = torch.stack([x(name="first"), x(name="second")])
+    with pytest.raises(ShapeError, match=r"shares them between its inputs; call layer.eval\(\) first, or give each"):
+        vmap(lambda one: rnn(one)[0])(both)
+    rnn.eval()
+    apart = torch.stack([rnn(one)[0] for one in both])
+    assert torch.allclose(vmap(lambda one: rnn(one)[0])(both), apart, rtol=0, atol=CLOSE)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_layers_of_an_ensemble_keep_statistics_each_of_its_own() -> None:
+    alone = [layer(momentum=0.5), layer(momentum=0.5)]
+    both = torch.stack([x(name="first"), x(name="second")])
+    params, buffers = stack_module_state(alone)
+    output = vmap(lambda p, b, one: functional_call(alone[0], (p, b), (one,))[0])(params, buffers, both)
+    for k, rnn in enumerate(alone):
+        assert torch.allclose(output[k], rnn(both[k])[0], rtol=0, atol=CLOSE)
+        for name, value in running(rnn).items():
+            assert torch.allclose(buffers[name][k].double(), value.double(), rtol=0, atol=CLOSE), name

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import ostinato
 from laws import BACKENDS, CELLS, build, fill, flat, inputs, numbers, sizes_for
-from ostinato import RNN, ShapeError, detach_state, truncate
+from ostinato import RNN, ShapeError, cells, detach_state, transforms, truncate
 from tolerances import assert_agree
 from wired import stack
 
@@ -264,6 +264,19 @@ def test_init_is_drawn_by_the_layers_rules() -> None:
     assert all(torch.equal(a, b) for a, b in zip(drawn, layer.parameters(), strict=True))
 
 
+def test_states_kept_in_inference_mode_are_gone_on_from_in_training() -> None:
+    for cell in ("gru", "lstm"):
+        found, meant = (fill(RNN(cell, 3, 4, stateful=True, backend="eager")) for _ in range(2))
+        x = inputs(6, 2, 3, torch.float32)
+        with torch.inference_mode():
+            found(x[:3])
+        meant(x[:3])
+        for layer in (found, meant):
+            layer(x[3:])[0].square().sum().backward()
+        for p, q in zip(found.parameters(), meant.parameters(), strict=True):
+            assert p.grad is not None and q.grad is not None and torch.equal(p.grad, q.grad)
+
+
 # ---- truncated backpropagation
 
 
@@ -377,3 +390,37 @@ def test_a_state_given_to_truncation_has_no_history() -> None:
 def test_truncation_is_refused_at_once(options: Any, arguments: Any, message: str) -> None:
     with pytest.raises(ShapeError, match=message):
         truncate(RNN("gru", 3, 4, **options), **{"x": torch.zeros(4, 2, 3), **arguments})
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("k1", "k2"), [(2, 2), (2, 5), (1, 3), (3, 4)])
+def test_masks_that_are_one_for_all_steps_are_one_for_all_pieces(k1: int, k2: int, backend: str) -> None:
+    """Each output is that of the sequence whole, under some draw; another call draws others."""
+    locked = transforms.variational_dropout(transforms.weight_drop(cells.lstm, 0.5), input=0.5, state=0.5)
+    layer = fill(RNN(locked, 3, 8, 2, backend=backend, dtype=torch.float64))
+    x = inputs(8, 2, 3, torch.float64)
+
+    def run(x: Tensor, seed: int, k1: int, k2: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return torch.cat([output for output, _ in truncate(layer, x, k1, k2, generator=generator)])
+
+    whole = run(x, 1, len(x), len(x))
+    torch.testing.assert_close(run(x, 1, k1, k2), whole)
+    assert not torch.allclose(run(x, 2, k1, k2), whole)
+    inside = nn.ModuleList([layer])
+    inside.forward = layer.forward  # a module of one's own around it
+    pieces = [out for out, _ in truncate(inside, x, k1, k2, generator=torch.Generator().manual_seed(1))]
+    torch.testing.assert_close(torch.cat(pieces), whole)
+    drawn = layer(x, generator=torch.Generator().manual_seed(1))[0]
+    assert not torch.equal(drawn, layer(x)[0]), "a call of its own draws anew"
+
+
+def test_masks_of_each_step_are_drawn_as_without_pieces() -> None:
+    """Nothing is taken from the generator for masks that are not there."""
+    layer = fill(RNN(transforms.zoneout(cells.gru, 0.5), 3, 4, backend="eager", dtype=torch.float64))
+    x = inputs(6, 2, 3, torch.float64)
+    generator, other = (torch.Generator().manual_seed(3) for _ in range(2))
+    state: Any = None
+    for k, (output, _) in enumerate(truncate(layer, x, 2, generator=generator)):
+        meant, state = layer(x[2 * k : 2 * k + 2], state, generator=other)
+        assert torch.equal(output, meant)

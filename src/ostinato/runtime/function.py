@@ -35,9 +35,7 @@ class Recurrence(torch.autograd.Function):
         *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
         count = len(step.state_sizes) if has_states else 0
-        output, finals, tape = bound.forward(
-            x, tensors[:count] if has_states else None, lengths, reverse, True, masks
-        )
+        output, finals, tape = bound.forward(x, tensors[:count] if has_states else None, lengths, reverse, True, masks)
         ctx.save_for_backward(x, output, tape, *tensors)
         ctx.set_materialize_grads(False)
         ctx.step, ctx.bound, ctx.lengths, ctx.reverse, ctx.masks = step, bound, lengths, reverse, masks

@@ -97,9 +97,7 @@ def recurrence_op(
     if kernel is None:
         output, finals = run_eager(step, x, states, params, lengths, reverse, masks)
         return output.clone(memory_format=torch.contiguous_format), [s.clone() for s in finals], x.new_empty(tape)
-    output, finals, made = kernel.bind(params, step.plan_sizes).forward(
-        x, states, lengths, reverse, tape > 0, masks
-    )
+    output, finals, made = kernel.bind(params, step.plan_sizes).forward(x, states, lengths, reverse, tape > 0, masks)
     return output.contiguous(), list(finals), x.new_empty(0) if made is None else made
 
 

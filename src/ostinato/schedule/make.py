@@ -256,9 +256,7 @@ class _Maker:
             if self.nodes[i].op == "batch_mean":
                 yield BatchMean(self.nodes[i].shape[0], source, target)
 
-    def _reduce_backward(
-        self, stores: dict[int, list[Store]], products: dict[int, list[Slot]], loads: _Loads
-    ) -> None:
+    def _reduce_backward(self, stores: dict[int, list[Store]], products: dict[int, list[Slot]], loads: _Loads) -> None:
         """The reductions of the derivative: each writes its operand, or its sum, to a temporary."""
         for i, n in enumerate(self.nodes):
             if n.op not in ("total", "batch_mean") or i in self.reduced:
