@@ -12,7 +12,7 @@ from torch import Tensor
 
 from laws import BACKENDS, fill, numbers
 from ostinato import RNN, ShapeError, cells, transforms
-from ostinato.ir import evaluation, simplify, with_statistics_out
+from ostinato.ir import evaluation, simplify
 from tolerances import TOLERANCES
 
 LENGTHS = [4, 6, 6, 0, 6]  # where few sequences run, what rounding left is divided by √(0 + eps)
@@ -176,12 +176,11 @@ def test_the_variants_of_the_program() -> None:
     names = [s.name for s in program.statistics]
     assert names == ["mean_W", "var_W", "mean_U", "var_U"]
     assert [s.start for s in program.statistics] == [0.0, 1.0, 0.0, 1.0]
-    out = simplify(with_statistics_out(program))
-    assert out.output_size == "H+H+H+H+H" and out.statistics == program.statistics
+    assert list(program.measured) == names and all(program.nodes[i].attr == n for n, i in program.measured.items())
     given = simplify(evaluation(program))
     assert [mask.name for mask in given.masks] == names
-    assert list(given.statistic_shapes) == names
+    assert list(given.statistic_shapes) == names and not given.measured
     assert simplify(evaluation(given)) == given
     assert not any(node.op == "batch_mean" for node in given.nodes)
     plain = cells.elman.program()
-    assert with_statistics_out(plain) is plain and evaluation(plain) is plain
+    assert evaluation(plain) is plain and not plain.measured

@@ -256,6 +256,11 @@ class _Maker:
             if self.nodes[i].op == "batch_mean":
                 yield BatchMean(self.nodes[i].shape[0], source, target)
 
+    def _statistics(self) -> tuple[int, ...]:
+        """The vector of the step that each statistic is."""
+        found = {self.nodes[i].attr: place.column for i, (_, place) in self.reduced.items() if place.kind == "step"}
+        return tuple(found[name] for name in self.core.measured)
+
     def _reduce_backward(
         self, stores: dict[int, list[Store]], products: dict[int, list[Slot]], loads: _Loads
     ) -> None:
@@ -341,6 +346,7 @@ class _Maker:
             tuple(self.temps),
             tuple(self.steps),
             tuple((mask.name, self.core.mask_shapes[mask.name][0]) for mask in self.core.masks),
+            self._statistics(),
         )
 
     def _conflicts(self, stores: dict[int, list[Store]], loads: _Loads, grad_column: dict[int, int]) -> Iterable[int]:

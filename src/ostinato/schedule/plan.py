@@ -42,7 +42,7 @@ class Place:
 
     @property
     def column(self) -> int:
-        """The number of a tape column."""
+        """The number of a tape column, or of a vector of the step."""
         return int(self.name)
 
 
@@ -150,6 +150,7 @@ class Plan:
         weight_grads: matrix gradients; bias_grads: (vector, column) whose rows are summed.
         temps: sizes of the temporary vectors of a row; steps: of those of a step.
         masks: (name, size) of the random numbers given to the step.
+        statistics: the number of each vector of the step that a run puts out for every step.
     """
 
     name: str
@@ -173,6 +174,7 @@ class Plan:
     temps: tuple[str, ...]
     steps: tuple[str, ...] = ()
     masks: tuple[tuple[str, str], ...] = ()
+    statistics: tuple[int, ...] = ()
 
     @cached_property
     def symbols(self) -> tuple[str, ...]:
@@ -223,6 +225,7 @@ class Plan:
         for (state, _), place in zip(self.states, self.history, strict=True):
             if place is not None:
                 lines.append(f"  backward finds {state} in {place}")
+        lines += [f"  statistic {k} is step:{number}" for k, number in enumerate(self.statistics)]
         lines += ["each step, backward", *self._slots(self.backward)]
         lines.append("for all steps, backward")
         lines += [f"  {self._run(run)}" for run in self.deferred]

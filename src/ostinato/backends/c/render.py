@@ -84,6 +84,7 @@ class _Renderer:
             "N_TEMPS": len(plan.temps),
             "N_STEPS": len(plan.steps),
             "N_MASKS": len(plan.masks),
+            "N_STATISTICS": len(plan.statistics),
             "ALWAYS_TOGETHER": int(bool(plan.steps)),
             "N_RUNS": len(self.runs),
             "N_OUTER": outer,
@@ -156,6 +157,7 @@ class _Renderer:
 
     def _slots(self, name: str, slots: Iterable[Slot], back: bool, loops: list[str]) -> list[str]:
         calls: list[str] = []
+        put_out = () if back else self.plan.statistics
         for _, neighbours in groupby(slots, type):
             group = list(neighbours)
             same = [slot for slot in group if isinstance(slot, Loop)]
@@ -169,8 +171,11 @@ class _Renderer:
                         self.runs.append(slot)
                     calls.append(f"step_run(g, p, {self.runs.index(slot)}, t, n);")
                 elif isinstance(slot, BatchMean):
-                    place = f"{self._base(slot.source)}, p->step[{slot.target.name}]"
-                    calls.append(f"batch_mean(p, n, g->size[{self.symbols[slot.size]}], {place});")
+                    size = f"g->size[{self.symbols[slot.size]}]"
+                    number = self.plan.statistics.index(slot.target.column) if slot.target.column in put_out else -1
+                    statistic = f"g->statistic[{number}] + t * {size}" if number >= 0 else "0"
+                    place = f"{self._base(slot.source)}, p->step[{slot.target.name}], {statistic}"
+                    calls.append(f"batch_mean(p, n, {size}, {place});")
         return calls
 
     def _base(self, place: Place) -> str:

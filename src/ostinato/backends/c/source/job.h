@@ -40,6 +40,7 @@ typedef struct {
     Parallel *parallel; TeamSize *team_size;
     struct { const real *start; long start_batch; real *final; const real *grad_final; long grad_final_batch; real *grad_start; } state[N_STATES + 1];
     struct { const real *value; long step, batch; } mask[N_MASKS + 1];
+    real *statistic[N_STATISTICS + 1]; /* [steps][size] */
     const real *grad_out; long grad_out_step, grad_out_batch;
     real *grad_x; long grad_x_step, grad_x_batch;
     long column[N_COLUMNS + 1], row_size; /* offsets within a row of the tape, and its size */
@@ -102,6 +103,7 @@ static void read_arguments(Job *g, const int64_t *bound, const int64_t *call, in
     for (int m = 0; m < N_MASKS; m++) { POINTER(mask[m].value); NUMBER(mask[m].step); NUMBER(mask[m].batch); }
     if (!backward) {
         for (int s = 0; s < N_STATES; s++) { POINTER(state[s].start); NUMBER(state[s].start_batch); POINTER(state[s].final); }
+        for (int i = 0; i < N_STATISTICS; i++) POINTER(statistic[i]);
     } else {
         POINTER(grad_out); NUMBER(grad_out_step); NUMBER(grad_out_batch);
         POINTER(grad_x); NUMBER(grad_x_step); NUMBER(grad_x_batch);
@@ -214,13 +216,19 @@ static void meet(Job *g, const Part *p) {
         if (spins > 10000) sched_yield(); /* the others may be waiting for this processor */
 }
 
-/* target = the mean of so many rows. All sequences are in one part; its members share the columns. */
-static void __attribute__((unused)) batch_mean(const Part *p, long n, long width, const real *rows, long row, real *target) {
+/* target = the mean of so many rows, which is a statistic too if there is a place for it. All sequences are in one part;
+ * its members share the columns. */
+static void __attribute__((unused)) batch_mean(const Part *p, long n, long width, const real *rows, long row, real *target,
+                                                real *statistic) {
     const long vectors = padded(width) / LANES;
     for (long v = share(p, vectors, 0); v < share(p, vectors, 1); v++) {
         vec sum = splat(0);
         for (long k = 0; k < n; k++) sum += load(rows + k * row + v * LANES);
-        store(target + v * LANES, first_lanes(sum / splat((real)n), width - v * LANES));
+        const vec mean = sum / splat((real)n);
+        const long lanes = width - v * LANES;
+        store(target + v * LANES, first_lanes(mean, lanes));
+        if (statistic && lanes < LANES) store_part(statistic + v * LANES, mean, lanes);
+        else if (statistic) store(statistic + v * LANES, mean);
     }
 }
 
