@@ -199,6 +199,6 @@ def test_the_operator_keeps_torchs_contract(cell: Any, lengths: bool, backend: s
     sizes = [step.sizes[s] for s in step.program.symbols]
     ends = torch.tensor([4, 2]) if lengths else None
     program = step.program.dumps()
-    arguments = (x, states, weights, masks, ends, program, sizes, True, backend, False, step.tape_values(4 * 2))
+    arguments = (x, states, weights, masks, ends, program, sizes, True, backend, False, step.tape_values(4, 2))
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(torch.ops.ostinato.recurrence.default, arguments, test_utils=checks)

@@ -18,8 +18,8 @@ class Recurrence(torch.autograd.Function):
     """``outputs, *finals = Recurrence.apply(step, bound, lengths, reverse, masks, has_states, x, *states, *params)``.
 
     `params` are what the kernel takes (see `Step.derived`), which `bound` is bound to. Behind the final states come the
-    statistics, which are not differentiated. Backward overwrites the tape; a second one runs forward again. Under ``create_graph=True`` the gradients come from the eager backend, which torch
-    can differentiate.
+    statistics, which are not differentiated. Backward overwrites the tape; a second one runs forward again. Under
+    ``create_graph=True`` the gradients come from the eager backend, which torch can differentiate.
     """
 
     @staticmethod

@@ -142,7 +142,7 @@ def recurrence_backward_op(
     kernel = choose(step, backend, x.device, torch.bfloat16 if half else x.dtype)
     if kernel is not None:
         bound = kernel.bind(params, step.plan_sizes)
-        if tape.numel() < step.tape_values(x.shape[0] * x.shape[1]):
+        if tape.numel() < step.tape_values(x.shape[0], x.shape[1]):
             # the graph was captured for inference
             _, _, whole_tape = bound.forward(x, states, lengths, reverse, True, masks)
         else:

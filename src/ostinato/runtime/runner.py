@@ -132,7 +132,7 @@ class Runner:
         training = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *(states or ()), *own))
         if states is None:
             states = [x.new_zeros(1, x.shape[1], s) for s in step.state_sizes]
-        tape = step.tape_values(x.shape[0] * x.shape[1]) if training else 0
+        tape = step.tape_values(x.shape[0], x.shape[1]) if training else 0
         output, finals, _ = recurrence_op(
             *(x, list(states), list(own), step.inner_masks(masks), lengths, step.core_text, step.core_sizes),
             *(self.reverse, asked(backend), products_of(x) != x.dtype, tape),

@@ -86,9 +86,9 @@ class Step:
         """The schedule of the step."""
         return make_plan(self.prologue.core)
 
-    def tape_values(self, rows: int) -> int:
-        """How many values the tape of so many rows has."""
-        return self._tape.values(rows)
+    def tape_values(self, steps: int, batch: int) -> int:
+        """How many values the tape of so many steps and sequences has."""
+        return self._tape.values(steps, batch)
 
     def inner_masks(self, masks: Sequence[Tensor]) -> list[Tensor]:
         """The masks that the kernel takes; those of matrices are at work before it."""

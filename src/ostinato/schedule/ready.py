@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ..ir import Node
+from ..ir import OPS, Node
 from .graph import Graph, acc_number
 from .plan import Place
 
@@ -30,6 +30,23 @@ def reached(graph: Graph) -> set[int]:
 def reductions(graph: Graph) -> list[int]:
     """The reductions of the forward section."""
     return [i for i in sorted(reached(graph)) if graph.nodes[i].op in REDUCTIONS]
+
+
+def of_the_step(graph: Graph) -> set[int]:
+    """Values that are the same for all rows of a step: pointwise ones of means over the batch and of parameters."""
+    alike: set[int] = set()
+    below: set[int] = set()  # those with a mean below: the others are parameters' own
+    for i, n in enumerate(graph.nodes):
+        if n.op == "batch_mean":
+            alike.add(i)
+            below.add(i)
+        elif n.op in ("param", "const", "size"):
+            alike.add(i)
+        elif OPS[n.op].kind == "pointwise" and all(a in alike for a in n.args):
+            alike.add(i)
+            if any(a in below for a in n.args):
+                below.add(i)
+    return below
 
 
 class Ready:

@@ -124,7 +124,7 @@ class CBound:
         ]
         tape = None
         if training:
-            tape = self._kernel.memory.empty(self._tape.values(steps * batch), x.dtype)
+            tape = self._kernel.memory.empty(self._tape.values(steps, batch), x.dtype)
         call.append(_address(tape))
         finals: list[Tensor] = []
         keep: list[Tensor] = []  # contiguous copies live until the kernel returns

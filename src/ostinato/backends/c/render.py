@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 
-from ...schedule import TAPE_NOTES, BatchMean, Loop, Place, Plan, Run, Slot, Store
+from ...schedule import TAPE_NOTES, BatchMean, Loop, Place, Plan, Run, Slot, StepLoop, Store
 
 SOURCE = Path(__file__).parent / "source"
 
@@ -74,6 +74,7 @@ class _Renderer:
     def _sizes(self, bounds: Sequence[int]) -> str:
         plan = self.plan
         outer = len(plan.weight_grads)
+        means = [slot for slot in plan.forward if isinstance(slot, BatchMean)]
         counts = {
             "N_SYMBOLS": len(self.symbols),
             "N_STATES": len(self.states),
@@ -83,6 +84,8 @@ class _Renderer:
             "N_COLUMNS": len(plan.columns),
             "N_TEMPS": len(plan.temps),
             "N_STEPS": len(plan.steps),
+            "KEPT_STEPS": plan.kept_steps,
+            "FORWARD_TEMPS": 1 + max((s.source.column for s in means if s.source.kind == "temp"), default=-1),
             "N_MASKS": len(plan.masks),
             "N_STATISTICS": len(plan.statistics),
             "ALWAYS_TOGETHER": int(bool(plan.steps)),
@@ -157,6 +160,16 @@ class _Renderer:
 
     def _slots(self, name: str, slots: Iterable[Slot], back: bool, loops: list[str]) -> list[str]:
         calls: list[str] = []
+        written: set[Place] = set()  # since threads last met
+
+        def call(text: str, places: Iterable[Place], reads: Place | None = None) -> None:
+            """Threads meet before it, unless it reads only what lay there when they last met, or its own columns."""
+            if not calls or reads is None or reads in written:
+                calls.append("meet(g, p);")
+                written.clear()
+            written.update(places)
+            calls.append(text)
+
         put_out = () if back else self.plan.statistics
         for _, neighbours in groupby(slots, type):
             group = list(neighbours)
@@ -164,18 +177,23 @@ class _Renderer:
             if same:  # neighbouring loops go through the rows together: what one writes is still at hand
                 loop = f"{name}_{len(loops)}"
                 loops.append(_rows(loop, [_LoopText(self, slot, back) for slot in same]))
-                calls.append(f"{loop}(g, p, t, n);")
+                call(f"{loop}(g, p, t, n);", [s.place for slot in same for s in slot.stores])
             for slot in group:
                 if isinstance(slot, Run):
                     if slot not in self.runs:
                         self.runs.append(slot)
-                    calls.append(f"step_run(g, p, {self.runs.index(slot)}, t, n);")
+                    places = [slot.target, *(Place("col", str(e.column)) for e in slot.entries)]
+                    call(f"step_run(g, p, {self.runs.index(slot)}, t, n);", places)
                 elif isinstance(slot, BatchMean):
                     size = f"g->size[{self.symbols[slot.size]}]"
                     number = self.plan.statistics.index(slot.target.column) if slot.target.column in put_out else -1
                     statistic = f"g->statistic[{number}] + t * {size}" if number >= 0 else "0"
-                    place = f"{self._base(slot.source)}, p->step[{slot.target.name}], {statistic}"
-                    calls.append(f"batch_mean(p, n, {size}, {place});")
+                    place = f"{self._base(slot.source)}, step_vector(g, p, t, {slot.target.name}), {statistic}"
+                    call(f"batch_mean(p, n, {size}, {place});", (), slot.source)
+                elif isinstance(slot, StepLoop):
+                    loop = f"{name}_{len(loops)}"
+                    loops.append(_once(loop, _LoopText(self, slot, back)))
+                    call(f"{loop}(g, p, t);", (), slot.stores[0].place)
         return calls
 
     def _base(self, place: Place) -> str:
@@ -185,7 +203,7 @@ class _Renderer:
         return f"p->temp[{place.name}], row_of(g->size[SIZE_OF_TEMP[{place.name}]])"
 
     def _steps(self, name: str, calls: Sequence[str]) -> str:
-        body = "\n".join(f"    meet(g, p);\n    {call}" for call in calls)
+        body = "\n".join(f"    {call}" for call in calls)
         return f"static void slots_{name}(Job *g, Part *p, long t, long n) {{\n{body}\n}}"
 
 
@@ -217,30 +235,39 @@ def _rows(name: str, loops: Sequence[_LoopText]) -> str:
     )
 
 
+def _once(name: str, loop: _LoopText) -> str:
+    """A pointwise loop over vectors of the step: every member has the columns that it has of a mean."""
+    head = f"static void {name}(Job *g, Part *p, long t) {{"
+    return "\n".join([head, *loop.lines(shared=True), "}"])
+
+
 class _LoopText:
     """A pointwise loop over a row: whole vectors, then what is left of it."""
 
-    def __init__(self, renderer: _Renderer, loop: Loop, back: bool) -> None:
+    def __init__(self, renderer: _Renderer, loop: Loop | StepLoop, back: bool) -> None:
         self.r, self.loop, self.back = renderer, loop, back
         self.loads = dict(loop.loads)
         self.pointers: dict[Place, tuple[str, str, bool]] = {}  # place -> name, address, padded
         self.row_values: list[str] = []  # scalars of the row, computed once before its loop
         self.known_of_row: dict[int, str] = {}
 
-    def lines(self) -> list[str]:
-        """The loop over one row."""
+    def lines(self, shared: bool = False) -> list[str]:
+        """The loop over one row, or over a member's share of its columns."""
         whole, part = self._body(False), self._body(True)
         totals = [(s.node, self._pointer(s.place)[0]) for s in self.loop.stores if s.total]
+        part_of = "share(p, padded(width) / LANES, {}) * LANES"
+        first, last = (part_of.format(0), f"least(width, {part_of.format(1)})") if shared else ("0", "width")
         return [
             f"            const long width = g->size[{self.r.symbols[self.loop.size]}];",
             *(f"            real *{n} = (real *)({a});" for n, a, _ in self.pointers.values()),
             *(f"            vec total_{node} = splat(0);" for node, _ in totals),
             *self.row_values,
-            "            long j = 0;",
-            "            for (; j + LANES <= width; j += LANES) {",
+            f"            long j = {first};",
+            f"            const long end = {last};",
+            "            for (; j + LANES <= end; j += LANES) {",
             *whole,
             "            }",
-            "            if (j < width) {",
+            "            if (j < end) {",
             "                const long lanes = width - j;",
             *part,
             "            }",
@@ -273,7 +300,7 @@ class _LoopText:
         if kind == "mask":
             return f"mask_row(g, p, {r.masks[name]}, t, k)", False
         if kind == "step":
-            return f"p->step[{name}]", True
+            return f"step_vector(g, p, t, {name})", True
         if kind == "vector":
             return f"g->vector_padded[{r.vectors[name]}]", True
         if kind == "grad_vector":
@@ -362,6 +389,10 @@ class _LoopText:
             return f"choose({', '.join(args)})"
         if node.op == "pow":
             exponent = float(node.attr or 0.0)
+            if exponent == -0.5:
+                return f"splat(1) / v_sqrt({args[0]})"
+            if exponent == -1.5:
+                return f"splat(1) / ({args[0]} * v_sqrt({args[0]}))"
             if exponent in (3.0, 4.0):
                 square = f"({args[0]} * {args[0]})"
                 return f"{square} * {args[0]}" if exponent == 3.0 else f"{square} * {square}"
