@@ -13,11 +13,11 @@ from typing import Annotated
 import torch
 import typer
 
+from ostinato.bench.contestants import parse_cells
 from ostinato.bench.machine import describe_run
 from ostinato.bench.memory import MEMORY_SHAPE, METHOD, measure_memory
 from ostinato.bench.peers import TORCH_MODULES
 from ostinato.bench.record import check_writable, write_record
-from ostinato.bench.run import parse_cells
 from ostinato.bench.script import run_script
 from ostinato.bench.shapes import parse_shapes
 

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 import ostinato
-from ostinato import RNN, Cell
+from ostinato import RNN, Cell, cell
+from ostinato.ir import simplify, size_value
+from ostinato.schedule import make_plan, split_prologue
 
 DTYPES = (torch.float32, torch.float64)
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
@@ -43,7 +45,50 @@ def cells() -> dict[str, Cell]:
     return found
 
 
-CELLS = [pytest.param(c, id=name) for name, c in cells().items()]
+def features(cell: Cell) -> set[object]:
+    """What a compiler can meet in a cell: operations, shapes, how values wait for one another."""
+    program = simplify(cell.program())
+    plan = make_plan(split_prologue(program).core)
+    widths = {size: size for size in program.state_sizes.values()}
+    return {
+        *((node.op, len(node.shape)) for node in program.nodes),
+        ("states", min(len(program.states), 4)),
+        ("stages", plan.stages),
+        ("input", program.input_size),
+        ("output is a state", program.output in program.next_states),
+        ("temporaries", bool(plan.temps)),
+        ("prologue", split_prologue(program).trivial),
+        ("fixed", bool(program.fixed)),
+        *(("state of size", size) for size in widths),
+    }
+
+
+def cover(every: dict[str, Cell]) -> list[str]:
+    """The names of a few cells that have between them all that any has; torch's own always."""
+    chosen = ["elman", "lstm", "gru", "gru_reset_after"]
+    known = {name: features(cell) for name, cell in every.items()}
+    met = set[object]().union(*(known[name] for name in chosen))
+    while True:
+        best = max(every, key=lambda name: len(known[name] - met))
+        if not known[best] - met:
+            return chosen
+        chosen.append(best)
+        met |= known[best]
+
+
+_ALL = cells()
+EVERY = [pytest.param(c, id=name) for name, c in _ALL.items()]
+CELLS = [pytest.param(_ALL[name], id=name) for name in cover(_ALL)]
+
+
+def some(shapes: Sequence[Any], count: int = 2) -> list[Any]:
+    """(cell, shape) for every cell: all shapes for those of `CELLS`, for the others a few, in turn."""
+    own = {str(p.id) for p in CELLS}
+    found: list[Any] = []
+    for k, (name, each) in enumerate(_ALL.items()):
+        turn = shapes if name in own else [shapes[(k * count + i) % len(shapes)] for i in range(count)]
+        found += [pytest.param(each, shape, id=f"{name}-{shape}") for shape in turn]
+    return found
 
 
 def sizes_for(cell: Cell, hidden: int) -> dict[str, int]:
@@ -66,18 +111,49 @@ def build(
     dtype: torch.dtype = torch.float64,
     **arguments: Any,
 ) -> RNN:
-    """A layer with weights that are the same for every backend and dtype, biases and peepholes included."""
+    """A layer with weights that are the same for every backend and dtype, biases and peepholes included.
+
+    A cell whose sizes would not fit the layer's stands behind a matrix (`fitted`).
+    """
+    if not fits(cell, input_size, hidden_size, arguments.get("num_layers", 1)):
+        cell = fitted(cell)
     sizes = arguments.pop("sizes", None) or sizes_for(cell, hidden_size)
     layer = RNN(cell, input_size, hidden_size, backend=backend, sizes=sizes, dtype=dtype, **arguments)
     return fill(layer)
 
 
+def fits(cell: Cell, input_size: int, hidden_size: int, num_layers: int) -> bool:
+    """Whether a layer may have these sizes, and states of one size: x may be used elementwise, or kept as a state."""
+    program = cell.program()
+    elementwise, kept = program.input_size != "D", "D" in program.state_sizes.values()
+    return not (elementwise and input_size != hidden_size) and (num_layers == 1 or not (elementwise or kept))
+
+
+def fitted(inner: Cell) -> Cell:
+    """The cell behind a matrix that makes x as wide as H."""
+
+    def equations(p: Any, x: Any, *states: Any) -> Any:
+        return inner(p, p.W_fit @ x, *states)
+
+    equations.__name__, equations.__doc__ = inner.name, inner.doc
+    sizes = {k: v for k, v in inner.sizes.items() if k != "x" and v != "D"} | {"W_fit": ("H", "D")}
+    made = cell(sizes=sizes, init=dict(inner.init), fixed=inner.fixed, states=lambda _: inner.states)
+    return made(equations)
+
+
 def fill(layer: Any) -> Any:
-    """Give a layer's parameters numbers of their own, small enough that no gate is quite open or shut."""
+    """Give a layer's parameters numbers of their own, small enough that no gate is quite open or shut.
+
+    What is not trained keeps its rule, drawn again so that it is the same for every layer. Scalars lie around where
+    they start; A, the matrix of a linear recurrence, is small enough that the state does not grow without end.
+    """
+    if isinstance(layer, RNN) and (any(True for _ in layer.buffers()) or any(not p.dim() for p in layer.parameters())):
+        layer.reset_parameters(torch.Generator().manual_seed(0))
     with torch.no_grad():
         for name, parameter in layer.named_parameters():
             width = parameter.shape[-1] if parameter.dim() == 2 else 4
-            parameter.copy_(numbers(name, *parameter.shape, scale=width**-0.5))
+            scale = width**-0.5 * (0.5 if name.startswith("A_l") else 1.0)
+            parameter.copy_(numbers(name, *parameter.shape, scale=scale) + (0.0 if parameter.dim() else parameter))
     return layer
 
 
@@ -108,12 +184,13 @@ def inputs(steps: int, batch: int, width: int, dtype: torch.dtype) -> Tensor:
 
 
 def states_for(layer: RNN, batch: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """One state [num_layers * num_directions, B, S] for each of the cell's."""
+    """One state [num_layers * num_directions, B, S] for each of the cell's; a normaliser n is positive."""
     count = layer.num_layers * layer.num_directions
     program = layer.programs[0]
     width = {"D": layer.input_size, "H": layer.hidden_size, **layer.sizes}
-    shapes = [sum(width[s] for s in size.split("+")) for size in program.state_sizes.values()]
-    return tuple(numbers(n, count, batch, s, dtype=dtype) for n, s in zip(program.states, shapes, strict=True))
+    shapes = [size_value(size, width) for size in program.state_sizes.values()]
+    drawn = [numbers(n, count, batch, s, dtype=dtype) for n, s in zip(program.states, shapes, strict=True)]
+    return tuple(s.abs() if n == "n" else s for n, s in zip(program.states, drawn, strict=True))
 
 
 def ragged(steps: int, batch: int) -> list[int]:
@@ -167,8 +244,14 @@ def measure(
         ),
         x.new_zeros(()),
     )
-    if sources and loss.requires_grad:
-        gradients = torch.autograd.grad(loss, list(sources.values()), allow_unused=True)
+    part = uses is not everything  # what does not enter a part of the loss: eager says None, a kernel writes zeros
+    if sources and (loss.requires_grad or part):
+        wanted = list(sources.values())
+        gradients: Sequence[Tensor | None] = [None] * len(wanted)
+        if loss.requires_grad:
+            gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
+        if part:
+            gradients = [torch.zeros_like(s) if g is None else g for s, g in zip(wanted, gradients, strict=True)]
         found.update({f"grad {n}": g for n, g in zip(sources, gradients, strict=True)})
     return {n: None if v is None else v.detach() for n, v in found.items()}
 

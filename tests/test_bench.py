@@ -13,13 +13,15 @@ from ostinato.bench.loops import LOOPS
 from ostinato.bench.peak import best_sgemm, merge_peaks
 from ostinato.bench.peers import TORCH_MODULES, build_peer, why_no_peer
 from ostinato.bench.record import ROW_KEYS
-from ostinato.bench.rows import flop_count, measure_group, with_shares
+from ostinato.bench.rows import measure_group, with_shares
 from ostinato.bench.shapes import DEFAULT_SHAPES, PASSES, PEERS, Shape, parse_names, parse_shapes
 from ostinato.bench.timing import Samples, Timer, geometric_mean, interleave
 from ostinato.errors import DataError, ShapeError
 
 SHAPE = Shape(5, 3, 6)
-HEAD = {"cell": "lstm", "backend": "c", "pass": "infer", "T": 5, "B": 3, "D": 6, "H": 6}
+HEAD = {
+    "cell": "lstm", "form": "plain", "backend": "c", "pass": "infer", "T": 5, "B": 3, "D": 6, "H": 6, "operations": 6e9,
+}  # fmt: skip
 
 
 class FakeClock:
@@ -146,12 +148,6 @@ def test_an_unknown_name_suggests_the_nearest() -> None:
 # Arithmetic
 
 
-def test_operations_are_counted_from_the_matrices() -> None:
-    # An LSTM of D = H = 6 has 4 * (6*6 + 6*6) matrix elements; each is a multiplication and an addition.
-    assert flop_count(288, SHAPE, "infer") == 2 * 5 * 3 * 288
-    assert flop_count(288, SHAPE, "train") == 3 * 2 * 5 * 3 * 288
-
-
 def test_a_row_has_every_column_and_its_ratio_is_peer_over_ours() -> None:
     clock = FakeClock()
     ours, peer = FakeContestant(clock, "ours", 25.0), FakeContestant(clock, "peer", 50.0)
@@ -165,6 +161,8 @@ def test_a_row_has_every_column_and_its_ratio_is_peer_over_ours() -> None:
     assert shared["peak_share"] == pytest.approx(0.5)
     assert shared["fma_share"] is None
     assert set(shared) == set(ROW_KEYS)
+    (narrow,) = with_shares([{**row, "form": "bfloat16"}], 400.0, 500.0)
+    assert narrow["peak_share"] is narrow["fma_share"] is None
 
 
 def test_time_per_operation_scales_a_peer_that_does_other_work() -> None:
@@ -172,12 +170,23 @@ def test_time_per_operation_scales_a_peer_that_does_other_work() -> None:
     ours, lstm = FakeContestant(clock, "ours", 30.0, 1.0), FakeContestant(clock, "lstm", 40.0, 2.0)
     (row,) = measure_group(
         HEAD, ours, {"lstm/flop": lstm}, Timer(3, clock=clock),
-        pass_="infer", flops=3e9, peer_flops={"lstm/flop": 4e9},
+        pass_="infer", flops=3e9, scales={"lstm/flop": 0.75},
     )  # fmt: skip
     # 40 ms for 4 units of work are 30 ms for our 3: as fast per operation, though the values differ.
     assert row["peer_ms"] == pytest.approx(30.0)
     assert row["ratio"] == pytest.approx(1.0)
     assert row["error"] is None
+
+
+def test_a_peer_that_is_scaled_in_two_ways_is_timed_once() -> None:
+    clock = FakeClock()
+    ours, lstm = FakeContestant(clock, "ours", 30.0), FakeContestant(clock, "lstm", 40.0)
+    rows = measure_group(
+        HEAD, ours, {"lstm/flop": lstm, "lstm/op": lstm}, Timer(3, clock=clock),
+        pass_="infer", flops=3e9, scales={"lstm/flop": 0.75, "lstm/op": 1.5},
+    )  # fmt: skip
+    assert [(row["peer"], row["peer_ms"]) for row in rows] == [("lstm/flop", 30.0), ("lstm/op", 60.0)]
+    assert clock.order.count("lstm") == clock.order.count("ours")
 
 
 def test_a_peer_with_other_values_is_an_error_and_has_no_time() -> None:
@@ -208,6 +217,15 @@ def test_a_nan_and_a_missing_gradient_are_differences() -> None:
     assert "dx is missing" in str(difference({"output": torch.ones(3)}, good))
     assert "differs" in str(difference({**good, "dx": torch.tensor([1.0, math.nan, 1.0])}, good))
     assert "shape" in str(difference({**good, "dx": torch.ones(4)}, good))
+
+
+def test_a_gradient_that_is_zero_but_for_rounding_is_held_against_the_others() -> None:
+    peer = {"output": torch.ones(3), "dx": torch.ones(3), "d b": torch.full((3,), 1e-9)}
+    assert difference({**peer, "d b": torch.full((3,), -1e-8)}, peer) is None
+    assert "d b differs" in str(difference({**peer, "d b": torch.full((3,), 1e-5)}, peer))
+    # An output has no others to be held against.
+    small = {**peer, "output": torch.full((3,), 1e-9)}
+    assert "output differs" in str(difference({**small, "output": torch.full((3,), 2e-9)}, small))
 
 
 def test_peaks_are_the_greatest_measured() -> None:
@@ -257,7 +275,10 @@ def test_why_a_peer_cannot_be_had() -> None:
     assert why_no_peer("torch.nn", "gru") == "torch.nn has no gru"
     assert why_no_peer("torch.nn", "lstm") is None
     assert why_no_peer("lstm/flop", "gru") is None
-    assert why_no_peer("eager-loop", "of_the_future") == "nobody has written of_the_future by hand"
+    assert why_no_peer("eager-loop", "zoneout(lstm)") is None
+    assert why_no_peer("lstm/op", "lstm") == "it is what the others are held against"
+    assert why_no_peer("torch.nn padded", "gru") == "torch.nn has no gru"
+    assert why_no_peer("torchrecurrent", "gru") == "torchrecurrent has no gru"
 
 
 def test_work_of_other_processes_is_what_is_busy_and_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,7 @@ def goal_row(
     cell: str, b: int, h: int, ratio: float | None, peer: str = "torch.nn", share: float = 1.0
 ) -> dict:
     return {
-        "cell": cell, "pass": "train", "T": 100, "B": b, "H": h, "peer": peer, "ratio": ratio,
+        "cell": cell, "form": "plain", "pass": "train", "T": 100, "B": b, "H": h, "peer": peer, "ratio": ratio,
         "peak_share": share,
     }  # fmt: skip
 
@@ -104,7 +104,8 @@ def test_the_share_of_the_peak_counts_once_however_many_peers() -> None:
 
 def bench_record(rows: list[dict]) -> dict:
     return {
-        "kind": "bench", "command": "ostinato bench", "date": "2025-01-02T03:04:05+00:00", "threads": 2,
+        "kind": "bench", "table": "vendor", "unmeasured": [], "command": "ostinato bench",
+        "date": "2025-01-02T03:04:05+00:00", "threads": 2,
         "machine": {"cpu": "A CPU", "cores": 2, "memory_gib": 8.0, "vectors": ["avx2"]},
         "versions": {"torch": "2.0"}, "repeats": 9, "quick": False, "complete": True, "skipped": [],
         "peaks_gflops": {"torch.mm 512": 200.0, "fma": 500.0}, "sgemm_peak_gflops": 200.0,
@@ -114,9 +115,9 @@ def bench_record(rows: list[dict]) -> dict:
 
 def full_row(**changed: object) -> dict:
     row = {
-        "cell": "lstm", "backend": "c", "pass": "train", "T": 100, "B": 16, "D": 64, "H": 64,
+        "cell": "lstm", "form": "plain", "backend": "c", "pass": "train", "T": 100, "B": 16, "D": 64, "H": 64,
         "ms": 2.0, "peer": "torch.nn", "peer_ms": 4.0, "ratio": 2.0,
-        "gflops": 100.0, "peak_share": 0.5, "fma_share": 0.2,
+        "flops": 2e8, "operations": 2.5e8, "gflops": 100.0, "peak_share": 0.5, "fma_share": 0.2,
         "ms_min": 2.0, "peer_ms_min": 4.0, "spread": 0.01, "peer_spread": 0.01,
         "others": 0.01, "repeats": 9, "error": None,
     }  # fmt: skip
@@ -134,6 +135,17 @@ def test_the_page_holds_every_row_the_mean_and_the_verdicts() -> None:
     assert "lstm (64, 64): 0.50, 50% short; geometric mean: 1.00, 29% short." in page
     assert "stopped before its end" not in page
     assert "stopped before its end" in render_figures({"bench": {**bench_record(rows), "complete": False}})
+
+
+def test_the_page_holds_a_table_for_each_shape_of_the_catalogue() -> None:
+    work = {"flops": 6e7, "operations": 8e7}
+    rows = [full_row(cell="mgu", peer="lstm/op", **work), full_row(cell="mgu", peer="copy", ratio=0.5, **work)]
+    more = {"table": "catalogue", "skipped": [{"cell": "mgu", "peer": "jax", "reason": "JAX is not installed; run: x"}]}
+    page = render_figures({"bench: catalogue": {**bench_record([*rows, full_row(B=64)]), **more}})
+    assert "### Training, (100, 16, 64)" in page
+    assert "### Training, (100, 64, 64)" in page
+    assert "| mgu | 100 | 16 | 64 | c | 2.00 | 1% | 75% | 100 | 50% | 20% | 4.00 | 2.00 | 4.00 | 0.50 |" in page
+    assert "JAX is not installed: it was left out." in page
 
 
 def test_the_page_says_which_row_is_wrong() -> None:

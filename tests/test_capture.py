@@ -191,14 +191,29 @@ def test_an_exported_program_survives_a_file(backend: str, tmp_path: Any) -> Non
 def test_the_operator_keeps_torchs_contract(cell: Any, lengths: bool, backend: str) -> None:
     """torch.library.opcheck: schema, fake tensors, autograd. Not its comparison of values: a tape has gaps."""
     layer = build(cell, 3, 4, backend)
-    step = Step.of(cell.program(), True, {"D": 3, "H": 4, **layer.sizes})
+    step = Step.of(layer.cell.program(), True, {"D": 3, "H": 4, **layer.sizes})
     masks = [torch.ones(4, 2, *shape, dtype=torch.float64) for shape in step.mask_shapes]
     x = inputs(4, 2, 3, torch.float64).requires_grad_()
     states = [s[:1].clone().requires_grad_() for s in states_for(layer, 2, torch.float64)]
-    weights = [p.detach().clone().requires_grad_() for p in layer.parameters()]
-    sizes = [step.sizes[s] for s in step.program.symbols]
+    named = {**layer.cell_parameters(), **layer.cell_buffers()}
+    given = step.derived([named[n].detach() for n in step.program.params])  # the operator takes what the core does
+    weights = [p.clone().requires_grad_() for p in given]
     ends = torch.tensor([4, 2]) if lengths else None
-    program = step.program.dumps()
-    arguments = (x, states, weights, masks, ends, program, sizes, True, backend, False, step.tape_values(4, 2))
+    core = (step.core_text, step.core_sizes)
+    arguments = (x, states, weights, masks, ends, *core, True, backend, False, step.tape_values(4, 2))
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(torch.ops.ostinato.recurrence.default, arguments, test_utils=checks)
+
+
+def test_the_operator_refuses_a_program_that_is_no_core() -> None:
+    """A kernel reads its parameters by address: those of another program would lead astray."""
+
+    @ostinato.cell
+    def own(p, x, h):
+        return ostinato.tanh(p.W @ x + (p.U * p.V) @ h)
+
+    step = Step.of(own.program(), True, {"D": 3, "H": 4})
+    x, weights = torch.zeros(2, 1, 3), [torch.zeros(shape) for shape in step.param_shapes]
+    arguments = (x, [torch.zeros(1, 1, 4)], weights, [], None, step.program.dumps(), [3, 4], False, "auto", False, 0)
+    with pytest.raises(ShapeError, match="core of a step"):
+        torch.ops.ostinato.recurrence(*arguments)

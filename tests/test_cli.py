@@ -261,7 +261,7 @@ def test_a_terminal_of_any_width_shows_the_catalogue_within_it(columns, monkeypa
     lines = out.splitlines()
     assert code == 0 and max(map(len, lines)) < columns
     for name, cell in catalogue().items():
-        first = next(k for k, line in enumerate(lines) if line.split()[:1] == [name])
+        first = next(k for k, line in enumerate(lines) if line.startswith(f"  {name} "))
         said = " ".join(" ".join(lines[first : first + 5]).split())
         assert cell.reference in said and f"{Facts(cell).count:,} parameters" in said
     for name in catalogue():

@@ -262,3 +262,14 @@ def test_the_picture_of_an_lstm():
     (memory,) = (i for i in drawn.items if i.name == "c′" and i.kind == "plain")
     assert memory.lines == ("f ⊙ c + i ⊙ g",)
     assert _strings(a for a, b in drawn.edges if b is memory) == ["c", "f", "g", "i"]
+
+
+def test_formulas_speak_of_named_values_by_their_names_and_of_products_as_a_dot():
+    def formula(cell: str, value: str) -> tuple[str, ...]:
+        return next(i.lines for i in figure(CELLS[cell].program()).items if i.name == value and i.kind != "state")
+
+    assert formula("gru_reset_after", "n") == ("tanh(· + r ⊙ ·)",)
+    assert formula("peephole_lstm", "o") == ("σ(· + p_o ⊙ c′)",)
+    assert formula("time_skip", "h′") == ("tanh(· + fed)",)
+    assert formula("lstm", "f") == ("σ",)
+    assert formula("linear", "y′") == ()

@@ -99,7 +99,7 @@ def imported(path: Path) -> set[str]:
 def test_every_package_that_is_imported_is_asked_for() -> None:
     asked = toml(ROOT / "pyproject.toml")["project"]["dependencies"]
     known = {re.split(r"[<>=!~; ]", entry)[0].replace("-", "_") for entry in asked}
-    optional = {"jax"}  # a peer of the benchmarks, measured against where it is installed
+    optional = {"jax", "torchrecurrent"}  # peers of the benchmarks, measured against where they are installed
     foreign: dict[str, str] = {}
     for path in house():
         if path.suffix == ".py" and path.is_relative_to(ROOT / "src"):

@@ -26,7 +26,7 @@ def programs() -> list[Program]:
     return found + [draw(random.Random(k).randrange).cell().program() for k in range(150)]
 
 
-SIZES = {"D": 3, "H": 4, "P": 2}
+SIZES = {"D": 3, "H": 4, "N": 3, "P": 2}
 
 
 def values(program: Program) -> list[torch.Tensor]:

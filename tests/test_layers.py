@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence, pad_packed_sequence
 
 import ostinato
-from laws import CELLS, build, fill, inputs, sizes_for
+from laws import CELLS, build, fill, inputs
 from ostinato import RNN, ShapeError, cell, tanh
 
 PAIRS = [(ostinato.LSTM, nn.LSTM), (ostinato.GRU, nn.GRU), (ostinato.Elman, nn.RNN)]
@@ -67,7 +67,7 @@ def test_arguments_by_position_are_those_of_torch(ours: Any, theirs: Any) -> Non
 @pytest.mark.parametrize("pair", [cell.values[0] for cell in CELLS], ids=[c.id for c in CELLS])
 def test_every_cell_is_a_layer(pair: Any) -> None:
     """Shapes of outputs and states, whatever the cell."""
-    layer = RNN(pair, 5, 6, 2, bidirectional=True, sizes=sizes_for(pair, 6))
+    layer = build(pair, 5, 6, "auto", torch.float32, num_layers=2, bidirectional=True)
     output, state = layer(torch.zeros(4, 3, 5))
     assert output.shape == (4, 3, layer.output_size)
     assert [s.shape[:2] for s in flat(state)] == [(4, 3)] * len(pair.states)

@@ -52,6 +52,7 @@ from .lang import (
     sqrt,
     tanh,
     total,
+    transpose,
     where,
 )
 
@@ -118,6 +119,7 @@ __all__ = [
     "to_torch",
     "total",
     "transforms",
+    "transpose",
     "truncate",
     "where",
 ]

@@ -18,6 +18,7 @@ from laws import (
     measure,
     numbers,
     ragged,
+    some,
     states_for,
 )
 from tolerances import assert_agree
@@ -46,8 +47,7 @@ def runs() -> list[Any]:
 
 
 @pytest.mark.parametrize(("backend", "dtype"), runs())
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("cell", "shape"), some(SHAPES))
 def test_values_and_gradients(cell: Any, shape: tuple[int, ...], backend: str, dtype: torch.dtype) -> None:
     """Both directions, with lengths and without, states given and not."""
     steps, batch, width, hidden = shape

@@ -60,7 +60,8 @@ def test_expanded_and_strided_weights(cell: Any, backend: str) -> None:
     layer = build(cell, 5, 5, backend)
     x = inputs(4, 3, 5, torch.float64)
     meant = layer(x)[0]
-    weights = {n: p.detach().repeat_interleave(2, -1)[..., ::2] for n, p in layer.named_parameters()}
+    plain = {n: p.detach() for n, p in layer.named_parameters()}
+    weights = {n: p.repeat_interleave(2, -1)[..., ::2] if p.dim() else p for n, p in plain.items()}
     assert_agree({"output": torch.func.functional_call(layer, weights, (x,))[0]}, {"output": meant}, torch.float64)
     constant = {n: p.new_full((1,) * p.dim(), 0.1).expand(p.shape) for n, p in layer.named_parameters()}
     copied = {n: p.clone() for n, p in constant.items()}

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from ..ir import size_value
+from .contestants import cell_named, extra_sizes
 from .shapes import Shape
 
-__all__ = ["STREAM_CHECK_STEPS", "Call", "Contestant", "Problem", "TorchContestant", "difference"]
+__all__ = ["STREAM_CHECK_STEPS", "Call", "Contestant", "Problem", "TorchContestant", "difference", "repeatable"]
 
 Call = Callable[[], object]
 STREAM_CHECK_STEPS = 4
+TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -24,15 +28,18 @@ class Problem:
     cell: str
     shape: Shape
     x: Tensor  # [T, B, D]
-    grad: Tensor  # [T, B, H]
+    grad: Tensor  # [T, B, O]
+    lengths: Tensor  # [B], from 1 to T, for the contestants that are given sequences of several lengths
 
     @classmethod
     def draw(cls, cell: str, shape: Shape, seed: int = 0) -> Problem:
         """The same numbers for the same cell and shape, so that a rerun measures the same work."""
         generator = torch.Generator().manual_seed(seed)
+        program = cell_named(cell).program()
+        width = size_value(program.output_size, {"D": shape.D, "H": shape.H, **extra_sizes(program, shape.H)})
         x = torch.randn(shape.T, shape.B, shape.D, generator=generator)
-        grad = torch.randn(shape.T, shape.B, shape.H, generator=generator)
-        return cls(cell, shape, x, grad)
+        grad = torch.randn(shape.T, shape.B, width, generator=generator)
+        return cls(cell, shape, x, grad, torch.randint(1, shape.T + 1, (shape.B,), generator=generator))
 
 
 class Contestant(Protocol):
@@ -48,82 +55,111 @@ class Contestant(Protocol):
     def outcome(self, pass_: str) -> dict[str, Tensor]: ...
 
 
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """Random masks drawn within are the same each time, for whoever draws them in the same order."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
 @dataclass
 class TorchContestant:
     """A contestant made of torch operations: our layer, a torch.nn module, a loop by hand.
 
-    forward: (x [T, B, D], state or None) -> (output [T, B, H], state).
+    forward: (x, state or None) -> (output [T, B, O], state).
     parameters: the leaves whose gradients training asks for.
     gradients: their gradients after a backward pass, under the shared names.
+    dtype: of x and of the gradient that arrives; around: a context for the forward pass, such as autocast.
+    lay: how a tensor over time [T, B, S] lies for this contestant: x, and the gradient that arrives.
+    given: what `forward` is called with, made of x as it lies; flat: its output as a tensor that lies so.
+    shown: such a tensor in the form in which the contestants of a group are held against each other.
     """
 
     problem: Problem
-    forward: Callable[[Tensor, Any], tuple[Tensor, Any]]
+    forward: Callable[[Any, Any], tuple[Any, Any]]
     parameters: Sequence[Tensor]
     gradients: Callable[[], Mapping[str, Tensor]]
+    dtype: torch.dtype = torch.float32
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext
+    lay: Callable[[Tensor], Tensor] = lambda whole: whole
+    given: Callable[[Tensor], Any] = lambda leaf: leaf
+    flat: Callable[[Any], Tensor] = lambda output: output
+    shown: Callable[[Tensor], Tensor] = lambda value: value
     x: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
-        self.x = self.problem.x.clone().requires_grad_()
+        self.x = self.lay(self.problem.x.to(self.dtype)).clone().requires_grad_()
 
     def call(self, pass_: str) -> Call:
         return {"train": self._train, "infer": self._infer, "stream": self._stream}[pass_]()
 
     def outcome(self, pass_: str) -> dict[str, Tensor]:
-        if pass_ == "train":
-            output = self._train()()
-            assert self.x.grad is not None, "the input took no gradient"
-            found = {"output": output.detach(), "dx": self.x.grad.clone()}
-            found.update((f"d {name}", grad.clone()) for name, grad in self.gradients().items())
-            return found
-        with torch.no_grad():
-            if pass_ == "infer":
-                return {"output": self._infer()()}
-            step = self._stream()
-            return {"output": torch.cat([step() for _ in range(STREAM_CHECK_STEPS)])}
+        with repeatable():
+            if pass_ == "train":
+                output = self._train()()
+                assert self.x.grad is not None, "the input took no gradient"
+                found = {"output": output.detach(), "dx": self.x.grad}
+                found = {name: self.shown(value).float().clone() for name, value in found.items()}
+                found.update((f"d {name}", grad.float().clone()) for name, grad in self.gradients().items())
+                return found
+            with torch.no_grad():
+                if pass_ == "infer":
+                    return {"output": self.shown(self._infer()()).float()}
+                step = self._stream()
+                return {"output": torch.cat([step() for _ in range(STREAM_CHECK_STEPS)]).float()}
+
+    def _run(self, leaf: Tensor, state: Any) -> tuple[Tensor, Any]:
+        with self.around():
+            output, state = self.forward(self.given(leaf), state)
+        return self.flat(output), state
 
     def _train(self) -> Callable[[], Tensor]:
-        forward, x, grad = self.forward, self.x, self.problem.grad
+        run, x = self._run, self.x
         leaves = [x, *self.parameters]
+        with torch.no_grad():  # under autocast the output's dtype is not that of x
+            grad = self.lay(self.problem.grad).to(run(x, None)[0].dtype)
 
         def train() -> Tensor:
             # As optimizers do (set_to_none=True): no gradient is added to one of the step before.
             for leaf in leaves:
                 leaf.grad = None
-            output, _ = forward(x, None)
+            output, _ = run(x, None)
             torch.autograd.backward(output, grad)
             return output
 
         return train
 
     def _infer(self) -> Callable[[], Tensor]:
-        forward, x = self.forward, self.problem.x
-        return lambda: forward(x, None)[0]
+        run, x = self._run, self.x.detach()
+        return lambda: run(x, None)[0]
 
     def _stream(self) -> Callable[[], Tensor]:
-        forward, x = self.forward, self.problem.x
+        run, x = self._run, self.x.detach()
         state: Any = None
 
         def step() -> Tensor:
             nonlocal state
-            output, state = forward(x, state)
+            output, state = run(x, state)
             return output
 
         return step
 
 
-def difference(ours: Mapping[str, Tensor], peer: Mapping[str, Tensor], tolerance: float = 1e-4) -> str | None:
+def difference(ours: Mapping[str, Tensor], peer: Mapping[str, Tensor], tolerance: float = TOLERANCE) -> str | None:
     """Why two outcomes are not the same, or None; norms of differences are relative to the peer's.
 
-    Everything the peer gives must be given by ours too: a gradient left out would be cheap.
+    Everything the peer gives must be given by ours too: a gradient left out would be cheap. A gradient that is zero
+    but for rounding (a bias that nothing can tell) is held against a hundredth of the largest one.
     """
+    least = 0.01 * max((float(value.norm()) for name, value in peer.items() if name.startswith("d")), default=0.0)
     for name, expected in peer.items():
         if name not in ours:
             return f"{name} is missing from ours"
         got = ours[name]
         if got.shape != expected.shape:
             return f"{name} has shape {tuple(got.shape)}, the peer's has {tuple(expected.shape)}"
-        scale = float(expected.norm()) or 1.0
+        scale = max(float(expected.norm()), least if name.startswith("d") else 0.0) or 1.0
         error = float((got - expected).norm()) / scale
         # Not `error > tolerance`: a nan must count as a difference.
         if not error <= tolerance:

@@ -15,7 +15,10 @@ from typing import Any
 
 from .peak import compiler
 
-__all__ = ["describe_machine", "describe_run", "describe_versions", "import_times"]
+__all__ = ["NARROW", "describe_machine", "describe_run", "describe_versions", "import_times"]
+
+# The instructions that multiply bfloat16.
+NARROW = ("avx512_bf16", "amx_tile", "amx_bf16")
 
 
 def describe_run(kind: str, command: str, threads: int) -> dict[str, Any]:
@@ -40,7 +43,7 @@ def describe_machine() -> dict[str, Any]:
     return {
         "cpu": model.group(1).strip() if model else platform.processor() or platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "vectors": [f for f in ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_bf16") if f in present],
+        "vectors": [f for f in ("sse4_2", "avx", "avx2", "fma", "avx512f", *NARROW) if f in present],
         "memory_gib": round(int(memory.group(1)) / 2**20, 1) if memory else None,
         "system": f"{platform.system()} {platform.machine()}",
         "load_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
@@ -50,7 +53,7 @@ def describe_machine() -> dict[str, Any]:
 def describe_versions() -> dict[str, str]:
     """Versions of Python, of the packages a figure depends on, and of the C compiler."""
     versions = {"python": platform.python_version()}
-    for package in ("ostinato", "torch", "jax", "jaxlib"):
+    for package in ("ostinato", "torch", "jax", "jaxlib", "torchrecurrent"):
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

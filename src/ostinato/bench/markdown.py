@@ -7,7 +7,9 @@ from typing import Any
 
 from .goals import Verdict, all_verdicts
 from .rows import Row
+from .shapes import PER_WORK
 from .table import busy_warning, format_ms
+from .tables import TABLES
 from .timing import geometric_mean
 
 __all__ = ["BEGIN", "END", "render_figures", "replace_figures"]
@@ -16,7 +18,7 @@ Record = Mapping[str, Any]
 
 
 def render_figures(records: Mapping[str, Record]) -> str:
-    """The tables of all records, by kind: `bench`, `memory`, `startup`; those not given are left out."""
+    """The tables of all records, by name: those of benches, `memory`, `startup`; those not given are left out."""
     parts: list[str] = []
     said = None
     for record in records.values():
@@ -24,8 +26,9 @@ def render_figures(records: Mapping[str, Record]) -> str:
         parts += _provenance(record, machine if machine != said else None)
         said = machine
     parts += ["## Expected and measured", "", *_verdicts(all_verdicts(records)), ""]
-    if "bench" in records:
-        parts += _passes(records["bench"])
+    for record in records.values():
+        if record.get("kind") == "bench":
+            parts += _passes(record) if record["table"] == "vendor" else _by_form(record)
     if "memory" in records:
         parts += _memory(records["memory"])
     if "startup" in records:
@@ -41,7 +44,8 @@ def _provenance(record: Record, machine: str | None) -> list[str]:
     if record["kind"] != "bench":
         return [*lines, record["method"], ""]
     if not record["complete"]:
-        lines += ["**This run was stopped before its end.**", ""]
+        left = len(record["unmeasured"])
+        lines += [f"**This run was stopped before its end; {left} of its groups were not measured.**", ""]
     if record["quick"]:
         lines += ["**A quick run: small shapes and short samples, not to be quoted.**", ""]
     if busy := busy_warning(record["rows"]):
@@ -87,24 +91,48 @@ def _passes(record: Record) -> list[str]:
     return lines
 
 
-def _table(rows: Sequence[Row], *, with_cell: bool) -> list[str]:
-    """One line for each cell and shape, two columns for each peer, and the geometric means below."""
+def _by_form(record: Record) -> list[str]:
+    """A table for each form and pass; where there are many cells, for each shape."""
+    table = TABLES[record["table"]]
+    by_shape = table.forms == ("plain",)
+    lines = [f"## {table.title}", ""]
+    for reason in dict.fromkeys(s["reason"] for s in record["skipped"] if "not installed" in s["reason"]):
+        lines += [f"{reason.partition(';')[0]}: it was left out.", ""]
+    groups: dict[str, list[Row]] = {}
+    for row in record["rows"]:
+        title = {"train": "Training", "infer": "Inference", "stream": "Streaming"}[row["pass"]]
+        title += "" if row["form"] == "plain" else f", {row['form']}"
+        groups.setdefault(f"{title}, ({row['T']}, {row['B']}, {row['H']})" if by_shape else title, []).append(row)
+    for title, rows in groups.items():
+        lines += [f"### {title}", "", *_table(rows, with_cell=True, with_mean=True), ""]
+    return lines
+
+
+def _table(rows: Sequence[Row], *, with_cell: bool, with_mean: bool = False) -> list[str]:
+    """One line for each cell and shape, two columns for each peer, and the geometric means below.
+
+    `products` is the share of matrix products in all operations; it is there where work is compared.
+    """
     peers = [peer for peer in dict.fromkeys(row["peer"] for row in rows) if peer is not None]
     groups: dict[tuple[Any, ...], dict[str | None, Row]] = {}
     for row in rows:
         groups.setdefault((row["cell"], row["T"], row["B"], row["H"]), {})[row["peer"]] = row
-    head = (["cell"] if with_cell else []) + ["T", "B", "H", "backend", "ours ms", "spread", "GF/s"]
+    counted = any(peer in PER_WORK for peer in peers)
+    head = (["cell"] if with_cell else []) + ["T", "B", "H", "backend", "ours ms", "spread"]
+    head += (["products"] if counted else []) + ["GF/s"]
     head += ["of sgemm", "of fma", *(column for peer in peers for column in (f"{peer} ms", "ratio"))]
     lines = [_line(head), "|" + "---|" * len(head)]
     for (cell, *sizes), by_peer in groups.items():
         ours = next((row for row in by_peer.values() if row["ms"] is not None), next(iter(by_peer.values())))
         cells = ([cell] if with_cell else []) + [*map(str, sizes), ours["backend"], format_ms(ours["ms"])]
-        cells += [_percent(ours["spread"]), _rounded(ours["gflops"])]
+        cells += [_percent(ours["spread"])]
+        cells += [_percent(ours["flops"] / ours["operations"])] if counted else []
+        cells += [_rounded(ours["gflops"])]
         cells += [_percent(ours["peak_share"]), _percent(ours["fma_share"])]
         for peer in peers:
             cells += _against(by_peer.get(peer))
         lines.append(_line(cells))
-    if not with_cell:
+    if with_mean or not with_cell:
         means = [_mean([row for row in rows if row["peer"] == peer]) for peer in peers]
         blank = [""] * (len(head) - 2 * len(peers) - 1)
         lines.append(_line(["mean", *blank, *(c for mean in means for c in ("", mean))]))

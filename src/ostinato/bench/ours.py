@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from ..ir import Program
 from ..nn import RNN
 from ..runtime import choose
 from .contest import Problem, TorchContestant
+from .contestants import cell_named, extra_sizes
+from .forms import PLAIN, Form
+from .work import Work, work_of
 
 __all__ = ["Ours", "build_ours", "gradients_of_views", "ran_on"]
 
@@ -19,49 +23,80 @@ __all__ = ["Ours", "build_ours", "gradients_of_views", "ran_on"]
 class Ours:
     """Our layer, ready to run.
 
-    weights: under the names in the equations; backend: the one that really runs.
-    matrix_elements: how many elements the weight matrices have, which counts the operations of a call.
+    weights: those that are trained and those that are fixed, under the names in the equations.
+    backend: the one that really runs.
+    program: the step that a peer has to compute, masks and all; sizes: a number for each of its symbols.
     """
 
     contestant: TorchContestant
     weights: Mapping[str, Tensor]
     backend: str
+    layer: RNN
+    program: Program
+    sizes: dict[str, int]
+    form: Form = PLAIN
 
-    @property
-    def matrix_elements(self) -> int:
-        return sum(weight.numel() for weight in self.weights.values() if weight.dim() == 2)
+    def work(self, pass_: str) -> Work:
+        """The work of a call; of sequences of several lengths that of their real steps."""
+        problem = self.contestant.problem
+        work = work_of(self.program, self.sizes, problem.shape, pass_)
+        if self.form.name != "packed":
+            return work
+        share = float(problem.lengths.sum()) / (problem.shape.T * problem.shape.B)
+        return Work(work.flops * share, work.operations * share, work.bytes * share)
+
+    def masks(self, x: Tensor) -> list[Tensor]:
+        """The random numbers that the layer draws for an input x [T, B, D], in the order of the Program's."""
+        (place,) = self.layer._stack.places
+        variant = place.ready(self.layer.training, True, False).variant
+        if not self.program.masks:
+            return []
+        if variant.given:  # statistics of the batch, as they were kept
+            return list(place.running.given(self.layer._weights(place.running.all_names), x, None))
+        names = [mask.name for mask, _ in variant.masks]
+        drawn = dict(zip(names, variant.draw(x, None), strict=True))
+        return [drawn[mask.name] for mask in self.program.masks]
 
 
-def build_ours(problem: Problem, backend: str = "auto", seed: int = 0) -> Ours:
-    """The layer of `problem.cell` at its widths, in evaluation mode, its weights drawn from `seed`.
+def build_ours(
+    problem: Problem, backend: str = "auto", seed: int = 0, *, pass_: str = "infer", form: Form = PLAIN
+) -> Ours:
+    """The layer of `problem.cell` at its widths, its weights drawn from `seed`; in training mode for the pass `train`.
 
-    The biases are drawn too: left at zero, one added twice or not at all would not show.
+    Biases that start at zero are drawn too: one added twice or not at all would not show.
     """
+    shape, cell = problem.shape, cell_named(problem.cell)
+    sizes = extra_sizes(cell.program(), shape.H)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        layer = RNN(problem.cell, problem.shape.D, problem.shape.H, backend=backend).eval()
-        weights = layer.cell_parameters()
+        layer = RNN(cell, shape.D, shape.H, backend=backend, sizes=sizes).train(pass_ == "train")
         with torch.no_grad():
-            for weight in weights.values():
-                if weight.dim() == 1:
+            for weight in layer.cell_parameters().values():
+                if weight.dim() == 1 and not weight.any():
                     weight.uniform_(-0.1, 0.1)
+    layer.to(form.dtype)
+    (place,) = layer._stack.places
+    weights = dict(zip(place.names, layer._weights(list(place.names.values())), strict=True))
     parameters = list(layer.parameters())
+    trained = {name: weight for name, weight in weights.items() if name not in place.program.fixed}
 
     def gradients() -> dict[str, Tensor]:
-        return gradients_of_views(weights, parameters)
+        return gradients_of_views(trained, parameters)
 
-    contestant = TorchContestant(problem, layer, parameters, gradients)
-    return Ours(contestant, weights, ran_on(layer))
+    contestant = form.contestant(problem, layer, parameters, gradients)
+    program = place.program if layer.training else place.ready(False, True, False).variant.step.program
+    return Ours(contestant, weights, ran_on(layer, form), layer, program, {"D": shape.D, "H": shape.H, **sizes}, form)
 
 
-def ran_on(layer: RNN) -> str:
-    """The name of the backend that runs a layer's float32 calls on CPU."""
-    (runner,) = layer._runners
-    kernel = choose(runner.step, layer.backend, torch.device("cpu"), torch.float32)
+def ran_on(layer: RNN, form: Form = PLAIN) -> str:
+    """The name of the backend that runs a layer's calls on CPU."""
+    (place,) = layer._stack.places
+    step = place.ready(layer.training, True, False).runner.step
+    kernel = choose(step, layer.backend, torch.device("cpu"), form.products)
     return "eager" if kernel is None else "c"
 
 
-def gradients_of_views(views: Mapping[str, Tensor], parameters: list[nn.Parameter]) -> dict[str, Tensor]:
+def gradients_of_views(views: Mapping[str, Tensor], parameters: Sequence[nn.Parameter]) -> dict[str, Tensor]:
     """The part of a parameter's gradient that belongs to each view of it.
 
     A layer may pack several weights into one parameter; a view has its place in that parameter's storage,

@@ -14,13 +14,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ..ir import Program, simplify
 from .contest import STREAM_CHECK_STEPS, Call, Contestant, Problem, TorchContestant
+from .contestants import cell_named, extra_sizes
+from .forms import PLAIN, Form
 from .loops import LOOPS
+from .recurrent import RECURRENT, build_torchrecurrent, why_no_torchrecurrent
+from .shapes import PER_WORK, Shape
+from .work import work_of
 
 if TYPE_CHECKING:
     from .jax_scan import JaxScan
 
-__all__ = ["TORCH_MODULES", "build_peer", "has_jax", "limit_jax_threads", "why_no_peer"]
+__all__ = ["TORCH_MODULES", "build_peer", "has_jax", "limit_jax_threads", "why_no_jax", "why_no_peer"]
 
 Weights = dict[str, Tensor]
 
@@ -66,27 +72,44 @@ def limit_jax_threads(threads: int) -> None:
 
 def why_no_peer(peer: str, cell: str) -> str | None:
     """Why a peer cannot be had for a cell, or None where it can."""
-    if peer == "torch.nn" and cell not in TORCH_MODULES:
+    if peer.startswith("torch.nn") and cell not in TORCH_MODULES:
         return f"torch.nn has no {cell}"
-    if peer == "lstm/flop" and cell in TORCH_MODULES:
-        return f"{cell} is held against torch.nn"
-    if peer in ("eager-loop", "jax") and cell not in LOOPS:
-        return f"nobody has written {cell} by hand"
-    if peer == "jax" and not has_jax():
-        return "JAX is not installed"
+    if peer in PER_WORK and cell == "lstm":
+        return "it is what the others are held against"
+    if peer == "lstm/flop" and not work_of(*_step(cell), Shape(1, 1, _ANY), "infer").flops:
+        return f"{cell} has no product of matrices"
+    if peer == "jax":
+        return f"nobody has written {cell} for JAX" if cell not in LOOPS else why_no_jax()
+    if peer == "torchrecurrent":
+        return f"torchrecurrent has no {cell}" if cell not in RECURRENT else why_no_torchrecurrent()
     return None
 
 
-def build_peer(peer: str, problem: Problem, weights: Mapping[str, Tensor]) -> Contestant:
-    """A peer that holds copies of `weights`, for `torch.nn`, `eager-loop` and `jax`."""
-    build = {"torch.nn": _torch_module, "eager-loop": _eager_loop, "jax": _jax_scan}[peer]
+_ANY = 8  # a width to ask at whether there is a product at all
+
+
+def _step(cell: str) -> tuple[Program, dict[str, int]]:
+    program = simplify(cell_named(cell).program())
+    return program, {"D": _ANY, "H": _ANY, **extra_sizes(program, _ANY)}
+
+
+def why_no_jax() -> str | None:
+    """Why JAX cannot be measured here, or None where it can."""
+    return None if has_jax() else "JAX is not installed"
+
+
+def build_peer(peer: str, problem: Problem, weights: Mapping[str, Tensor], form: Form = PLAIN) -> Contestant:
+    """A peer that holds copies of `weights`, for `torch.nn`, `jax`, `torchrecurrent`, and `eager-loop` by hand."""
+    if peer.startswith("torch.nn"):
+        return _torch_module(problem, weights, form)
+    build = {"eager-loop": _eager_loop, "jax": _jax_scan, "torchrecurrent": build_torchrecurrent}[peer]
     return build(problem, weights)
 
 
-def _torch_module(problem: Problem, weights: Mapping[str, Tensor]) -> Contestant:
+def _torch_module(problem: Problem, weights: Mapping[str, Tensor], form: Form) -> Contestant:
     spec = TORCH_MODULES[problem.cell]
     layout = spec.layout()
-    module = spec.module(problem.shape.D, problem.shape.H)
+    module = spec.module(problem.shape.D, problem.shape.H).to(form.dtype)
     parameters = dict(module.named_parameters())
     with torch.no_grad():
         for name, parts in layout.items():
@@ -103,7 +126,7 @@ def _torch_module(problem: Problem, weights: Mapping[str, Tensor]) -> Contestant
             found.update((part, block) for part, block in zip(parts, blocks, strict=True) if part)
         return found
 
-    return TorchContestant(problem, module, list(parameters.values()), gradients)
+    return form.contestant(problem, module, list(parameters.values()), gradients)
 
 
 def _eager_loop(problem: Problem, weights: Mapping[str, Tensor]) -> Contestant:

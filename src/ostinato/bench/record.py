@@ -16,6 +16,7 @@ __all__ = ["ROW_KEYS", "check_writable", "load_record", "write_record", "write_t
 
 ROW_KEYS: tuple[str, ...] = (
     "cell",
+    "form",
     "backend",
     "pass",
     "T",
@@ -26,6 +27,8 @@ ROW_KEYS: tuple[str, ...] = (
     "peer",
     "peer_ms",
     "ratio",
+    "flops",
+    "operations",
     "gflops",
     "peak_share",
     "fma_share",

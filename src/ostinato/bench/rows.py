@@ -7,26 +7,15 @@ from typing import Any
 
 import torch
 
-from .contest import Contestant, difference
+from .contest import TOLERANCE, Contestant, difference
 from .others import Others
-from .shapes import Shape
 from .timing import Samples, Timer, interleave
 
-__all__ = ["Row", "flop_count", "measure_group", "with_shares"]
+__all__ = ["Row", "measure_group", "with_shares"]
 
 Row = dict[str, Any]
 OURS = "ostinato"
-
-
-def flop_count(matrix_elements: int, shape: Shape, pass_: str) -> float:
-    """Floating-point operations in the matrix products of one call.
-
-    Forward, each element of each weight matrix is multiplied and added once per step and sequence:
-    2 T B sum(numel). Training does three such products: forward, the gradient of the operand, the gradient
-    of the weight. Pointwise work is not counted.
-    """
-    forward = 2.0 * shape.T * shape.B * matrix_elements
-    return 3.0 * forward if pass_ == "train" else forward
+WIDE = ("plain", "packed")  # the forms whose products are float32
 
 
 def measure_group(
@@ -37,23 +26,32 @@ def measure_group(
     *,
     pass_: str,
     flops: float,
-    peer_flops: Mapping[str, float] | None = None,
+    scales: Mapping[str, float] | None = None,
+    tolerance: float = TOLERANCE,
 ) -> list[Row]:
     """One row for each peer of one cell, pass and shape; one row without a peer where there is none.
 
-    head: the columns that all rows share (cell, backend, pass, T, B, D, H).
-    peer_flops: for a peer that does other work (our own lstm), its flops: its time is scaled to `flops`, so
-        that the ratio compares times per operation, and its values are not held against ours.
+    head: the columns that all rows share (cell, form, backend, pass, T, B, D, H, operations).
+    flops: of the matrix products of one call.
+    scales: for a peer that does other work (our own lstm, a copy) what its time is multiplied by, so that the ratio
+        compares times for the same work; its values are not held against ours. Peers that are one and the same
+        contestant, scaled differently, are timed once.
+    tolerance: how far values may be apart, relative to their norm.
 
     A peer that gives other numbers than ours has an error and no time: what is wrong has no speed.
     """
-    scaled = peer_flops or {}
+    scaled = scales or {}
     expected = ours.outcome(pass_)
     errors: dict[str, str] = {}
     calls = {OURS: ours.call(pass_)}
+    timed_as: dict[str, str] = {}
     for name, peer in peers.items():
+        twin = next((other for other in timed_as if peers[other] is peer), name)
+        timed_as[name] = twin
+        if twin != name:
+            continue
         found = peer.outcome(pass_)
-        wrong = None if name in scaled else difference(expected, found)
+        wrong = None if name in scaled else difference(expected, found, tolerance)
         if wrong is None:
             calls[name] = peer.call(pass_)
         else:
@@ -72,8 +70,8 @@ def measure_group(
             flops,
             samples.get(OURS) if name not in errors else None,
             name,
-            samples.get(name),
-            flops / scaled[name] if name in scaled else 1.0,
+            samples.get(timed_as[name]),
+            scaled.get(name, 1.0),
             errors.get(name),
         )
         for name in peers
@@ -82,12 +80,12 @@ def measure_group(
 
 
 def with_shares(rows: list[Row], sgemm_peak: float | None, fma_peak: float | None) -> list[Row]:
-    """The rows with their shares of both peaks filled in."""
+    """The rows with their shares of both peaks filled in; the peaks are of float32, and say nothing of bfloat16."""
     return [
         {
             **row,
-            "peak_share": _share(row["gflops"], sgemm_peak),
-            "fma_share": _share(row["gflops"], fma_peak),
+            "peak_share": _share(row["gflops"], sgemm_peak) if row["form"] in WIDE else None,
+            "fma_share": _share(row["gflops"], fma_peak) if row["form"] in WIDE else None,
         }
         for row in rows
     ]
@@ -112,6 +110,7 @@ def _row(
         "peer": peer,
         "peer_ms": peer_ms,
         "ratio": peer_ms / ms if ms and peer_ms else None,
+        "flops": flops,
         "gflops": flops / ms / 1e6 if ms else None,
         "peak_share": None,
         "fma_share": None,

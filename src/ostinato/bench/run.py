@@ -2,70 +2,94 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .. import cells
 from ..errors import DataError
 from ..runtime import check_choice
+from .beside import build_beside
 from .contest import Contestant, Problem
-from .loops import LOOPS
+from .contestants import cell_named
+from .forms import FORMS
 from .machine import describe_run, import_times
 from .ours import build_ours
 from .peak import best_sgemm, fma_peak, merge_peaks, sgemm_peaks
-from .peers import build_peer, has_jax, limit_jax_threads, why_no_peer
+from .peers import limit_jax_threads, why_no_jax, why_no_peer
 from .record import check_writable, write_record
-from .rows import Row, flop_count, measure_group, with_shares
-from .shapes import DEFAULT_SHAPES, PASSES, PEERS, QUICK_SHAPES, STREAM_SHAPE, Shape
+from .recurrent import why_no_torchrecurrent
+from .rows import Row, measure_group, with_shares
+from .shapes import PER_WORK, QUICK_SHAPES, STREAM_SHAPE, Shape, parse_names
+from .tables import TABLES
 from .timing import Timer
 
-__all__ = ["Group", "Options", "check_options", "parse_cells", "plan_groups", "run"]
+__all__ = ["Group", "Options", "check_options", "plan_groups", "run"]
 
 
 @dataclass(frozen=True)
 class Group:
-    """One cell, pass and shape: what is measured together, in turn."""
+    """One cell, pass, shape and form: what is measured together, in turn."""
 
     cell: str
     pass_: str
     shape: Shape
+    form: str = "plain"
 
     def __str__(self) -> str:
-        return f"{self.cell} {self.pass_} {self.shape}"
+        return f"{self.cell} {self.pass_} {self.shape}" + ("" if self.form == "plain" else f" {self.form}")
+
+    @property
+    def size(self) -> int:
+        """What its time grows with."""
+        return self.shape.T * self.shape.B * self.shape.H**2
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure. Defaults: every cell that has a peer, the nine shapes, all passes and peers.
+    """What to measure.
 
+    table: one of `TABLES`; what is None below is as the table says.
+    cells: names of the catalogue or of `TRANSFORMED`; shapes; passes; peers: None also leaves out those not installed.
     repeats: samples per contestant; None is 9, or 3 when quick.
     threads: None leaves torch's own number.
     backend: `auto`, `c` or `eager`, for our layer.
+    minutes: begin no group after so many; small shapes come first then.
     quick: two small shapes, short samples; to see that all works, not to quote.
     """
 
-    cells: tuple[str, ...] = tuple(LOOPS)
+    table: str = "vendor"
+    cells: tuple[str, ...] | None = None
     shapes: tuple[Shape, ...] | None = None
-    passes: tuple[str, ...] = PASSES
+    passes: tuple[str, ...] | None = None
     peers: tuple[str, ...] | None = None
     repeats: int | None = None
     threads: int | None = None
     backend: str = "auto"
+    minutes: float | None = None
     quick: bool = False
     command: str = "ostinato bench"
 
     @property
+    def chosen_cells(self) -> tuple[str, ...]:
+        return self.cells or TABLES[self.table].cells()
+
+    @property
     def chosen_shapes(self) -> tuple[Shape, ...]:
-        return self.shapes or (QUICK_SHAPES if self.quick else DEFAULT_SHAPES)
+        return self.shapes or (QUICK_SHAPES if self.quick else TABLES[self.table].shapes)
+
+    @property
+    def chosen_passes(self) -> tuple[str, ...]:
+        return self.passes or TABLES[self.table].passes
 
     @property
     def chosen_peers(self) -> tuple[str, ...]:
-        return self.peers or tuple(peer for peer in PEERS if peer != "jax" or has_jax())
+        return self.peers or tuple(peer for peer in TABLES[self.table].peers if _installed(peer) is None)
 
     @property
     def timer(self) -> Timer:
@@ -73,39 +97,40 @@ class Options:
         return Timer(repeats, sample_ms=2.0 if self.quick else 20.0)
 
 
-def parse_cells(text: str) -> tuple[str, ...]:
-    """Read cell names separated by commas; raise CellError, with the nearest one, for an unknown name."""
-    names = [item.strip() for item in text.split(",") if item.strip()]
-    if not names:
-        raise DataError(f"no cell was given; choose from: {', '.join(cells.catalogue())}.")
-    return tuple(dict.fromkeys(cells.get(name).name for name in names))
+def _installed(peer: str) -> str | None:
+    """Why a peer is not there at all, with the remedy; None where it is."""
+    if peer == "jax" and why_no_jax() is not None:
+        return "JAX is not installed; run: pip install jax"
+    return why_no_torchrecurrent() if peer == "torchrecurrent" else None
 
 
 def check_options(options: Options) -> None:
     """Raise before anything is measured where the options cannot be met."""
-    for name in options.cells:
-        more = [size for size in cells.get(name).program().symbols if size not in ("D", "H")]
-        if more:
-            raise DataError(
-                f"cell {name} has a size {more[0]} besides D and H; leave it out of the benchmark."
-            )
+    parse_names(options.table, tuple(TABLES), "table")
+    for name in options.chosen_cells:
+        cell_named(name)
     check_choice(options.backend)
     if options.repeats is not None and options.repeats < 1:
         raise DataError(f"repeats is {options.repeats}; measure at least once.")
     if options.threads is not None and options.threads < 1:
         raise DataError(f"threads is {options.threads}; give at least one.")
-    if "jax" in options.chosen_peers and not has_jax():
-        raise DataError("the peer jax was asked for and JAX is not installed; run: pip install jax")
+    if options.minutes is not None and not options.minutes > 0:
+        raise DataError(f"minutes is {options.minutes:g}; give more than 0.")
+    for peer in options.chosen_peers:
+        if (reason := _installed(peer)) is not None:
+            raise DataError(f"the peer {peer} was asked for and {reason}")
 
 
 def plan_groups(options: Options) -> list[Group]:
     """What a run measures, in order. Streaming has one shape of its own."""
-    return [
-        Group(cell, pass_, shape)
-        for cell in options.cells
-        for pass_ in options.passes
+    groups = [
+        Group(cell, pass_, shape, form)
+        for cell in options.chosen_cells
+        for form in TABLES[options.table].forms
+        for pass_ in options.chosen_passes
         for shape in ((STREAM_SHAPE,) if pass_ == "stream" else options.chosen_shapes)
     ]
+    return groups if options.minutes is None else sorted(groups, key=lambda group: group.size)
 
 
 def run(
@@ -127,10 +152,13 @@ def run(
         record = _head(options, threads)
         peaks = _peaks(options, threads)
         rows: list[Row] = []
+        deadline = math.inf if options.minutes is None else time.monotonic() + 60 * options.minutes
         for number, group in enumerate(groups, start=1):
+            last = number == len(groups)
             found = _measure(group, options)
             rows += found
-            if number == len(groups):
+            late = time.monotonic() >= deadline
+            if last or late:
                 # Once more at the end: the machine may have been busy when the first was taken.
                 peaks = merge_peaks(peaks, _peaks(options, threads))
             sgemm, fma = best_sgemm(peaks), peaks.get("fma")
@@ -138,64 +166,79 @@ def run(
                 sgemm_peak_gflops=sgemm,
                 fma_peak_gflops=fma,
                 peaks_gflops=peaks,
-                complete=number == len(groups),
+                complete=last,
+                unmeasured=[str(group) for group in groups[number:]],
                 rows=with_shares(rows, sgemm, fma),
             )
             if json_path is not None:
                 write_record(json_path, record)
             if on_group is not None:
                 on_group(group, with_shares(found, sgemm, fma), number, len(groups))
+            if late:
+                break
     return record
 
 
 def _measure(group: Group, options: Options) -> list[Row]:
-    problem = Problem.draw(group.cell, group.shape)
-    ours = build_ours(problem, options.backend)
-    flops = flop_count(ours.matrix_elements, group.shape, group.pass_)
+    problem, form = Problem.draw(group.cell, group.shape), FORMS[group.form]
+    ours = build_ours(problem, options.backend, pass_=group.pass_, form=form)
+    work = ours.work(group.pass_)
     peers: dict[str, Contestant] = {}
-    peer_flops: dict[str, float] = {}
-    for peer in _peers_of(group, options):
-        if peer == "lstm/flop":
-            lstm = build_ours(replace(problem, cell="lstm"), options.backend)
-            peers[peer] = lstm.contestant
-            peer_flops[peer] = flop_count(lstm.matrix_elements, group.shape, group.pass_)
-        else:
-            peers[peer] = build_peer(peer, problem, ours.weights)
+    scales: dict[str, float] = {}
+    names = _peers_of(group, options)
+    if any(name in PER_WORK for name in names):
+        lstm = build_ours(Problem.draw("lstm", group.shape), options.backend, pass_=group.pass_)
+        of_lstm = lstm.work(group.pass_)
+        ratios = {"lstm/flop": work.flops / of_lstm.flops, "lstm/op": work.operations / of_lstm.operations}
+        chosen = [name for name in names if name in ratios]
+        peers.update(dict.fromkeys(chosen, lstm.contestant))
+        scales.update((name, ratios[name]) for name in chosen)
+    for name in names:
+        if name not in PER_WORK:
+            peers[name] = build_beside(name, problem, ours, form, group.pass_)
+        if name == "copy" or name.endswith("padded"):  # other work than ours, for comparison as it is
+            scales[name] = 1.0
     head = {
         "cell": group.cell,
+        "form": group.form,
         "backend": ours.backend,
         "pass": group.pass_,
         "T": group.shape.T,
         "B": group.shape.B,
         "D": group.shape.D,
         "H": group.shape.H,
+        "operations": work.operations,
     }
     return measure_group(
         head,
         ours.contestant,
-        peers,
+        {name: peers[name] for name in names},
         options.timer,
         pass_=group.pass_,
-        flops=flops,
-        peer_flops=peer_flops,
+        flops=work.flops,
+        scales=scales,
+        tolerance=form.tolerance,
     )
 
 
 def _peers_of(group: Group, options: Options) -> list[str]:
+    chosen = options.chosen_peers
+    if group.form != "plain":
+        chosen = (*(peer for peer in chosen if peer == "torch.nn"), *FORMS[group.form].peers)
     return [
         peer
-        for peer in options.chosen_peers
+        for peer in chosen
         if why_no_peer(peer, group.cell) is None
         # A single step is mostly overhead: its time per operation says nothing.
-        and not (peer == "lstm/flop" and group.pass_ == "stream")
+        and not (peer in (*PER_WORK, "copy") and group.pass_ == "stream")
     ]
 
 
 def _head(options: Options, threads: int) -> dict[str, Any]:
     skipped = [
         {"cell": cell, "peer": peer, "reason": reason}
-        for cell in options.cells
-        for peer in options.chosen_peers
+        for cell in options.chosen_cells
+        for peer in options.peers or TABLES[options.table].peers
         if (reason := why_no_peer(peer, cell)) is not None
     ]
     return {
@@ -203,6 +246,7 @@ def _head(options: Options, threads: int) -> dict[str, Any]:
         "repeats": options.timer.repeats,
         "quick": options.quick,
         "import_s": import_times(1 if options.quick else 5),
+        "table": options.table,
         "skipped": skipped,
         "rows": [],
     }

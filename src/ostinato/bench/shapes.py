@@ -13,6 +13,7 @@ __all__ = [
     "DEFAULT_SHAPES",
     "PASSES",
     "PEERS",
+    "PER_WORK",
     "QUICK_SHAPES",
     "STREAM_SHAPE",
     "Shape",
@@ -55,7 +56,9 @@ STREAM_SHAPE = Shape(1, 1, 128)
 LARGEST = 2**28
 
 PASSES: tuple[str, ...] = ("train", "infer", "stream")
-PEERS: tuple[str, ...] = ("torch.nn", "eager-loop", "jax", "lstm/flop")
+# Our own lstm, its time scaled to the work of the cell: to its products alone, or to all of its operations.
+PER_WORK: tuple[str, ...] = ("lstm/flop", "lstm/op")
+PEERS: tuple[str, ...] = ("torch.nn", "eager-loop", "jax", *PER_WORK, "copy", "torchrecurrent")
 
 
 def parse_shapes(text: str) -> tuple[Shape, ...]:

@@ -23,13 +23,13 @@ def format_ms(ms: float | None) -> str:
 def rows_table(rows: Sequence[Row]) -> Table:
     """A table of rows: times are medians, `ratio` above 1 means that ours is ahead."""
     table = Table(title="milliseconds per call; ratio = peer / ours, above 1 is ahead")
-    for name in ("cell", "backend", "pass", "T", "B", "H"):
-        table.add_column(name, justify="left" if name in ("cell", "backend", "pass") else "right")
+    for name in ("cell", "form", "backend", "pass", "T", "B", "H"):
+        table.add_column(name, justify="left" if name in ("cell", "form", "backend", "pass") else "right")
     for name in ("ours", "peer", "peer ms", "ratio", "GF/s", "of sgemm", "of fma"):
         table.add_column(name, justify="left" if name == "peer" else "right")
     for row in rows:
         table.add_row(
-            *(str(row[name]) for name in ("cell", "backend", "pass", "T", "B", "H")),
+            *(str(row[name]) for name in ("cell", "form", "backend", "pass", "T", "B", "H")),
             format_ms(row["ms"]),
             row["peer"] or "-",
             format_ms(row["peer_ms"]),

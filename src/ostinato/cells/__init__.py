@@ -6,7 +6,29 @@ import difflib
 
 from ..errors import CellError
 from ..lang import Cell
-from .elman import elman
+from .beyond import (
+    fastgrnn,
+    highway,
+    slstm,
+    ugrnn,
+)
+from .diagonal import (
+    indrnn,
+    lru,
+    qrnn,
+    sru,
+)
+from .elman import (
+    elman,
+    irnn,
+    jordan,
+    simple,
+)
+from .filters import (
+    fir,
+    iir,
+    linear,
+)
 from .gru import (
     gru,
     gru_reset_after,
@@ -46,18 +68,42 @@ from .peephole import (
     peephole_cifg,
     peephole_lstm,
 )
+from .structured import (
+    antisymmetric,
+    lmu,
+)
+from .time_constants import (
+    clockwork,
+    leaky,
+    narx,
+    retention,
+    time_skip,
+)
 
 __all__ = [
+    "antisymmetric",
     "catalogue",
     "cifg",
+    "clockwork",
     "elman",
+    "fastgrnn",
+    "fir",
     "full_peephole_lstm",
     "get",
     "goodfellow_lstm",
     "goodfellow_peephole_lstm",
     "gru",
     "gru_reset_after",
+    "highway",
+    "iir",
+    "indrnn",
+    "irnn",
     "janet",
+    "jordan",
+    "leaky",
+    "linear",
+    "lmu",
+    "lru",
     "lstm",
     "lstm_1997",
     "lstm_b",
@@ -78,14 +124,25 @@ __all__ = [
     "mut1",
     "mut2",
     "mut3",
+    "narx",
     "peephole_cifg",
     "peephole_lstm",
     "projected_lstm",
+    "qrnn",
+    "retention",
+    "simple",
+    "slstm",
     "squashed_lstm",
+    "sru",
+    "time_skip",
+    "ugrnn",
 ]
 
 _CATALOGUE = (
     elman,
+    irnn,
+    simple,
+    jordan,
     lstm,
     projected_lstm,
     peephole_lstm,
@@ -117,6 +174,24 @@ _CATALOGUE = (
     mingru,
     minlstm,
     janet,
+    ugrnn,
+    highway,
+    slstm,
+    fastgrnn,
+    indrnn,
+    sru,
+    qrnn,
+    lru,
+    antisymmetric,
+    lmu,
+    leaky,
+    clockwork,
+    time_skip,
+    narx,
+    retention,
+    fir,
+    iir,
+    linear,
 )
 
 

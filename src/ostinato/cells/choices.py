@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from ..errors import CellError
 from ..lang import relu, sigmoid, tanh
@@ -33,9 +34,9 @@ ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def activation(cell: str, option: str, value: Any) -> Callable[[Any], Any]:
-    """The function of that name; a CellError if there is none."""
-    return ACTIVATIONS[choose(cell, option, value, tuple(ACTIVATIONS))]
+def activation(cell: str, option: str, value: Any, *names: str) -> Callable[[Any], Any]:
+    """The function of that name, one of `names`, all if there are none; else a CellError."""
+    return ACTIVATIONS[choose(cell, option, value, names or tuple(ACTIVATIONS))]
 
 
 def choose(cell: str, option: str, value: Any, choices: Sequence[Any]) -> Any:
@@ -51,6 +52,36 @@ def number(cell: str, option: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise CellError(f"{cell} has {option} {value!r}; give a finite number")
     return value
+
+
+def within(cell: str, option: str, value: Any, low: float, high: float = math.inf) -> float:
+    """The value, if it is a finite number of low..high; else a CellError."""
+    real = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not real or not low <= value <= high:
+        fitting = f"of at least {low:g}" if high == math.inf else f"within {low:g}..{high:g}"
+        raise CellError(f"{cell} has {option} {value!r}; give a number {fitting}")
+    return float(value)
+
+
+def whole(cell: str, option: str, value: Any) -> int:
+    """The value, if it is a whole number of at least 1; else a CellError."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise CellError(f"{cell} has {option} {value!r}; give a whole number of at least 1")
+    return value
+
+
+def rising(cell: str, option: str, value: Any) -> tuple[int, ...]:
+    """The values, if they are whole numbers of at least 1 of which each is greater than the last; else a CellError."""
+    given = tuple(cast("Sequence[Any]", value)) if isinstance(value, tuple | list) else ()
+    found = tuple(whole(cell, option, v) for v in given)
+    if not found or any(b <= a for a, b in itertools.pairwise(found)):
+        raise CellError(f"{cell} has {option} {value!r}; give whole numbers that rise, as (1, 2, 4)")
+    return found
+
+
+def past(name: str, count: int) -> tuple[str, ...]:
+    """Names for a value of the last `count` steps, newest first: past("x", 2) is ("x_1", "x_2")."""
+    return tuple(f"{name}_{k}" for k in range(1, count + 1))
 
 
 def bias(cell: str, option: str, value: Any) -> float | str:

@@ -1,4 +1,4 @@
-"""`ostinato bench`: measure against torch.nn, a loop in PyTorch and JAX, in one run, in turn."""
+"""`ostinato bench`: measure against torch.nn, loops in PyTorch and JAX and our own lstm, in one run, in turn."""
 
 from __future__ import annotations
 
@@ -16,19 +16,25 @@ _WRONG = 1
 
 
 def bench(
+    table: Annotated[
+        str, typer.Option(help="What to measure: vendor, catalogue, transforms, packed or bfloat16.")
+    ] = "vendor",
     cells: Annotated[
-        str, typer.Option(help="Cells by name, separated by commas. Default: all that have a peer.")
+        str,
+        typer.Option(help="Cells by name, separated by commas; catalogue and transforms are all of these."),
     ] = "",
-    shapes: Annotated[
-        str, typer.Option(help="BxH with T = 100, or TxBxH, separated by commas. Default: nine shapes.")
-    ] = "",
-    passes: Annotated[str, typer.Option(help="Of train, infer, stream.")] = "train,infer,stream",
+    shapes: Annotated[str, typer.Option(help="BxH with T = 100, or TxBxH, separated by commas.")] = "",
+    passes: Annotated[str, typer.Option(help="Of train, infer, stream.")] = "",
     peers: Annotated[
-        str, typer.Option(help="Of torch.nn, eager-loop, jax, lstm/flop. Default: all installed.")
+        str,
+        typer.Option(help="Of torch.nn, eager-loop, jax, lstm/flop, lstm/op, copy, torchrecurrent."),
     ] = "",
     repeats: Annotated[int | None, typer.Option(help="Samples of each side. Default: 9.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads. Default: as torch has it.")] = None,
     backend: Annotated[str, typer.Option(help="For our layers: auto, c or eager.")] = "auto",
+    minutes: Annotated[
+        float | None, typer.Option(help="Stop after so many, small shapes first; the rest is listed in the record.")
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="Write the record to this file.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Small and short; not to be quoted.")] = False,
 ) -> None:
@@ -36,19 +42,22 @@ def bench(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from ..bench.run import Group, Options, parse_cells, run
+    from ..bench.contestants import parse_cells
+    from ..bench.run import Group, Options, run
     from ..bench.shapes import PASSES, PEERS, parse_names, parse_shapes
     from ..bench.table import busy_warning, describe_head, rows_table
     from .console import is_terminal
 
     options = Options(
-        cells=parse_cells(cells) if cells else Options.cells,
+        table=table,
+        cells=parse_cells(cells) if cells else None,
         shapes=parse_shapes(shapes) if shapes else None,
-        passes=parse_names(passes, PASSES, "pass"),
+        passes=parse_names(passes, PASSES, "pass") if passes else None,
         peers=parse_names(peers, PEERS, "peer") if peers else None,
         repeats=repeats,
         threads=threads,
         backend=backend,
+        minutes=minutes,
         quick=quick,
         command=shlex.join(["ostinato", *sys.argv[1:]]),
     )
@@ -75,6 +84,8 @@ def bench(
     console.print(describe_head(record), markup=False)
     if busy := busy_warning(record["rows"]):
         typer.echo(f"warning: {busy}", err=True)
+    if record["unmeasured"]:
+        typer.echo(f"{len(record['unmeasured'])} groups were not measured within {minutes:g} minutes", err=True)
     wrong = [row for row in record["rows"] if row["error"]]
     for row in wrong:
         typer.echo(f"{row['cell']} {row['pass']} against {row['peer']}: {row['error']}", err=True)

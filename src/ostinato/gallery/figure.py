@@ -127,7 +127,7 @@ class _Drawer:
         terms = self._terms(position, texts)
         dots = [t for t in terms if texts.get(t) == _DOT or self.nodes[t].op == "matmul"]
         rest = [t for t in terms if t not in dots and self.nodes[t].op != "param"]
-        return " + ".join([_DOT, *(expression(self.program, t, texts) for t in rest)]) if dots else ""
+        return " + ".join([_DOT, *(texts.get(t) or expression(self.program, t, texts) for t in rest)]) if dots else ""
 
     def _formula(self, position: int, texts: dict[int, str]) -> tuple[str, ...]:
         inner = {k: v for k, v in texts.items() if k != position}

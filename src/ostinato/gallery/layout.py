@@ -51,7 +51,7 @@ def lay_out(
         fixed: columns whose order stays.
         gap: between items of a column.
 
-    >>> found = lay_out([["a", "b"], ["c", "d"]], [("a", "d"), ("b", "c")], lambda item: 10.0)
+    >>> found = lay_out([["a", "b"], ["c", "d"]], [("a", "d"), ("b", "c")], lambda item: 10.0, frozenset({0}))
     >>> found.y["a"] < found.y["b"], found.y["d"] < found.y["c"]
     (True, True)
     """

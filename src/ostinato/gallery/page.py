@@ -20,7 +20,8 @@ Every cell of the library, from its equations alone. `ostinato cells NAME` print
 `ostinato show NAME` goes on to its schedule and its C code.
 
 In the equations D is the width of the input x, H that of the hidden states; σ is the logistic function, ⊙ the product
-of elements, and a number or scalar stands before what it scales. Parameters are counted where every size is {width}.
+of elements, and a number or scalar stands before what it scales. Values that have no name in the cell's function are
+a₁, a₂, ... Parameters are counted where every size is {width}.
 
 The pictures show one step. From left to right: the states before the step, the products of each *stage* (grey boxes
 with their matrices; a stage is a round of recurrent products, which waits for the one before), the values that wait for

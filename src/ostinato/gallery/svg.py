@@ -9,7 +9,7 @@ from ..ir import Program
 from .figure import Figure, Item, figure
 from .layout import Layout, lay_out
 
-_MARGIN, _GAP, _HEAD, _PAD = 16.0, 46.0, 26.0, 10.0
+_MARGIN, _GAP, _HEAD, _PAD = 16.0, 36.0, 26.0, 8.0
 _NAME, _LINE = 17.0, 14.0  # heights of a line of text
 _STYLE = """
   .panel{fill:#fcfcfb;stroke:#d5d8dc} .band{fill:#eff1f3} text{fill:#1f2328;font-family:ui-sans-serif,system-ui,
@@ -75,8 +75,8 @@ class _Picture:
         edge = _MARGIN
         for k, width in enumerate(self.widths):
             self.left.append(edge)
-            fan = sum(1 for a, b in drawn.edges if a.column <= k < b.column)
-            edge += width + min(_GAP + 2.0 * fan, 84.0)
+            fan = sum(1 for a, b in (*drawn.edges, *drawn.readings) if a.column <= k < b.column)
+            edge += width + min(_GAP + 1.5 * fan, 64.0)
         self.width = self._end(-1) + _MARGIN
         self.height = (self.rail + 26 if self.read else self.floor) + _MARGIN
 

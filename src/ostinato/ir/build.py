@@ -68,6 +68,9 @@ class Builder:
             return (size_sum(*(shape[0] for shape in shapes)),)
         if op == "total":
             return ()
+        if op == "transpose":
+            (rows, columns) = shapes[0]
+            return (columns, rows)
         if op == "batch_mean":
             return shapes[0]
         raise ProgramError(f"the shape of {op} must be given")
@@ -122,7 +125,7 @@ class Builder:
                 return args[0]
             if attr == 2.0:
                 return self.mul(args[0], args[0])
-        elif op == "neg" and self.nodes[args[0]].op == "neg":
+        elif op in ("neg", "transpose") and self.nodes[args[0]].op == op:
             return self.nodes[args[0]].args[0]
         elif op == "where" and args[1] == args[2]:
             return args[1] if keeps(args[1]) else None

@@ -8,7 +8,8 @@ Every legal node is a row of `OPS`. Shapes follow the kind:
     compare     as pointwise, but the result is a truth value and may only stand first in `where`
     product     matmul: [M, K] @ [K] -> [M];  matmul_t: [M, K] transposed @ [M] -> [K]
     structure   concat: vectors end to end;  cols, rows: a slice of a matrix or vector from the offset `attr`;
-                total: the sum of a vector's elements, a scalar of the step;  broadcast: a scalar as a vector
+                total: the sum of a vector's elements, a scalar of the step;  broadcast: a scalar as a vector;
+                transpose: [M, K] -> [K, M], of matrices that depend on parameters alone
     batch       batch_mean: the mean over the sequences that are running at the step, element by element
 """
 
@@ -188,6 +189,8 @@ OPS: dict[str, Op] = {
     "concat": Op(-1, "structure", "[{all}]", r"\left[{all}\right]"),
     "cols": Op(1, "structure", "{0}[:, {attr}:]", r"{0}_{:,\,{attr}:}"),
     "rows": Op(1, "structure", "{0}[{attr}:]", r"{0}_{{attr}:}"),
+    # computed before the sequence, where torch differentiates it
+    "transpose": Op(1, "structure", "{0}ᵀ", r"{0}^\top", 40),
     "total": Op(
         1,
         "structure",

@@ -21,6 +21,7 @@ from .functions import (
     sqrt,
     tanh,
     total,
+    transpose,
     where,
 )
 from .symbol import concat
@@ -48,5 +49,6 @@ __all__ = [
     "tanh",
     "total",
     "trace_step",
+    "transpose",
     "where",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ..ir import Mask
-from .symbol import Symbol, as_symbol, first_extent, pointwise, refuse, settle_vector
+from .symbol import Extent, Symbol, as_symbol, describe, first_extent, pointwise, refuse, settle, settle_vector
 
 __all__ = [
     "Emitted",
@@ -29,6 +29,7 @@ __all__ = [
     "sqrt",
     "tanh",
     "total",
+    "transpose",
     "where",
 ]
 
@@ -94,6 +95,27 @@ def mean(a: Any) -> Symbol:
     """The mean of a vector's elements, a scalar of the step: ``a - mean(a)`` is centred."""
     vector = _vector("mean", a)
     return total(vector) / Symbol("size", shape=(), attr=first_extent(vector))
+
+
+def transpose(matrix: Any) -> Symbol:
+    """A matrix of parameters with rows and columns exchanged: ``(p.W - transpose(p.W)) @ h`` is antisymmetric."""
+    value = as_symbol(matrix)
+    stack, seen = [value], set[int]()
+    while stack:
+        part = stack.pop()
+        if part.op in ("input", "state") or (part.op == "mask" and len(part.shape or ()) != 2):
+            refuse(
+                f"transpose of {describe(value)}, which the step computes",
+                "transpose a matrix of parameters alone, as transpose(p.W), and multiply a vector by it",
+            )
+        if part.serial not in seen:
+            seen.add(part.serial)
+            stack.extend(part.args)
+    if value.shape is None:
+        settle(value, (Extent(), Extent()))
+    if value.shape is None or len(value.shape) != 2:
+        refuse(f"transpose of {describe(value)}, which is not a matrix", "give it a matrix, as transpose(p.W)")
+    return Symbol("transpose", (value,), (value.shape[1], value.shape[0]))
 
 
 def dropout(a: Any, rate: Any, locked: bool = False) -> Symbol:

@@ -113,6 +113,7 @@ def initialize(
     normal(std)              normal, of mean 0
     xavier, xavier_normal    variance 2/(rows + columns), uniform or normal (Glorot & Bengio 2010)
     kaiming                  normal, of variance 2/columns (He et al. 2015)
+    lecun, (gain)            normal, of variance gain²/columns (LeCun et al. 1998)
     orthogonal, (gain)       orthonormal rows or columns, times the gain, 1 (Saxe et al. 2014)
     identity, (scale)        the identity times the scale, 1 (Le et al. 2015)
     spectral_radius(r)       normal, scaled until the largest eigenvalue has modulus r (Jaeger 2001)

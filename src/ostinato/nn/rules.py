@@ -115,6 +115,10 @@ def _kaiming(blank: Tensor, draw: Draw) -> Tensor:
     return init.kaiming_normal_(blank, nonlinearity="relu", generator=draw.generator)
 
 
+def _lecun(blank: Tensor, draw: Draw) -> Tensor:
+    return blank.normal_(0, _first(draw) / math.sqrt(max(blank.shape[1], 1)), generator=draw.generator)
+
+
 def _linspace(blank: Tensor, draw: Draw) -> Tensor:
     first, last = draw.numbers
     return torch.linspace(first, last, len(blank), dtype=torch.float64, device=blank.device)
@@ -198,7 +202,7 @@ def _positive(number: float) -> bool:
     return number > 0
 
 
-def _not_negative(number: float) -> bool:
+def _not_negative(number: float = 0.0) -> bool:
     return number >= 0
 
 
@@ -211,6 +215,7 @@ _TABLE = (
     Kind("xavier", "matrix", lambda t, d: init.xavier_uniform_(t, generator=d.generator)),
     Kind("xavier_normal", "matrix", lambda t, d: init.xavier_normal_(t, generator=d.generator)),
     Kind("kaiming", "matrix", _kaiming),
+    Kind("lecun[(gain)]", "matrix", _lecun, (0, 1), _not_negative, "give gain >= 0"),
     Kind("orthogonal[(gain)]", "matrix", lambda t, d: init.orthogonal_(t, _first(d), d.generator), (0, 1)),
     Kind("identity[(scale)]", "matrix", lambda t, d: init.eye_(t) * _first(d), (0, 1)),
     Kind("spectral_radius(r)", "square", _spectral_radius, (1,), _not_negative, "give r >= 0"),

@@ -44,6 +44,11 @@ def _check_inputs(
     step: Step, x: Tensor, states: Sequence[Tensor], params: Sequence[Tensor], masks: Sequence[Tensor]
 ) -> None:
     """What an operator is called with directly was checked by no layer."""
+    if not step.direct:
+        raise ShapeError(
+            f"the program {step.program.name} computes with its parameters before the sequence; give the operator the "
+            "core of a step and what it takes (`Step.core_text`, `Step.derived`), or call a layer"
+        )
     check_params(step, x, params)
     check_masks(step, x, masks)
     width = step.sizes[step.program.input_size]

@@ -13,7 +13,7 @@ from ...schedule import Plan
 from . import cache, compiler
 from .kernel import CKernel
 from .memory import Memory
-from .render import render
+from .render import products, render
 
 _SUFFIX = {torch.float32: "f32", torch.float64: "f64", torch.bfloat16: "bf16"}
 
@@ -62,13 +62,24 @@ class CBackend:
             ) from error
 
     def _library(self, plan: Plan, dtype: torch.dtype) -> Path:
-        source = render(plan)
-        suffix = _SUFFIX[dtype]
-        key = hashlib.sha256(f"{source}\0{suffix}\0{compiler.identity()}".encode()).hexdigest()[:40]
+        kind = _SUFFIX[dtype]
+        own, shared = render(plan), products()
+
+        def build_shared(target: Path) -> None:
+            _compile(shared, target, kind, None)
 
         def build(target: Path) -> None:
-            text = target.with_name(f"kernel.{suffix}.c")
-            text.write_text(source)
-            compiler.compile_file(text, target)
+            """What all kernels share is compiled once; a kernel is linked with it."""
+            _compile(own, target, kind, cache.fetch(_key(shared, kind), build_shared))
 
-        return cache.fetch(key, build)
+        return cache.fetch(_key(own + shared, kind), build)
+
+
+def _compile(text: str, target: Path, kind: str, linked: Path | None) -> None:
+    source = target.with_suffix(".c")
+    source.write_text(text)
+    compiler.compile_file(source, target, kind, linked)
+
+
+def _key(source: str, kind: str) -> str:
+    return hashlib.sha256(f"{source}\0{kind}\0{compiler.identity()}".encode()).hexdigest()[:40]

@@ -23,7 +23,7 @@ REMEDY = "install one (Debian and Ubuntu: apt install gcc libc6-dev; macOS: xcod
 def flags() -> list[str]:
     """NaN and infinities keep their meaning, so no -ffast-math. OSTINATO_CFLAGS adds to the end."""
     native = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
-    own = ["-O2", native, "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared", "-w"]
+    own = ["-O2", native, "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-w"]
     if platform.machine() in ("x86_64", "AMD64"):
         own.append("-mprefer-vector-width=512")
     if os.environ.get("OSTINATO_POISON"):
@@ -66,14 +66,17 @@ def _processor() -> str:
     return platform.machine() + "".join(next((line for line in lines if line.startswith(w)), "") for w in wanted)
 
 
-def compile_file(source: Path, target: Path) -> None:
-    """Compile `source` to the shared library `target`.
+def compile_file(source: Path, target: Path, kind: str, linked: Path | None = None) -> None:
+    """Compile `source` to the shared library `target`, together with the object `linked`; without one, to an object.
+
+    Args:
+        kind: one of `KINDS`.
 
     Raises:
         CompileError: the compiler is missing, failed or hung.
     """
-    kind = next(flags for suffix, flags in KINDS.items() if f".{suffix}." in source.name)
-    command = [find(), *flags(), *kind, "-o", str(target), str(source), "-lm", "-lpthread"]
+    output = ["-c"] if linked is None else ["-shared", str(linked), "-lm", "-lpthread"]
+    command = [find(), *flags(), *KINDS[kind], "-o", str(target), str(source), *output]
     try:
         result = subprocess.run(
             command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False

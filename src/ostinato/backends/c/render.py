@@ -28,6 +28,11 @@ def render(plan: Plan) -> str:
     return _Renderer(plan).source()
 
 
+def products() -> str:
+    """The C source of what every kernel is linked with."""
+    return "\n".join(_text_of(name) for name in ("vector.h", "half.h", "products.h", "gemm.c", "outer.c"))
+
+
 class _Renderer:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -57,8 +62,7 @@ class _Renderer:
             _text_of("vector.h"),
             _text_of("math.h"),
             _text_of("half.h"),
-            _text_of("gemm.h"),
-            _text_of("outer.h"),
+            _text_of("products.h"),
             self._tables(),
             _text_of("job.h"),
             *loops,

@@ -68,6 +68,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     # of a batch of vectors a scalar each, which meets vectors as [..., 1]; of a vector of parameters one scalar
     "total": lambda a: a.sum(-1, keepdim=a.dim() > 1),
     "batch_mean": lambda a: a.mean(-2, keepdim=True).expand_as(a),
+    "transpose": lambda a: a.transpose(-1, -2),
     "matmul": _matmul,
     "concat": lambda *parts: torch.cat(torch.broadcast_tensors(*parts) if len(parts) == 1 else _even(parts), -1),
 }
@@ -252,8 +253,20 @@ def _loop(
         for place, new in enumerate(rows):
             old = current[place]
             current[place] = new if count == old.shape[0] else torch.cat([new, old[count:]])
-    stacked = (torch.stack(m) if m else x.new_zeros(0, measured[i]) for i, m in means.items())
-    return outputs, tuple(current), tuple(stacked)
+    borrowed = _borrowed(program)
+    finals = tuple(s.clone() if place in borrowed else s for place, s in enumerate(current))
+    return outputs, finals, tuple(torch.stack(m) if m else x.new_zeros(0, measured[i]) for i, m in means.items())
+
+
+@lru_cache(maxsize=256)
+def _borrowed(program: Program) -> frozenset[int]:
+    """The states whose next value is no memory of its own: x or a state passed on, parameters alone, or another's."""
+    nexts, level = program.next_states, levels(program)
+    return frozenset(
+        place
+        for place, i in enumerate(nexts)
+        if program.nodes[i].op in ("input", "state", "mask") or level[i] < STATE or i in nexts[:place]
+    )
 
 
 def _as_rows(value: Tensor, count: int, width: int) -> Tensor:

@@ -93,7 +93,7 @@ static const int WIDE_PANELS[] = {0, 4, 4, 4, 2, 2, 2};
 
 /* target[rows][columns] = start[rows][columns] + a[rows][depth] @ packed, a row-major and `depth` in steps; target and start
  * are padded to whole vectors. start_row = 0 starts every row from one (a bias, zeros); start may be the target. */
-static void multiply(long rows, long columns, long depth, const real *a, long a_row, const real *packed,
+void multiply(long rows, long columns, long depth, const real *a, long a_row, const real *packed,
                      const real *start, long start_row, real *target, long target_row) {
     const long panels = panels_of(columns), panel_size = depth * PANEL;
     const long vectors = padded(columns) / LANES;
@@ -152,7 +152,7 @@ INLINE void lanes_sums(vec v[DOT_ROWS], real total[DOT_ROWS + LANES]) {
 
 /* target[rows][matrix rows] += a[rows][depth] @ matrixᵀ straight from the caller's matrix: when there are too few rows
  * to pay for packing */
-static void multiply_unpacked(long rows, const real *matrix, long matrix_rows, long matrix_row, long depth,
+void multiply_unpacked(long rows, const real *matrix, long matrix_rows, long matrix_row, long depth,
                               const real *a, long a_row, real *target, long target_row) {
     for (long r = 0; r < rows; r++) {
         const real *left = a + r * a_row;
@@ -184,7 +184,7 @@ static void multiply_unpacked(long rows, const real *matrix, long matrix_rows, l
 
 /* Columns [column, column + matrix rows) of the packed matrix become the rows of `matrix`: panels for a @ matrixᵀ.
  * The columns up to the next whole vector become 0. */
-static void pack_rows(const real *matrix, long matrix_row, long rows, long depth, real *packed, long column) {
+void pack_rows(const real *matrix, long matrix_row, long rows, long depth, real *packed, long column) {
 #if HALF
     const long steps = steps_of(depth);
     for (long start = 0; start < depth; start += 2 * LANES) {
@@ -212,7 +212,7 @@ static void pack_rows(const real *matrix, long matrix_row, long rows, long depth
 }
 
 /* Rows [at, at + rows) of the panels become the rows of `matrix`: panels for a @ matrix. Padding becomes 0. */
-static void pack_columns(const real *matrix, long matrix_row, long rows, long columns, real *packed, long depth, long at) {
+void pack_columns(const real *matrix, long matrix_row, long rows, long columns, real *packed, long depth, long at) {
 #if HALF
     for (long p = 0; p < panels_of(columns); p++) {
         const long width = least(PANEL, columns - p * PANEL);

@@ -1,7 +1,5 @@
 /* Weight gradients: sums of outer products over many rows. */
 
-#define OUTER_ROWS 240 /* of the gradient at a time: their packed values stay in the second-level cache */
-
 static __attribute__((noinline)) void outer_tile(long count, const real *left, const real *right, real *target,
                                                  long target_row) {
     tile(TILE_ROWS, 1, count, left, 1, TILE_ROWS, right, 0, target, target_row, target, target_row, 2, right + AHEAD * PANEL,
@@ -9,7 +7,7 @@ static __attribute__((noinline)) void outer_tile(long count, const real *left, c
 }
 
 /* packed[panel][row][PANEL] from `count` rows at row(r) = values + offset[r], `width` wide */
-static void pack_operand(long count, const real *const *rows, long width, real *packed) {
+void pack_operand(long count, const real *const *rows, long width, real *packed) {
 #if HALF
     for (long p = 0; p < panels_of(width); p++) {
         const long w = least(PANEL, width - p * PANEL);
@@ -41,7 +39,7 @@ static void pack_operand(long count, const real *const *rows, long width, real *
 
 /* target[m][panels] += Σ over rows of gradient[row][m] * operand[row]; m from `first` to `last`.
  * `left` has room for count * OUTER_ROWS values (and a tile more); the target has room for whole panels. */
-static void add_outer(long count, const real *gradient, long gradient_row, long first, long last, const real *operand,
+void add_outer(long count, const real *gradient, long gradient_row, long first, long last, const real *operand,
                       long width, real *target, long target_row, real *left) {
     const long block = OUTER_ROWS / TILE_ROWS * TILE_ROWS, steps = steps_of(count);
     for (long m0 = first; m0 < last; m0 += block) {
