@@ -10,7 +10,7 @@ from .graph import Graph, acc_number, build_graph
 from .keep import Keep, decide
 from .order import arrange, runs
 from .plan import BatchMean, Column, Entry, Loop, Place, Plan, Run, Slot, StepLoop, Store, WeightGrad
-from .ready import Ready, of_the_step, reached, reads, reductions
+from .ready import Ready, once_for_the_step, reached, reads, reductions
 
 _Loads = dict[int, Place]
 
@@ -46,7 +46,7 @@ class _Maker:
         self.base = self._base_loads()
         self.reduced = self._reduced()
         self.base |= {i: place for i, (_, place) in self.reduced.items()}
-        self.alike = self._alike()
+        self.alike = once_for_the_step(graph)
         forward = reached(graph)
         self.alike_forward = {i: self._step(self.nodes[i].shape[0]) for i in self.alike if i in forward}
         self.base |= self.alike_forward
@@ -75,15 +75,6 @@ class _Maker:
             return self.base[operand]
         self.temps.append(self.nodes[operand].shape[0])
         return Place("temp", str(len(self.temps) - 1))
-
-    def _alike(self) -> list[int]:
-        """Values of the step that those of a row are computed from: they are computed once for all rows."""
-        step = of_the_step(self.graph)
-        asked = {a for i, n in enumerate(self.nodes) if i not in step for a in n.args}
-        graph = self.graph
-        asked |= {t for s in (*graph.state_grads, graph.input_grad) for t in s.terms}
-        asked |= {*graph.next_states, *(i for _, i in graph.output)}
-        return [i for i in sorted(step) if i in asked and self.nodes[i].op != "batch_mean" and self.nodes[i].shape]
 
     def _step(self, size: str) -> Place:
         self.steps.append(size)

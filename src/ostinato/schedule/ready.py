@@ -32,21 +32,24 @@ def reductions(graph: Graph) -> list[int]:
     return [i for i in sorted(reached(graph)) if graph.nodes[i].op in REDUCTIONS]
 
 
-def of_the_step(graph: Graph) -> set[int]:
-    """Values that are the same for all rows of a step: pointwise ones of means over the batch and of parameters."""
+def once_for_the_step(graph: Graph) -> list[int]:
+    """Values that are the same for all rows of a step, and that a row's own are computed from.
+
+    They are pointwise functions of means over the batch and of parameters; a mean itself is none of them.
+    """
     alike: set[int] = set()
-    below: set[int] = set()  # those with a mean below: the others are parameters' own
+    step: set[int] = set()  # those with a mean below: the others are parameters' own
     for i, n in enumerate(graph.nodes):
         if n.op == "batch_mean":
-            alike.add(i)
-            below.add(i)
+            step.add(i)
         elif n.op in ("param", "const", "size"):
             alike.add(i)
-        elif OPS[n.op].kind == "pointwise" and all(a in alike for a in n.args):
-            alike.add(i)
-            if any(a in below for a in n.args):
-                below.add(i)
-    return below
+        elif OPS[n.op].kind == "pointwise" and all(a in alike or a in step for a in n.args):
+            (step if any(a in step for a in n.args) else alike).add(i)
+    asked = {a for i, n in enumerate(graph.nodes) if i not in step for a in n.args}
+    asked |= {t for total in (*graph.state_grads, graph.input_grad) for t in total.terms}
+    asked |= {*graph.next_states, *(i for _, i in graph.output)}
+    return [i for i in sorted(step & asked) if graph.nodes[i].op != "batch_mean" and graph.nodes[i].shape]
 
 
 class Ready:
