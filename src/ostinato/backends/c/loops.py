@@ -25,15 +25,16 @@ class Tables:
         self.states = {s: i for i, (s, _) in enumerate(plan.states)}
 
 
-def over_rows(name: str, loops: Sequence[LoopText]) -> str:
-    """Pointwise loops over the rows of a step, one after another on each row."""
+def over_rows(name: str, loops: Sequence[LoopText], by_columns: bool) -> str:
+    """Pointwise loops over the rows of a step, one after another on each row; a member has its own rows, or columns."""
+    mine = "long k = 0; k < n; k++" if by_columns else "long k = share(p, n, 0); k < share(p, n, 1); k++"
     body: list[str] = []
     for loop in loops:
-        body += ["        {", *loop.lines(), "        }"]
+        body += ["        {", *loop.lines(by_columns), "        }"]
     return "\n".join(
         [
             f"static void {name}(Job *g, Part *p, long t, long n) {{",
-            "    for (long k = share(p, n, 0); k < share(p, n, 1); k++) {",
+            f"    for ({mine}) {{",
             "        real *row = tape_row(g, p, t, k);",
             "        (void)row;",
             *body,

@@ -35,6 +35,7 @@ class _Renderer:
         self.plan = plan
         self.tables = Tables(plan)
         self.runs: list[Run] = []
+        self.by_columns = _by_columns(plan)
 
     def source(self) -> str:
         plan = self.plan
@@ -85,6 +86,7 @@ class _Renderer:
             "N_MASKS": len(plan.masks),
             "N_STATISTICS": len(plan.statistics),
             "ALWAYS_TOGETHER": int(bool(plan.steps)),
+            "BY_COLUMNS": int(self.by_columns),
             "N_RUNS": len(self.runs),
             "N_OUTER": outer,
             "N_BIASES": len(self._biases()),
@@ -156,14 +158,11 @@ class _Renderer:
 
     def _slots(self, name: str, slots: Iterable[Slot], back: bool, loops: list[str]) -> list[str]:
         calls: list[str] = []
-        written: set[Place] = set()  # since threads last met
+        meets = _Meets(self.by_columns)
 
-        def call(text: str, places: Iterable[Place], reads: Place | None = None) -> None:
-            """Threads meet before it, unless it reads only what lay there when they last met, or its own columns."""
-            if not calls or reads is None or reads in written:
+        def call(text: str, *slots: Slot) -> None:
+            if meets.before(*slots):
                 calls.append("meet(g, p);")
-                written.clear()
-            written.update(places)
             calls.append(text)
 
         put_out = () if back else self.plan.statistics
@@ -172,24 +171,23 @@ class _Renderer:
             same = [slot for slot in group if isinstance(slot, Loop)]
             if same:  # neighbouring loops go through the rows together: what one writes is still at hand
                 loop = f"{name}_{len(loops)}"
-                loops.append(over_rows(loop, [LoopText(self.tables, slot, back) for slot in same]))
-                call(f"{loop}(g, p, t, n);", [s.place for slot in same for s in slot.stores])
+                loops.append(over_rows(loop, [LoopText(self.tables, slot, back) for slot in same], self.by_columns))
+                call(f"{loop}(g, p, t, n);", *same)
             for slot in group:
                 if isinstance(slot, Run):
                     if slot not in self.runs:
                         self.runs.append(slot)
-                    places = [slot.target, *(Place("col", str(e.column)) for e in slot.entries)]
-                    call(f"step_run(g, p, {self.runs.index(slot)}, t, n);", places)
+                    call(f"step_run(g, p, {self.runs.index(slot)}, t, n);", slot)
                 elif isinstance(slot, BatchMean):
                     size = f"g->size[{self.tables.symbols[slot.size]}]"
                     number = self.plan.statistics.index(slot.target.column) if slot.target.column in put_out else -1
                     statistic = f"g->statistic[{number}] + t * {size}" if number >= 0 else "0"
                     place = f"{self._base(slot.source)}, step_vector(g, p, t, {slot.target.name}), {statistic}"
-                    call(f"batch_mean(p, n, {size}, {place});", (), slot.source)
+                    call(f"batch_mean(p, n, {size}, {place});", slot)
                 elif isinstance(slot, StepLoop):
                     loop = f"{name}_{len(loops)}"
                     loops.append(over_the_step(loop, LoopText(self.tables, slot, back)))
-                    call(f"{loop}(g, p, t);", (), slot.stores[0].place)
+                    call(f"{loop}(g, p, t);", slot)
         return calls
 
     def _base(self, place: Place) -> str:
@@ -201,6 +199,48 @@ class _Renderer:
     def _steps(self, name: str, calls: Sequence[str]) -> str:
         body = "\n".join(f"    {call}" for call in calls)
         return f"static void slots_{name}(Job *g, Part *p, long t, long n) {{\n{body}\n}}"
+
+
+def _by_columns(plan: Plan) -> bool:
+    """True if a member can have the same columns of all pointwise work and of all means over the batch."""
+    work = [slot for slots in (plan.infer, plan.forward, plan.backward) for slot in slots if not isinstance(slot, Run)]
+    totals = any(s.total for slot in work if isinstance(slot, Loop) for s in slot.stores)
+    return bool(plan.steps) and len({slot.size for slot in work}) == 1 and not totals
+
+
+class _Meets:
+    """Where threads that work on one part wait for one another: before what reads, or overwrites, others' work."""
+
+    def __init__(self, by_columns: bool) -> None:
+        self.by_columns = by_columns
+        self.last: Slot | None = None
+        self.written: set[Place] = set()  # by others, since they last met
+        self.products = False  # since then
+
+    def before(self, *slots: Slot) -> bool:
+        """Whether they meet before these neighbours, which are next."""
+        waits = self.last is None or self._waits(slots[0], self.last)
+        if waits:
+            self.written.clear()
+            self.products = False
+        for slot in slots:
+            if isinstance(slot, Run):
+                self.written |= {slot.target, *(Place("col", str(e.column)) for e in slot.entries)}
+                self.products = True
+            elif isinstance(slot, Loop) and not self.by_columns:
+                self.written |= {s.place for s in slot.stores}
+        self.last = slots[-1]
+        return waits
+
+    def _waits(self, slot: Slot, last: Slot) -> bool:
+        if isinstance(slot, Run):  # of two into one target a member has the same columns
+            same = isinstance(last, Run) and last.transposed and slot.transposed and last.target == slot.target
+            return not same
+        if isinstance(slot, StepLoop):  # a member has the columns of it that it has of the means
+            return False
+        if isinstance(slot, BatchMean):
+            return slot.source in self.written
+        return self.products or not self.by_columns
 
 
 def _table(kind: str, name: str, rows: Sequence[object], inner: str = "") -> str:

@@ -254,6 +254,7 @@ static void forward_part(Job *g, long j) {
             if (g->flags & TRAINING) slots_forward(g, p, t, n);
             else slots_infer(g, p, t, n);
             swap_states(p);
+            if (BY_COLUMNS && active(p, t + 1) < n) meet(g, p);
             for (long k = most(active(p, t + 1), share(p, n, 0)); k < share(p, n, 1); k++) keep_final(g, p, k);
         }
     }
