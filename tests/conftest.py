@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import tempfile
@@ -25,6 +26,25 @@ os.environ["XDG_CACHE_HOME"] = os.environ[_FOLDER]
 settings.register_profile("ostinato", deadline=None, print_blob=True, derandomize="CI" in os.environ)
 settings.register_profile("thorough", deadline=None, print_blob=True, max_examples=5000)
 settings.load_profile("ostinato")
+
+
+@pytest.fixture(autouse=True)
+def flags_of_the_compiler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Optimising takes most of a test's time.
+
+    The cells that stand for all (`laws.CELLS`) are compiled as users' are, other ones that a test is given at -O1.
+    """
+    call = getattr(request.node, "callspec", None)
+    given = [str(getattr(v, "name", v)) for k, v in call.params.items() if k in ("cell", "name")] if call else []
+    if given and not set(given) & _optimised():
+        monkeypatch.setenv("OSTINATO_CFLAGS", f"{os.environ.get('OSTINATO_CFLAGS', '')} -O1")
+
+
+@functools.cache
+def _optimised() -> frozenset[str]:
+    import laws
+
+    return frozenset(str(p.id) for p in laws.CELLS)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

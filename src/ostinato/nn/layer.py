@@ -32,6 +32,9 @@ class Ready(NamedTuple):
     names: list[str]
 
 
+_READY = {(t, q, s): f"_ready_{t:d}{q:d}{s:d}" for t in (False, True) for q in (False, True) for s in (False, True)}
+
+
 class Layer:
     """A cell at its place in a stack.
 
@@ -77,8 +80,9 @@ class Layer:
     def ready(self, training: bool, sequence: bool, states: bool) -> Ready:
         """The variant for what is wanted (see `Wanted`) with its runner."""
         # An attribute for each, not a dict of them: while torch.compile traces a call, it sees those that are added.
-        name = f"_ready_{training:d}{sequence:d}{states:d}"
-        self._prepare(name, training, sequence, states)
+        name = _READY[training, sequence, states]
+        if name not in self.__dict__:
+            self._prepare(name, training, sequence, states)
         return getattr(self, name)
 
     @torch._dynamo.assume_constant_result  # a step is made while a graph is traced; how it is made is no part of it
