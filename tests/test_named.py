@@ -58,7 +58,7 @@ def test_what_is_no_cell_is_told(text: str, said: str) -> None:
     [
         ("zoneout(lstm, rate=2)", lambda lstm: transforms.zoneout(lstm, rate=2)),
         ("residual(zoneout(lstm, 2))", lambda lstm: transforms.zoneout(lstm, 2)),
-        ("zoneout('lstm', 0.1)", lambda lstm: transforms.zoneout("lstm", 0.1)),
+        ("zoneout('lstm', 0.1)", lambda lstm: transforms.zoneout("lstm", 0.1)),  # type: ignore[arg-type]
     ],
 )
 def test_what_a_transform_refuses_is_said_once(text: str, transform: Callable[[ostinato.Cell], object]) -> None:
