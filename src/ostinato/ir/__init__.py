@@ -10,7 +10,7 @@ from .ops import OPS, Op, written
 from .program import FORMAT, Program
 from .show import equations, expression, value_names
 from .simplify import prune, simplify
-from .variants import evaluation, output_as_state, with_states_out, with_statistics_out, without_output
+from .variants import evaluation, output_as_state, with_states_out, without_output
 
 __all__ = [
     "FORMAT",
@@ -37,7 +37,6 @@ __all__ = [
     "size_value",
     "value_names",
     "with_states_out",
-    "with_statistics_out",
     "without_output",
     "without_params",
     "written",

@@ -118,10 +118,11 @@ class Layer:
             masks = self.running.given(weights(self.running.all_names), reads, ends)
         elif variant.masks:
             masks = variant.draw(reads, generator)
-        raw, finals = runner(reads, starts, weights(names), ends, backend, masks)
-        if variant.keeps:
-            raw, *means = raw.split(variant.keeps, -1)
-            self.running.update(weights(self.running.all_names), means, ends)
+        raw, found = runner(reads, starts, weights(names), ends, backend, masks)
+        count = len(variant.step.state_sizes)
+        finals, means = found[:count], found[count:]
+        if means:
+            self.running.update(weights(self.running.all_names), means, x.shape[1], ends)
         output, every = (raw, {}) if not variant.parts else variant.split(raw)
         if variant.place is not None and not wanted.sequence:
             output = finals[variant.place][0]

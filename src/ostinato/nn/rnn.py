@@ -15,11 +15,13 @@ from ..lang import Cell
 from ..runtime import Runner, check_choice
 from .checks import (
     Lengths,
+    check_buffers,
     check_causal,
     check_generator,
     check_input,
     check_kept,
     check_sizes,
+    check_statistics,
     lengths_tensor,
 )
 from .family import Wanted
@@ -57,6 +59,7 @@ class RNN(nn.Module):
         initial_state: "zeros", or "learned": parameters such as ``h0_l0`` [S], the same for every sequence.
         stateful: each call begins with the states that the last one ended with, without their history, until
             `reset_state`. They move with the module, and are not in its state_dict, nor kept by an exported graph.
+            Random masks are not kept: also those that are one for all steps are drawn anew in each call.
         detach: no gradient flows into the states given in the call.
         return_sequences: False: the output is the last one of each sequence at its own end, [B, O] (in the reverse
             direction at its start, where that direction ends), 0 for a sequence of length 0. The stack of the last
@@ -167,6 +170,8 @@ class RNN(nn.Module):
         )
         if not return_sequences:
             self._stack.check_last()
+        if stateful:
+            check_statistics(self, "stateful=True")
         self._kept: list[Place] | None = None
         self._register(device, dtype)
         self.reset_parameters()
@@ -293,6 +298,8 @@ class RNN(nn.Module):
         starts = self._starts(state, x, batched, self.detach if detach is None else detach)
         dropout = self.dropout if self.training else 0.0
         wanted = Wanted(self.training, sequence, every)
+        if self.training and self._stack.statistics:
+            check_buffers(self._weights(self._stack.statistics))
         output, finals, states = self._stack.run(
             self._weights, x, starts, lengths, self.backend, wanted, dropout, generator
         )
@@ -317,7 +324,7 @@ class RNN(nn.Module):
             output [B, O] and the states, to be passed to the next step.
 
         Raises:
-            ShapeError: the layer is bidirectional or looks ahead, and needs the sequence whole.
+            ShapeError: the layer is bidirectional, looks ahead or has a batch_norm, and needs the sequence whole.
 
         >>> layer = RNN("gru", 3, 4, num_layers=2)
         >>> output, state = layer.step(torch.ones(2, 3))
@@ -354,8 +361,7 @@ class RNN(nn.Module):
         if state is not None:
             return self._stack.layout.take(detach_state(state) if detach else state, x, batched)
         if self._kept is not None:
-            check_kept(self._kept, x)
-            return self._kept
+            return check_kept(self._kept, x)
         if self.initial_state == "learned":
             batch = x.shape[1]
             return [[s.expand(1, batch, -1) for s in self._weights(place.initial)] for place in self._stack.places]

@@ -35,6 +35,7 @@ class Stack:
         layout: how a caller holds the states.
         output_size: the width of the output, with ``merge=None`` that of each of the pair.
         first: the name of one parameter, by which dtype and device are known; empty if there are none.
+        statistics: the names of the buffers that hold statistics of the batch.
 
     Raises:
         ShapeError: sizes that are missing, that no cell has, or that do not fit together.
@@ -81,6 +82,7 @@ class Stack:
                 check_residual(k, width, gives)
             width = width + gives if connections == "dense" else gives
             self.output_size = self.output_size if merge is None else gives
+        self.statistics = [name for place in self.places for name in place.running.all_names]
         self.first = [name for place in self.places for name in place.names.values()][:1]
         self.layout = StateLayout(
             [place.program.states for place in self.places[::directions]],
