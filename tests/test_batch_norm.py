@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
 
-from laws import BACKENDS, fill, numbers
-from ostinato import RNN, ShapeError, cells, transforms
-from ostinato.ir import evaluation, simplify, with_statistics_out
-from tolerances import TOLERANCES
+from laws import BACKENDS, fill, needs_c, numbers
+from ostinato import RNN, ShapeError, cells, transforms, truncate
+from ostinato.ir import evaluation, simplify
+from tolerances import TOLERANCES, assert_agree
 
 LENGTHS = [4, 6, 6, 0, 6]  # where few sequences run, what rounding left is divided by √(0 + eps)
 CLOSE = 1e-12
@@ -83,6 +84,32 @@ def test_the_statistics_are_those_of_the_sequences_that_run(backend: str, revers
     assert torch.equal(mean[6:], torch.zeros(4, 4, dtype=torch.float64))
     assert torch.equal(var[6:], torch.ones(4, 4, dtype=torch.float64))
     assert int(rnn.get_buffer(f"trained_length{suffix}")) == 6
+
+
+@needs_c
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=str)
+@pytest.mark.parametrize("hidden", [1, 33, 63])
+@pytest.mark.parametrize("cell", [cells.elman, cells.gru, cells.lstm], ids=lambda cell: cell.name)
+def test_threads_share_a_step_by_columns(cell: Any, hidden: int, lengths: Any) -> None:
+    """Values, gradients and statistics are those of the eager backend, whatever the number of threads."""
+
+    def measured(backend: str) -> dict[str, Tensor]:
+        rnn = fill(RNN(transforms.batch_norm(cell, 10), 3, hidden, backend=backend, dtype=torch.float64))
+        source = x().requires_grad_()
+        output, _ = rnn(source, lengths=lengths)
+        sources = {"x": source, **dict(rnn.named_parameters())}
+        weighted = (output * numbers("weights", *output.shape)).sum()
+        gradients = torch.autograd.grad(weighted, list(sources.values()))
+        kept = {name: value.double() for name, value in running(rnn).items()}
+        return {"output": output.detach(), **kept, **dict(zip(sources, gradients, strict=True))}
+
+    expected = measured("eager")
+    try:
+        for threads in (1, 2, 3, 5):
+            torch.set_num_threads(threads)
+            assert_agree(measured("c"), expected, torch.float64)
+    finally:
+        torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize("momentum", [0.1, 0.5])
@@ -176,12 +203,49 @@ def test_the_variants_of_the_program() -> None:
     names = [s.name for s in program.statistics]
     assert names == ["mean_W", "var_W", "mean_U", "var_U"]
     assert [s.start for s in program.statistics] == [0.0, 1.0, 0.0, 1.0]
-    out = simplify(with_statistics_out(program))
-    assert out.output_size == "H+H+H+H+H" and out.statistics == program.statistics
+    assert list(program.measured) == names and all(program.nodes[i].attr == n for n, i in program.measured.items())
     given = simplify(evaluation(program))
     assert [mask.name for mask in given.masks] == names
-    assert list(given.statistic_shapes) == names
+    assert list(given.statistic_shapes) == names and not given.measured
     assert simplify(evaluation(given)) == given
     assert not any(node.op == "batch_mean" for node in given.nodes)
     plain = cells.elman.program()
-    assert with_statistics_out(plain) is plain and evaluation(plain) is plain
+    assert evaluation(plain) is plain and not plain.measured
+
+
+def test_a_sequence_is_not_cut_where_each_piece_would_be_taken_for_the_beginning() -> None:
+    """In a stack where one layer of two has statistics, in training and in evaluation, and inside another module."""
+    mixed = RNN(["gru", transforms.batch_norm(cells.lstm, 10)], 3, 4, backend="eager")
+    for rnn in (layer(), layer().eval(), mixed):
+        for what, run in {
+            "step": lambda rnn=rnn: rnn.step(x()[0]),
+            "truncate": lambda rnn=rnn: truncate(rnn, x(), 3),
+        }.items():
+            with pytest.raises(ShapeError, match=f"^{what} runs .* count from the first step of a call.* whole, or"):
+                run()
+    with pytest.raises(ShapeError, match="^truncate runs piece by piece, but the statistics"):
+        truncate(nn.Sequential(layer()), x(), 3)
+    with pytest.raises(ShapeError, match="^stateful=True runs piece by piece, but the statistics of batch_norm"):
+        layer(stateful=True)
+
+
+def test_under_vmap_statistics_need_buffers_of_their_own() -> None:
+    rnn = layer()
+    both = torch.stack([x(name="first"), x(name="second")])
+    with pytest.raises(ShapeError, match=r"shares them between its inputs; call layer.eval\(\) first, or give each"):
+        vmap(lambda one: rnn(one)[0])(both)
+    rnn.eval()
+    apart = torch.stack([rnn(one)[0] for one in both])
+    assert torch.allclose(vmap(lambda one: rnn(one)[0])(both), apart, rtol=0, atol=CLOSE)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_layers_of_an_ensemble_keep_statistics_each_of_its_own() -> None:
+    alone = [layer(momentum=0.5), layer(momentum=0.5)]
+    both = torch.stack([x(name="first"), x(name="second")])
+    params, buffers = stack_module_state(alone)
+    output = vmap(lambda p, b, one: functional_call(alone[0], (p, b), (one,))[0])(params, buffers, both)
+    for k, rnn in enumerate(alone):
+        assert torch.allclose(output[k], rnn(both[k])[0], rtol=0, atol=CLOSE)
+        for name, value in running(rnn).items():
+            assert torch.allclose(buffers[name][k].double(), value.double(), rtol=0, atol=CLOSE), name

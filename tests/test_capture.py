@@ -200,7 +200,7 @@ def test_the_operator_keeps_torchs_contract(cell: Any, lengths: bool, backend: s
     weights = [p.clone().requires_grad_() for p in given]
     ends = torch.tensor([4, 2]) if lengths else None
     core = (step.core_text, step.core_sizes)
-    arguments = (x, states, weights, masks, ends, *core, True, backend, False, step.tape_values(4 * 2))
+    arguments = (x, states, weights, masks, ends, *core, True, backend, False, step.tape_values(4, 2))
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(torch.ops.ostinato.recurrence.default, arguments, test_utils=checks)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 import ostinato
@@ -12,7 +14,8 @@ from ostinato.named import named
 @pytest.mark.parametrize("name", ostinato.cells.catalogue())
 def test_every_cell_is_called_by_its_name(name: str) -> None:
     assert named(name) is ostinato.cells.get(name)
-    assert named(f"zoneout({name}, 0.1)").program() == transforms.zoneout(ostinato.cells.get(name), 0.1).program()
+    meant = transforms.variational_dropout(ostinato.cells.get(name), output=0.1)
+    assert named(f"variational_dropout({name}, output=0.1)").program() == meant.program()
 
 
 @pytest.mark.parametrize(
@@ -49,3 +52,19 @@ def test_what_is_printed_is_read(text: str) -> None:
 def test_what_is_no_cell_is_told(text: str, said: str) -> None:
     with pytest.raises(CellError, match=said):
         named(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "transform"),
+    [
+        ("zoneout(lstm, rate=2)", lambda lstm: transforms.zoneout(lstm, rate=2)),
+        ("residual(zoneout(lstm, 2))", lambda lstm: transforms.zoneout(lstm, 2)),
+        ("zoneout('lstm', 0.1)", lambda lstm: transforms.zoneout("lstm", 0.1)),  # type: ignore[arg-type]
+    ],
+)
+def test_what_a_transform_refuses_is_said_once(text: str, transform: Callable[[ostinato.Cell], object]) -> None:
+    with pytest.raises(CellError) as meant:
+        transform(ostinato.cells.lstm)
+    with pytest.raises(CellError) as found:
+        named(text)
+    assert str(found.value) == str(meant.value)

@@ -199,7 +199,8 @@ def by_hand(case: Case, steps: int = 5, batch: int = 4) -> dict[str, Tensor]:
 @pytest.mark.parametrize("name", CASES)
 def test_a_transform_means_its_equations(name: str) -> None:
     case = CASES[name]
-    assert_agree(run(case.cell.program()), by_hand(case), torch.float64)
+    found = {name: value for name, value in run(case.cell.program()).items() if not name.startswith("statistic ")}
+    assert_agree(found, by_hand(case), torch.float64)
 
 
 def test_every_transform_has_its_equations_here() -> None:

@@ -77,7 +77,7 @@ def run(
     batch: int = 4,
     masks: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """Outputs, final states and every gradient of a Program run over a sequence, by name."""
+    """Outputs, final states, statistics and every gradient of a Program run over a sequence, by name."""
     sizes = sizes_of(program)
     step = Step.of(program, True, sizes)
     x = numbers("x", steps, batch, size_value(step.program.input_size, sizes), dtype=dtype)
@@ -94,9 +94,13 @@ def run(
         value.requires_grad_()
     ends = None if lengths is None else torch.tensor(lengths)
     output, finals = Runner(step, reverse)(x, starts, list(params.values()), ends, backend, given)
-    found = {"output": output, **{f"state {n}": s for n, s in zip(step.program.states, finals, strict=True)}}
+    states = dict(zip((f"state {n}" for n in step.program.states), finals, strict=False))
+    statistics = dict(zip(step.program.measured, finals[len(states) :], strict=True))
+    assert not any(s.requires_grad for s in statistics.values())
+    found = {"output": output, **states}
     loss = sum(((v * numbers(f"loss {n}", *v.shape, dtype=dtype)).sum() for n, v in found.items()), x.new_zeros(()))
     gradients = torch.autograd.grad(loss, list(sources.values()), allow_unused=True)
     for (name, value), gradient in zip(sources.items(), gradients, strict=True):
         found[f"grad {name}"] = torch.zeros_like(value) if gradient is None else gradient
+    found |= {f"statistic {n}": s for n, s in statistics.items()}
     return {name: value.detach() for name, value in found.items()}

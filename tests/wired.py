@@ -69,3 +69,13 @@ def _merge(pair: list[Tensor], merge: str | None) -> Tensor:
         return torch.cat(pair, -1)
     stacked = torch.stack(pair)
     return {"sum": stacked.sum(0), "mul": stacked.prod(0), "mean": stacked.mean(0)}[str(merge)]
+
+
+def same(found: Any, meant: Any) -> None:
+    """Nested states or outputs are equal, number by number, within rounding."""
+    if isinstance(meant, Tensor):
+        torch.testing.assert_close(found, meant)
+        return
+    assert len(found) == len(meant)
+    for a, b in zip(found, meant, strict=True):
+        same(a, b)

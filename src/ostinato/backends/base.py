@@ -53,7 +53,9 @@ class Bound(Protocol):
     ) -> tuple[Tensor, tuple[Tensor, ...], Tensor | None]:
         """Run over x [T, B, D]; ``states=None`` starts from zeros; masks [T, B, S] or [1, B, S].
 
-        Returns the outputs [T, B, O], the final states, each [1, B, S], and in `training` the tape backward reads.
+        Returns the outputs [T, B, O]; the final states, each [1, B, S], and behind them the statistics of the Plan,
+        each [T, S] in the order in which steps run, zeros where no sequence does; and in `training` the tape that
+        backward reads.
         """
         ...
 

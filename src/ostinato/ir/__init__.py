@@ -11,7 +11,7 @@ from .program import FORMAT, Program
 from .show import equations, expression, value_names
 from .simplify import prune, simplify
 from .states import activations, delayed
-from .variants import evaluation, output_as_state, with_states_out, with_statistics_out, without_output
+from .variants import evaluation, output_as_state, with_states_out, without_output
 
 __all__ = [
     "FORMAT",
@@ -40,7 +40,6 @@ __all__ = [
     "size_value",
     "value_names",
     "with_states_out",
-    "with_statistics_out",
     "without_output",
     "without_params",
     "written",

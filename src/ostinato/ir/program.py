@@ -80,6 +80,12 @@ class Program:
         shapes = {n.attr: n.shape for n in self.nodes if n.op in ("batch_mean", "mask")}
         return {s.name: shapes[s.name] for s in self.statistics}
 
+    @property
+    def measured(self) -> dict[str, int]:
+        """The position of the mean that each statistic is, in their order; none in evaluation, where it is given."""
+        found = {n.attr: i for i, n in enumerate(self.nodes) if n.op == "batch_mean"}
+        return {s.name: found[s.name] for s in self.statistics if s.name in found}
+
     def check(self) -> Program:
         """Itself, if every node is a legal row of the table; else a ProgramError."""
         for i, node in enumerate(self.nodes):

@@ -1,4 +1,4 @@
-"""The same step with other results: as it is evaluated, with states or statistics put out, with nothing put out."""
+"""The same step with other results: as it is evaluated, with states put out, with nothing put out."""
 
 from __future__ import annotations
 
@@ -32,21 +32,6 @@ def evaluation(program: Program) -> Program:
 def with_states_out(program: Program) -> Program:
     """The step that puts out its output and behind it every state."""
     parts = (program.output, *program.next_states) if program.output >= 0 else program.next_states
-    shape = (size_sum(*(program.nodes[i].shape[0] for i in parts)),)
-    nodes = (*program.nodes, Node("concat", parts, shape))
-    return replace(program, nodes=nodes, output=len(nodes) - 1)
-
-
-def with_statistics_out(program: Program) -> Program:
-    """The step that puts out, behind its output, every statistic of the batch in the order of
-    ``program.statistics``: the same numbers for each sequence that is running. Without any, the step as it is.
-    """
-    where = {str(n.attr): i for i, n in enumerate(program.nodes) if n.op == "batch_mean" and n.attr is not None}
-    parts = tuple(where[s.name] for s in program.statistics)
-    if not parts:
-        return program
-    if program.output >= 0:
-        parts = (program.output, *parts)
     shape = (size_sum(*(program.nodes[i].shape[0] for i in parts)),)
     nodes = (*program.nodes, Node("concat", parts, shape))
     return replace(program, nodes=nodes, output=len(nodes) - 1)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 from ..errors import ShapeError
 
@@ -121,11 +122,11 @@ def check_states(
     return given if batched else [tensor.unsqueeze(1) for tensor in given]
 
 
-def check_kept(kept: Sequence[Sequence[Tensor]], x: Tensor) -> None:
-    """The states that a stateful layer kept fit the input x [T, B, D]."""
+def check_kept(kept: Sequence[Sequence[Tensor]], x: Tensor) -> Sequence[Sequence[Tensor]]:
+    """The states that a stateful layer kept, which fit the input x [T, B, D]."""
     state = next((state for place in kept for state in place), None)
     if state is None:
-        return
+        return kept
     if state.shape[1] != x.shape[1]:
         raise ShapeError(
             f"the layer keeps the states of {state.shape[1]} sequences (stateful=True), but the input has "
@@ -136,6 +137,9 @@ def check_kept(kept: Sequence[Sequence[Tensor]], x: Tensor) -> None:
             f"the states kept are {state.dtype} on {state.device}, but the input is {x.dtype} on {x.device}; move the "
             "layer with .to(...), which moves them, or call reset_state()"
         )
+    if not torch.compiler.is_compiling() and state.is_inference() and not torch.is_inference_mode_enabled():
+        return [[state.clone() for state in place] for place in kept]  # autograd takes none made in inference mode
+    return kept
 
 
 def check_causal(layer: Any, what: str) -> None:
@@ -149,6 +153,28 @@ def check_causal(layer: Any, what: str) -> None:
         raise ShapeError(
             f"{what} sees no later input, but the layer has lookahead={max(layer.lookahead)}; use lookahead=0, or call "
             "the layer on the whole sequence"
+        )
+    check_statistics(layer, what)
+
+
+def check_statistics(layer: Any, what: str) -> None:
+    """No cell of the layer counts the steps from where a call begins."""
+    if any(program.statistics for module in layer.modules() for program in getattr(module, "programs", ())):
+        raise ShapeError(
+            f"{what} runs piece by piece, but the statistics of batch_norm count from the first step of a call: each "
+            "piece would be normalised as the beginning; run the sequence whole, or take layer_norm"
+        )
+
+
+def check_buffers(buffers: Sequence[Tensor]) -> None:
+    """Running statistics can be updated in place where a transform of torch.func runs."""
+    if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
+        return
+    if not all(is_functorch_wrapped_tensor(buffer) for buffer in buffers):
+        raise ShapeError(
+            "batch_norm updates its running statistics in training, but vmap, or another transform of torch.func, "
+            "shares them between its inputs; call layer.eval() first, or give each input buffers of its own "
+            "(torch.func.stack_module_state and functional_call)"
         )
 
 

@@ -16,7 +16,6 @@ from ..ir import (
     simplify,
     size_value,
     with_states_out,
-    with_statistics_out,
     without_output,
     without_params,
 )
@@ -48,7 +47,6 @@ class Variant:
         place: position of the state that is the output, None if no state is.
         carries: the size of the output if it is carried as one more state, the last; else 0.
         parts: the widths of what lies side by side in what the step puts out; empty if that is the output.
-        keeps: the widths of that and of the statistics of the batch behind it; empty if there are none.
         given: its masks are statistics that the layer keeps.
     """
 
@@ -69,14 +67,6 @@ class Variant:
             outputs = [program.output_size] if program.output >= 0 else []
             self.parts = [size_value(s, dict(sizes)) for s in (*outputs, *program.state_sizes.values())]
             program = with_states_out(program)
-        self.keeps: list[int] = []
-        if wanted.training and program.statistics:
-            shapes = program.statistic_shapes.values()
-            self.keeps = [
-                size_value(program.output_size, dict(sizes)),
-                *(size_value(s, dict(sizes)) for (s,) in shapes),
-            ]
-            program = with_statistics_out(program)
         self.given = not wanted.training and bool(program.statistics)
         self.states = names
         self.wanted = wanted

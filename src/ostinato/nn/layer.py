@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..errors import CellError
 from ..ir import Program, activations
 from ..lang import Cell
 from ..runtime import Runner, Step
@@ -120,10 +119,11 @@ class Layer:
             masks = self.running.given(weights(self.running.all_names), reads, ends)
         elif variant.masks:
             masks = variant.draw(reads, generator)
-        raw, finals = runner(reads, starts, weights(names), ends, backend, masks)
-        if variant.keeps:
-            raw, *means = raw.split(variant.keeps, -1)
-            self.running.update(weights(self.running.all_names), means, ends)
+        raw, found = runner(reads, starts, weights(names), ends, backend, masks)
+        count = len(variant.step.state_sizes)
+        finals, means = found[:count], found[count:]
+        if means:
+            self.running.update(weights(self.running.all_names), means, x.shape[1], ends)
         output, every = (raw, {}) if not variant.parts else variant.split(raw)
         if variant.place is not None and not wanted.sequence:
             output = finals[variant.place][0]
@@ -161,21 +161,6 @@ class Layer:
             return output[output.shape[0] - steps :]
         output = output[:steps]
         return output if lengths is None else torch.where(_inside(output, lengths), output, torch.zeros_like(output))
-
-
-def check_learnable(places: Sequence[Layer]) -> None:
-    """Some initial state can be learned, or there are no states at all.
-
-    Raises:
-        CellError: all states are bookkeeping or delay lines.
-    """
-    states = [name for place in places for name in place.program.states]
-    if states and not any(place.initial for place in places):
-        names = ", ".join(dict.fromkeys(states))
-        raise CellError(
-            f"cell {places[0].cell.name} has no initial state to learn: {names} only hold old values or count; "
-            "leave out initial_state='learned'"
-        )
 
 
 def _inside(x: Tensor, lengths: Tensor) -> Tensor:

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
 
 from ..ir import Mask
+
+_pieces: ContextVar[torch.Generator | None] = ContextVar("_pieces", default=None)
+
+
+@contextmanager
+def piece(generator: torch.Generator | None) -> Iterator[None]:
+    """Within it masks that are one for all steps come from this generator, seeded alike for each piece of a sequence,
+    so that they are one for all pieces too.
+    """
+    token = _pieces.set(generator)
+    try:
+        yield
+    finally:
+        _pieces.reset(token)
 
 
 def draw(mask: Mask, shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -17,6 +34,8 @@ def draw(mask: Mask, shape: tuple[int, ...], like: Tensor, generator: torch.Gene
     >>> draw(Mask("m", 1.0, 2.0), (3,), torch.zeros(()), torch.Generator().manual_seed(0))
     tensor([2., 2., 2.])
     """
+    if not torch.compiler.is_compiling() and (mask.locked or len(shape) == 2):
+        generator = _pieces.get() or generator
     device = like.device if generator is None else generator.device
     if torch._C._are_functorch_transforms_active():  # vmap draws others for each of its inputs out of place only
         chances = torch.full(shape, mask.probability, dtype=like.dtype, device=device)

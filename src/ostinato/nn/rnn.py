@@ -15,16 +15,17 @@ from ..lang import Cell
 from ..runtime import Runner, check_choice
 from .checks import (
     Lengths,
+    check_buffers,
     check_causal,
     check_generator,
     check_input,
     check_kept,
     check_sizes,
+    check_statistics,
     lengths_tensor,
 )
 from .family import Wanted
 from .initialize import Rule, initialize_all, rules_for
-from .layer import check_learnable
 from .options import Connections, InitialState, Merge, cell_of, check_flag, check_options, each_layer, layer_count
 from .packed import check_unpacked, of_each, run_packed
 from .spec import arguments_of, shown, spec_of
@@ -59,6 +60,7 @@ class RNN(nn.Module):
             bookkeeping (`@cell(auxiliary=...)`: a counter, a normaliser) and delay lines start at 0 all the same.
         stateful: each call begins with the states that the last one ended with, without their history, until
             `reset_state`. They move with the module, and are not in its state_dict, nor kept by an exported graph.
+            Random masks are not kept: also those that are one for all steps are drawn anew in each call.
         detach: no gradient flows into the states given in the call.
         return_sequences: False: the output is the last one of each sequence at its own end, [B, O] (in the reverse
             direction at its start, where that direction ends), 0 for a sequence of length 0. The stack of the last
@@ -169,19 +171,18 @@ class RNN(nn.Module):
         )
         if not return_sequences:
             self._stack.check_last()
+        if stateful:
+            check_statistics(self, "stateful=True")
         self._kept: list[Place] | None = None
         self._register(device, dtype)
         self.reset_parameters()
 
     def _register(self, device: torch.device | str | None, dtype: torch.dtype | None) -> None:
         """Parameters under the names in the equations, each with the place of its layer; what is fixed as buffers."""
-        if self.initial_state == "learned":
-            check_learnable(self._stack.places)
-        for place in self._stack.places:
+        initial = self._stack.learnable() if self.initial_state == "learned" else [{}] * len(self._stack.places)
+        for place, learned in zip(self._stack.places, initial, strict=True):
             step = place.step
             shapes = dict(zip(step.program.params, step.param_shapes, strict=True))
-            sizes = dict(zip(step.program.states, step.state_sizes, strict=True))
-            learned = {n: sizes[s] for s, n in place.initial.items()} if self.initial_state == "learned" else {}
             for name, shape in (*((full, shapes[n]) for n, full in place.names.items()), *learned.items()):
                 if hasattr(self, name):
                     raise CellError(f"cell {place.cell.name} needs the name {name!r}, which is taken; rename it there")
@@ -298,6 +299,8 @@ class RNN(nn.Module):
         starts = self._starts(state, x, batched, self.detach if detach is None else detach)
         dropout = self.dropout if self.training else 0.0
         wanted = Wanted(self.training, sequence, every)
+        if self.training and self._stack.statistics:
+            check_buffers(self._weights(self._stack.statistics))
         output, finals, states = self._stack.run(
             self._weights, x, starts, lengths, self.backend, wanted, dropout, generator
         )
@@ -322,7 +325,7 @@ class RNN(nn.Module):
             output [B, O] and the states, to be passed to the next step.
 
         Raises:
-            ShapeError: the layer is bidirectional or looks ahead, and needs the sequence whole.
+            ShapeError: the layer is bidirectional, looks ahead or has a batch_norm, and needs the sequence whole.
 
         >>> layer = RNN("gru", 3, 4, num_layers=2)
         >>> output, state = layer.step(torch.ones(2, 3))
@@ -359,8 +362,7 @@ class RNN(nn.Module):
         if state is not None:
             return self._stack.layout.take(detach_state(state) if detach else state, x, batched)
         if self._kept is not None:
-            check_kept(self._kept, x)
-            return self._kept
+            return check_kept(self._kept, x)
         if self.initial_state == "learned":
             return [place.starts(self._weights, x) for place in self._stack.places]
         return None

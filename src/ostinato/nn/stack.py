@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import ShapeError
+from ..errors import CellError, ShapeError
 from ..ir import Program, size_value
 from ..lang import Cell
 from .checks import check_sizes
@@ -35,6 +35,7 @@ class Stack:
         layout: how a caller holds the states.
         output_size: the width of the output, with ``merge=None`` that of each of the pair.
         first: the name of one parameter, by which dtype and device are known; empty if there are none.
+        statistics: the names of the buffers that hold statistics of the batch.
 
     Raises:
         ShapeError: sizes that are missing, that no cell has, or that do not fit together.
@@ -81,6 +82,7 @@ class Stack:
                 check_residual(k, width, gives)
             width = width + gives if connections == "dense" else gives
             self.output_size = self.output_size if merge is None else gives
+        self.statistics = [name for place in self.places for name in place.running.all_names]
         self.first = [name for place in self.places for name in place.names.values()][:1]
         self.layout = StateLayout(
             [place.program.states for place in self.places[::directions]],
@@ -100,6 +102,24 @@ class Stack:
                 "connections='residual' adds has no step of its own; use connections='plain' or 'dense', or take what "
                 "you need of return_sequences=True"
             )
+
+    def learnable(self) -> list[dict[str, int]]:
+        """The widths of the initial states that each place may learn, by their full names.
+
+        Raises:
+            CellError: all states are bookkeeping or delay lines.
+        """
+        found: list[dict[str, int]] = []
+        for place in self.places:
+            sizes = dict(zip(place.step.program.states, place.step.state_sizes, strict=True))
+            found.append({name: sizes[state] for state, name in place.initial.items()})
+        states = [name for place in self.places for name in place.program.states]
+        if states and not any(found):
+            raise CellError(
+                f"cell {self.places[0].cell.name} has no initial state to learn: {', '.join(dict.fromkeys(states))} "
+                "only hold old values or count; leave out initial_state='learned'"
+            )
+        return found
 
     def run(
         self,

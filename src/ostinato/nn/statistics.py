@@ -56,14 +56,16 @@ class Running:
         return [*self.names.values(), self.longest] if self.statistics else []
 
     @torch.no_grad()
-    def update(self, buffers: Sequence[Tensor], means: Sequence[Tensor], lengths: Tensor | None) -> None:
-        """Take in the statistics of a batch, each [T, B, S] with the same numbers for all that run at a step.
+    def update(
+        self, buffers: Sequence[Tensor], means: Sequence[Tensor], batch: int, lengths: Tensor | None
+    ) -> None:
+        """Take in the statistics of a batch of so many sequences, each [T, S] in the order in which steps run.
 
         Raises:
             ShapeError: the sequences are longer than what is kept.
         """
         *kept, longest = buffers
-        steps, batch = means[0].shape[:2]
+        steps = means[0].shape[0]
         length = min(s.length for s in self.statistics)
         if steps > length:
             raise ShapeError(
@@ -73,17 +75,11 @@ class Running:
         if not steps or not batch:
             return
         device = means[0].device
-        ends = torch.full((batch,), steps, device=device) if lengths is None else lengths.to(device)
-        row = ends.argmax().reshape(1)  # the longest sequence runs at every step that any does
-        end = ends.index_select(0, row)
-        step = torch.arange(steps, device=device)
-        runs = step < end
-        order = (end - 1 - step).clamp(min=0) if self.reverse else step
-        for statistic, values, batches in zip(self.statistics, kept, means, strict=True):
-            new = batches.index_select(1, row).squeeze(1).index_select(0, order)
-            share = runs.to(values.dtype).unsqueeze(1) * statistic.momentum
-            values[:steps].lerp_(new.to(values.dtype), share)
-        longest.copy_(torch.maximum(longest, end.squeeze(0)))
+        end = torch.full((), steps, device=device) if lengths is None else lengths.to(device).amax()
+        runs = (torch.arange(steps, device=device) < end).unsqueeze(1)
+        for statistic, values, new in zip(self.statistics, kept, means, strict=True):
+            values[:steps].lerp_(new.to(values.dtype), runs.to(values.dtype) * statistic.momentum)
+        longest.copy_(torch.maximum(longest, end))
 
     def given(self, buffers: Sequence[Tensor], x: Tensor, lengths: Tensor | None) -> list[Tensor]:
         """The statistics of every step of x [T, B, D], each [T, B, S]; past `longest` the last there are."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import ShapeError
 from .checks import Lengths, check_causal, check_sizes, lengths_tensor
+from .masks import piece
 from .rnn import RNN
 from .state import detach_state
 
@@ -30,7 +31,11 @@ def truncate(
     Every k1 steps the outputs of these steps come out, to make a loss of, to call backward on and to update the
     weights with, before the next are asked for. Their gradients go back k2 steps from the last of them. Where k2 > k1
     the k2 - k1 steps before are run again with the weights as they are then, from the state that was noted there:
-    k1 = k2 costs each step once, k1 = 1 costs it k2 times. Random masks of steps that run again are drawn again.
+    k1 = k2 costs each step once, k1 = 1 costs it k2 times.
+
+    Random masks that are one for all steps (`variational_dropout`, `weight_drop`) are drawn once, for all pieces.
+    Others are drawn for each step, and again for a step that runs again. In a layer that torch.compile made all are
+    drawn again with each piece.
 
     Args:
         layer: an `RNN`, or any module called as ``output, state = layer(x, state)``, such as one of torch.nn's; with
@@ -47,7 +52,8 @@ def truncate(
         The outputs of the next k1 steps, and the state behind them. Both have a history.
 
     Raises:
-        ShapeError: k2 < k1, or a layer that cannot run piece by piece.
+        ShapeError: k2 < k1, or a layer that cannot run piece by piece: it is bidirectional, looks ahead, or has
+            statistics of batch_norm.
 
     >>> layer, head = RNN("gru", 3, 8), nn.Linear(8, 1)
     >>> optimizer = torch.optim.SGD([*layer.parameters(), *head.parameters()], lr=0.1)
@@ -80,7 +86,24 @@ def truncate(
     steps = x.shape[time]
     if lengths is not None:
         lengths = lengths_tensor(lengths, x.shape[1 - time] if x.dim() == 3 else 1, steps)
-    return _pieces(_called(layer, generator), x, time, k1, k2, detach_state(state), lengths)
+    call = _with_masks(_called(layer, generator), layer, x, generator)
+    return _pieces(call, x, time, k1, k2, detach_state(state), lengths)
+
+
+def _with_masks(call: Call, layer: nn.Module, x: Tensor, generator: torch.Generator | None) -> Call:
+    """The same call, where each piece has the same masks of those that are one for all steps."""
+    layers = [module for module in layer.modules() if isinstance(module, RNN)]
+    programs = [program for rnn in layers for program in rnn.programs]
+    if not any(mask.locked or len(p.mask_shapes[mask.name]) == 2 for p in programs for mask in p.masks):
+        return call
+    device = x.device if generator is None else generator.device
+    seed = int(torch.randint(2**62, (), device=device, generator=generator))
+
+    def one(x: Tensor, state: Any, lengths: Tensor | None) -> tuple[Any, Any]:
+        with piece(torch.Generator(device).manual_seed(seed)):
+            return call(x, state, lengths)
+
+    return one
 
 
 def _called(layer: nn.Module, generator: torch.Generator | None) -> Call:

@@ -17,9 +17,9 @@ from .step import Step
 class Recurrence(torch.autograd.Function):
     """``outputs, *finals = Recurrence.apply(step, bound, lengths, reverse, masks, has_states, x, *states, *params)``.
 
-    `params` are what the kernel takes (see `Step.derived`), which `bound` is bound to. Backward overwrites the tape; a
-    second one runs forward again. Under ``create_graph=True`` the gradients come from the eager backend, which torch
-    can differentiate.
+    `params` are what the kernel takes (see `Step.derived`), which `bound` is bound to. Behind the final states come the
+    statistics, which are not differentiated. Backward overwrites the tape; a second one runs forward again. Under
+    ``create_graph=True`` the gradients come from the eager backend, which torch can differentiate.
     """
 
     @staticmethod
@@ -40,6 +40,7 @@ class Recurrence(torch.autograd.Function):
         )
         ctx.save_for_backward(x, output, tape, *tensors)
         ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(*finals[len(step.state_sizes) :])
         ctx.step, ctx.bound, ctx.lengths, ctx.reverse, ctx.masks = step, bound, lengths, reverse, masks
         ctx.count, ctx.has_states, ctx.spent = count, has_states, False
         return output, *finals
@@ -47,7 +48,7 @@ class Recurrence(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         x, output, tape, *tensors = ctx.saved_tensors
-        grad_output, *grad_finals = grads
+        grad_output, *grad_finals = grads[: 1 + len(ctx.step.state_sizes)]
         nothing = (None,) * 6
         if torch.is_grad_enabled():
             return (*nothing, *_eager_gradients(ctx, x, tensors, grads))
@@ -99,14 +100,14 @@ def run_eager(
     core: bool = False,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The eager backend on a step, or (`core`) on what is left of it behind the prologue; `masks` are those of
-    what it runs. States are [1, B, S].
+    what it runs. States are [1, B, S]; behind the final ones come the statistics, each [T, S].
     """
     program = step.prologue.core if core else step.program
     starts = [x.new_zeros(x.shape[1], s) for s in step.state_sizes] if states is None else [s[0] for s in states]
     kind = x.device.type
     cast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     with torch.autocast(kind, enabled=False) if cast else contextlib.nullcontext():
-        output, finals = eager.recurrence(
+        output, finals, statistics = eager.recurrence(
             program, x, starts, params, step.sizes, None if lengths is None else lengths.tolist(), reverse, masks
         )
-    return output, tuple([s.unsqueeze(0) for s in finals])
+    return output, (*[s.unsqueeze(0) for s in finals], *statistics)

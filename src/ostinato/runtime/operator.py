@@ -1,7 +1,7 @@
 """The registered torch operator, so that torch.compile and torch.export pass through a layer without a break.
 
     ostinato::recurrence(x, states, params, masks, lengths, program, sizes, reverse, backend, half, tape)
-        -> (output, final states, tape)
+        -> (output, final states and behind them the statistics, tape)
     ostinato::recurrence_backward(...) -> (gradient of x, of the states, of the parameters)
 
 `program` is the core of a step as JSON and `params` are what it takes (see `Step.derived`); states and their gradients
@@ -119,7 +119,8 @@ def _(
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     step = step_of(program, tuple(sizes))
     output = x.new_empty((x.shape[0], x.shape[1], step.output_size))
-    return output, [x.new_empty((1, x.shape[1], n)) for n in step.state_sizes], x.new_empty(tape)
+    finals = [x.new_empty((1, x.shape[1], n)) for n in step.state_sizes]
+    return output, [*finals, *(x.new_empty((x.shape[0], n)) for n in step.statistic_sizes)], x.new_empty(tape)
 
 
 @torch.library.custom_op("ostinato::recurrence_backward", mutates_args=())
@@ -146,7 +147,7 @@ def recurrence_backward_op(
     kernel = choose(step, backend, x.device, torch.bfloat16 if half else x.dtype)
     if kernel is not None:
         bound = kernel.bind(params, step.plan_sizes)
-        if tape.numel() < step.tape_values(x.shape[0] * x.shape[1]):
+        if tape.numel() < step.tape_values(x.shape[0], x.shape[1]):
             # the graph was captured for inference
             _, _, whole_tape = bound.forward(x, states, lengths, reverse, True, masks)
         else:
@@ -185,7 +186,8 @@ def _eager_gradients(
     x, *rest = [t.detach().requires_grad_() for t in tensors]
     with torch._C._SetExcludeDispatchKeyGuard(torch._C.DispatchKey.AutogradFunctionality, False), torch.enable_grad():
         output, finals = run_eager(step, x, rest[:count], rest[count:], lengths, reverse, masks)
-        pairs = [(o, g) for o, g in zip((output, *finals), grads, strict=True) if o.requires_grad]
+        own = (output, *finals[: len(step.state_sizes)])
+        pairs = [(o, g) for o, g in zip(own, grads, strict=True) if o.requires_grad]
         outs, gs = zip(*pairs, strict=True)
         return torch.autograd.grad(outs, (x, *rest), gs, allow_unused=True)
 
@@ -237,9 +239,9 @@ def _backward(
     states, params = rest[:count], rest[count:]
     program, sizes, reverse, backend, half = ctx.rest
     step = step_of(program, tuple(sizes))
-    finals = [
+    finals = [  # what comes behind the states are statistics, which are not differentiated
         g if g is not None else x.new_zeros((1, x.shape[1], n))
-        for g, n in zip(grad_finals, step.state_sizes, strict=True)
+        for g, n in zip(grad_finals[: len(step.state_sizes)], step.state_sizes, strict=True)
     ]
     gradient = torch.zeros_like(output) if grad_output is None else grad_output
     gx, gs, gp = torch.ops.ostinato.recurrence_backward(

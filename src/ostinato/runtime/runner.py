@@ -25,7 +25,8 @@ class Runner:
 
         x: [T, B, D]; states, each [1, B, S], None for zeros; params: the layer's own, in the order of the Program;
         masks: in the order of its masks, [T, B, S], [1, B, S], or for a matrix [rows, columns].
-        Returns the outputs [T, B, O] and the final states, each [1, B, S].
+        Returns the outputs [T, B, O] and the final states, each [1, B, S]; behind them the statistics that the Program
+        measures, each [T, S] in the order in which steps run, zeros where no sequence does, without a gradient.
 
     A captured graph (torch.compile, export) gets the registered operator; torch.func's transforms get the eager
     backend, which they can see through; everything else the kernel, without the dispatcher's overhead.
@@ -131,9 +132,10 @@ class Runner:
         training = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *(states or ()), *own))
         if states is None:
             states = [x.new_zeros(1, x.shape[1], s) for s in step.state_sizes]
-        tape = step.tape_values(x.shape[0] * x.shape[1]) if training else 0
+        tape = step.tape_values(x.shape[0], x.shape[1]) if training else 0
         output, finals, _ = recurrence_op(
             *(x, list(states), list(own), step.inner_masks(masks), lengths, step.core_text, step.core_sizes),
             *(self.reverse, asked(backend), products_of(x) != x.dtype, tape),
         )
-        return output, tuple(finals)
+        count = len(step.state_sizes)
+        return output, (*finals[:count], *(s.detach() for s in finals[count:]))

@@ -34,7 +34,8 @@ class Step:
 
     Attributes:
         program: the equations; sizes: a number for each symbol.
-        param_shapes, mask_shapes, state_sizes, statistic_sizes, output_size: in numbers.
+        param_shapes, mask_shapes, state_sizes, statistic_sizes, output_size: in numbers; of the statistics
+            those that it measures.
         plan_sizes: the numbers in the order of the Plan's sizes.
         core_text, core_sizes: the step without what depends on parameters only, as the registered operator takes it.
         direct: the kernel takes the parameters as they are.
@@ -59,7 +60,7 @@ class Step:
         wanted = [i for _, i in self.prologue.derived]
         self._wanted = wanted
         shapes = program.mask_shapes
-        self.statistic_sizes = [size_value(s, self.sizes) for (s,) in program.statistic_shapes.values()]
+        self.statistic_sizes = [size_value(program.nodes[i].shape[0], self.sizes) for i in program.measured.values()]
         self.mask_shapes = [torch.Size(size_value(s, self.sizes) for s in shapes[m.name]) for m in program.masks]
         inside = {mask.name for mask in core.masks}
         self._inside = [i for i, mask in enumerate(program.masks) if mask.name in inside]
@@ -85,9 +86,9 @@ class Step:
         """The schedule of the step."""
         return make_plan(self.prologue.core)
 
-    def tape_values(self, rows: int) -> int:
-        """How many values the tape of so many rows has."""
-        return self._tape.values(rows)
+    def tape_values(self, steps: int, batch: int) -> int:
+        """How many values the tape of so many steps and sequences has."""
+        return self._tape.values(steps, batch)
 
     def inner_masks(self, masks: Sequence[Tensor]) -> list[Tensor]:
         """The masks that the kernel takes; those of matrices are at work before it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .graph import Graph, build_graph, describe
 from .make import make_plan
-from .plan import TAPE_NOTES, BatchMean, Column, Entry, Loop, Place, Plan, Run, Slot, Store, WeightGrad
+from .plan import TAPE_NOTES, BatchMean, Column, Entry, Loop, Place, Plan, Run, Slot, StepLoop, Store, WeightGrad
 from .prologue import Prologue, split_prologue
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Prologue",
     "Run",
     "Slot",
+    "StepLoop",
     "Store",
     "WeightGrad",
     "build_graph",

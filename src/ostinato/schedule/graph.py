@@ -184,7 +184,7 @@ class _Gather:
             elif OPS[node.op].kind == "leaf":
                 total = self.new.raw(node.op, (), node.shape, node.attr, node.name)
             elif node.op in ("total", "broadcast", "batch_mean"):
-                total = self.new.raw(node.op, (self.convert(node.args[0]),), node.shape)
+                total = self.new.raw(node.op, (self.convert(node.args[0]),), node.shape, node.attr)
             elif OPS[node.op].kind in ("pointwise", "compare"):
                 total = self.new.op(node.op, *(self.convert(a) for a in node.args), attr=node.attr)
             else:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ..ir import OPS, Program
 from .graph import Graph, acc_number
 from .plan import Loop, Place, Slot, Store
-from .ready import REDUCTIONS, Ready, reached, reads
+from .ready import REDUCTIONS, Ready, reached, reads, reductions
 
 
 @dataclass(frozen=True)
@@ -187,6 +187,11 @@ def _forward_slots(
             if graph.nodes[i].op == "acc":
                 acc = acc_number(graph.nodes[i])
                 last[acc] = max(last.get(acc, -1), at)
-            if graph.nodes[i].op not in REDUCTIONS:  # their operands are stores of their own
+            if graph.nodes[i].op not in REDUCTIONS:  # their operands are stores of their own, or sums where they are
                 stack.extend(graph.nodes[i].args)
+    for i in reductions(graph):
+        (operand,) = graph.nodes[i].args
+        if graph.nodes[operand].op == "acc":
+            acc = acc_number(graph.nodes[operand])
+            last[acc] = max(last.get(acc, -1), ready.of(i))
     return {i: first.get(i, ready.of(i)) for i in dear}, last

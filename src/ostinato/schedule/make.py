@@ -9,8 +9,8 @@ from ..ir import Program
 from .graph import Graph, acc_number, build_graph
 from .keep import Keep, decide
 from .order import arrange, runs
-from .plan import BatchMean, Column, Entry, Loop, Place, Plan, Run, Slot, Store, WeightGrad
-from .ready import Ready, reads, reductions
+from .plan import BatchMean, Column, Entry, Loop, Place, Plan, Run, Slot, StepLoop, Store, WeightGrad
+from .ready import Ready, once_for_the_step, reached, reads, reductions
 
 _Loads = dict[int, Place]
 
@@ -43,8 +43,15 @@ class _Maker:
         self.temp_of_node: dict[int, tuple[Place, Place]] = {}
         self.operand_column: dict[int, int] = {}
         self.steps: list[str] = []
+        self.base = self._base_loads()
         self.reduced = self._reduced()
-        self.base = {**self._base_loads(), **{i: place for i, (_, place) in self.reduced.items()}}
+        self.base |= {i: place for i, (_, place) in self.reduced.items()}
+        self.alike = once_for_the_step(graph)
+        forward = reached(graph)
+        self.alike_forward = {i: self._step(self.nodes[i].shape[0]) for i in self.alike if i in forward}
+        self.base |= self.alike_forward
+        self.alike_backward: dict[int, Place] = {}
+        self.kept_steps = len(self.steps)
 
     def _column(self, size: str, name: str) -> int:
         self.columns.append(Column(size, name))
@@ -59,9 +66,15 @@ class _Maker:
                 place = Place("col", str(self._column("1", "total")))
                 found[i] = place, place
             else:
-                source = Place("col", str(self._column(node.shape[0], "operand of a mean")))
-                found[i] = source, self._step(node.shape[0])
+                found[i] = self._source(node.args[0]), self._step(node.shape[0])
         return found
+
+    def _source(self, operand: int) -> Place:
+        """Where a mean reads what it is of: a sum of products where it is, else a temporary vector."""
+        if self.nodes[operand].op == "acc":
+            return self.base[operand]
+        self.temps.append(self.nodes[operand].shape[0])
+        return Place("temp", str(len(self.temps) - 1))
 
     def _step(self, size: str) -> Place:
         self.steps.append(size)
@@ -142,6 +155,8 @@ class _Maker:
         for position, (place, _) in self.reduced.items():
             operand = self.nodes[position].args[0]
             total = self.nodes[position].op == "total"
+            if place == self.base.get(operand):
+                continue
             stores.setdefault(self.ready.of(operand), []).append(Store(place, operand, total=total))
         for (state, _), node in zip(self._states(), self.graph.next_states, strict=True):
             put(node, Place("next", state), self.ready.of(node))
@@ -201,7 +216,7 @@ class _Maker:
         self, grad_column: dict[int, int]
     ) -> tuple[dict[int, list[Store]], dict[int, list[Slot]], tuple[Run, ...], _Loads]:
         stores: dict[int, list[Store]] = {}
-        products: dict[int, list[Slot]] = {-1: list(self._means())}
+        products: dict[int, list[Slot]] = {}
         loads: _Loads = dict(self.base)
 
         def put(node: int, place: Place, add: bool = False) -> None:
@@ -251,10 +266,15 @@ class _Maker:
         return stores, products, tuple(deferred), loads
 
     def _means(self) -> Iterable[BatchMean]:
-        """Backward takes the means of forward again, of what forward wrote for them."""
+        """The means over the batch in forward."""
         for i, (source, target) in self.reduced.items():
             if self.nodes[i].op == "batch_mean":
                 yield BatchMean(self.nodes[i].shape[0], source, target)
+
+    def _statistics(self) -> tuple[int, ...]:
+        """The vector of the step that each statistic is."""
+        found = {self.nodes[i].attr: place.column for i, (_, place) in self.reduced.items() if place.kind == "step"}
+        return tuple(found[name] for name in self.core.measured)
 
     def _reduce_backward(
         self, stores: dict[int, list[Store]], products: dict[int, list[Slot]], loads: _Loads
@@ -274,6 +294,19 @@ class _Maker:
             stores.setdefault(slot, []).append(Store(source, operand, total=total))
             if not total:
                 products.setdefault(slot + 1, []).append(BatchMean(n.shape[0], source, loads[i]))
+        for i in self.alike:
+            if i not in self.alike_forward and i not in self.alike_backward:
+                self.alike_backward[i] = self._step(self.nodes[i].shape[0])
+        for i, place in self.alike_backward.items():
+            slot = self.ready_back.of(i)
+            products.setdefault(slot, []).append(self._once(i, place, {**loads, **self.alike_backward}))
+        loads.update(self.alike_backward)
+
+    def _once(self, node: int, place: Place, loads: _Loads) -> StepLoop:
+        """A value of the step, from those that lie ready."""
+        ready = {i: at for i, at in loads.items() if i != node}
+        used = sorted(reads(self.nodes, [node], ready))
+        return StepLoop(self.nodes[node].shape[0], (Store(place, node),), tuple((i, ready[i]) for i in used))
 
     def _transposed(self, number: int, target: Place, accumulate: bool, grad_column: dict[int, int]) -> list[Run]:
         members: list[tuple[int, str]] = []
@@ -297,12 +330,15 @@ class _Maker:
         for mean in self._means():
             slot = next(self.ready.of(i) for i, (_, place) in self.reduced.items() if place == mean.target)
             between.setdefault(slot, []).append(mean)
+        for i, place in self.alike_forward.items():
+            between.setdefault(self.ready.of(i), []).append(self._once(i, place, loads))
         plain = self._forward_stores(None)
         infer = self._write(plain, between, loads, {})
         grad_column = dict(self.order)
         first = self._backward(grad_column)
         stored = {n: Place("col", str(c)) for n, c in self.operand_column.items()}
         stored.update((i, place) for i, (_, place) in self.reduced.items())
+        stored.update(self.alike_forward)
         keep = decide(self.graph, self.ready, self.core, self.order, stored, infer, first[0], self._column)
         loads_back: _Loads = {**first[3], **keep.loads}
         moved = self._conflicts(first[0], loads_back, grad_column)
@@ -340,7 +376,9 @@ class _Maker:
             tuple((name, columns[grad]) for name, grad in self.graph.vector_grads if grad in columns),
             tuple(self.temps),
             tuple(self.steps),
+            self.kept_steps,
             tuple((mask.name, self.core.mask_shapes[mask.name][0]) for mask in self.core.masks),
+            self._statistics(),
         )
 
     def _conflicts(self, stores: dict[int, list[Store]], loads: _Loads, grad_column: dict[int, int]) -> Iterable[int]:

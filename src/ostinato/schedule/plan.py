@@ -14,7 +14,7 @@ be in:
     vector:P, scalar:P a parameter;  grad_vector:P, grad_scalar:P  what is added to its gradient
     mask:M             random numbers given to the step
     size:S             the number that a size stands for
-    step:N             a vector of the step, the same for all its rows
+    step:N             a vector of the step, the same for all its rows; backward finds the first of them on the tape
     col:N              column N of the tape
 
 A scalar of a row stands in a column or temporary of the size "1".
@@ -22,7 +22,7 @@ A scalar of a row stands in a column or temporary of the size "1".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -42,7 +42,7 @@ class Place:
 
     @property
     def column(self) -> int:
-        """The number of a tape column."""
+        """The number of a tape column, or of a vector of the step."""
         return int(self.name)
 
 
@@ -105,7 +105,16 @@ class BatchMean:
     target: Place
 
 
-Slot = Run | Loop | BatchMean
+@dataclass(frozen=True)
+class StepLoop:
+    """Pointwise work over vectors of the step, once for all its rows; loads and stores as in a `Loop`."""
+
+    size: str
+    stores: tuple[Store, ...]
+    loads: tuple[tuple[int, Place], ...]
+
+
+Slot = Run | Loop | BatchMean | StepLoop
 
 
 @dataclass(frozen=True)
@@ -122,14 +131,15 @@ TAPE_NOTES = 16  # values before the first row, where forward notes for backward
 
 
 class TapeSize(NamedTuple):
-    """Values of a tape: of each row, and beside the rows."""
+    """Values of a tape: of each row, of each step, and beside them."""
 
     row: int
+    step: int
     rest: int
 
-    def values(self, rows: int) -> int:
+    def values(self, steps: int, batch: int) -> int:
         """Of the whole."""
-        return rows * self.row + self.rest
+        return steps * (batch * self.row + self.step) + self.rest
 
 
 @dataclass(frozen=True)
@@ -148,8 +158,10 @@ class Plan:
         history: where backward finds a state's value after a step (None: not needed).
         backward: the slots of a step's derivative; deferred: the products for the gradient of x.
         weight_grads: matrix gradients; bias_grads: (vector, column) whose rows are summed.
-        temps: sizes of the temporary vectors of a row; steps: of those of a step.
+        temps: sizes of the temporary vectors of a row; steps: of those of a step, of which the first `kept_steps` stay
+            for backward.
         masks: (name, size) of the random numbers given to the step.
+        statistics: the number of each vector of the step that a run puts out for every step.
     """
 
     name: str
@@ -172,7 +184,9 @@ class Plan:
     bias_grads: tuple[tuple[str, int], ...]
     temps: tuple[str, ...]
     steps: tuple[str, ...] = ()
+    kept_steps: int = 0
     masks: tuple[tuple[str, str], ...] = ()
+    statistics: tuple[int, ...] = ()
 
     @cached_property
     def symbols(self) -> tuple[str, ...]:
@@ -189,13 +203,16 @@ class Plan:
     def tape_size(self, sizes: Sequence[int]) -> TapeSize:
         """How large the tape is; `sizes` in the order of `symbols`.
 
-        A row has columns padded to whole vectors, and a vector more; beside the rows are two vectors to read past the
-        end, and what the backend notes.
+        A row has columns padded to whole vectors, and a vector more; a step the vectors that are kept; beside them are
+        two vectors to read past the end, and what the backend notes.
         """
         at = {symbol: i for i, symbol in enumerate(self.symbols)}
-        return TapeSize(
-            sum(-(-sizes[at[c.size]] // WIDEST) * WIDEST for c in self.columns) + WIDEST, 2 * WIDEST + TAPE_NOTES
-        )
+
+        def padded(names: Iterable[str]) -> int:
+            return sum(-(-sizes[at[name]] // WIDEST) * WIDEST for name in names)
+
+        row = padded(c.size for c in self.columns) + WIDEST
+        return TapeSize(row, padded(self.steps[: self.kept_steps]), 2 * WIDEST + TAPE_NOTES)
 
     @property
     def stages(self) -> int:
@@ -223,6 +240,7 @@ class Plan:
         for (state, _), place in zip(self.states, self.history, strict=True):
             if place is not None:
                 lines.append(f"  backward finds {state} in {place}")
+        lines += [f"  statistic {k} is step:{number}" for k, number in enumerate(self.statistics)]
         lines += ["each step, backward", *self._slots(self.backward)]
         lines.append("for all steps, backward")
         lines += [f"  {self._run(run)}" for run in self.deferred]
@@ -247,7 +265,8 @@ class Plan:
             if isinstance(slot, BatchMean):
                 lines.append(f"  {slot.target} = mean of {slot.source} over the batch")
                 continue
-            lines.append(f"  for each of {slot.size}:")
+            once = ", once for the step" if isinstance(slot, StepLoop) else ""
+            lines.append(f"  for each of {slot.size}{once}:")
             loads = {node: str(place) for node, place in slot.loads}
             for s in slot.stores:
                 text = self._text(s.node, loads)[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ..ir import Node
+from ..ir import OPS, Node
 from .graph import Graph, acc_number
 from .plan import Place
 
@@ -30,6 +30,26 @@ def reached(graph: Graph) -> set[int]:
 def reductions(graph: Graph) -> list[int]:
     """The reductions of the forward section."""
     return [i for i in sorted(reached(graph)) if graph.nodes[i].op in REDUCTIONS]
+
+
+def once_for_the_step(graph: Graph) -> list[int]:
+    """Values that are the same for all rows of a step, and that a row's own are computed from.
+
+    They are pointwise functions of means over the batch and of parameters; a mean itself is none of them.
+    """
+    alike: set[int] = set()
+    step: set[int] = set()  # those with a mean below: the others are parameters' own
+    for i, n in enumerate(graph.nodes):
+        if n.op == "batch_mean":
+            step.add(i)
+        elif n.op in ("param", "const", "size"):
+            alike.add(i)
+        elif OPS[n.op].kind == "pointwise" and all(a in alike or a in step for a in n.args):
+            (step if any(a in step for a in n.args) else alike).add(i)
+    asked = {a for i, n in enumerate(graph.nodes) if i not in step for a in n.args}
+    asked |= {t for total in (*graph.state_grads, graph.input_grad) for t in total.terms}
+    asked |= {*graph.next_states, *(i for _, i in graph.output)}
+    return [i for i in sorted(step & asked) if graph.nodes[i].op != "batch_mean" and graph.nodes[i].shape]
 
 
 class Ready:

@@ -142,8 +142,9 @@ def batch_norm(cell: Cell, max_length: int, momentum: float = 0.1, eps: float = 
         shape = b.nodes[value].shape
         centred = b.sub(value, r.statistic(f"mean_{name}", value, momentum, max_length, 0.0))
         variance = r.statistic(f"var_{name}", b.mul(centred, centred), momentum, max_length, 1.0)
-        scaled = b.div(centred, b.op("sqrt", b.add(variance, b.const(eps))))
-        gained = b.mul(r.param(f"gamma_{name}", shape, 0.1), scaled)
+        # all of the gain is the same for every sequence: a kernel computes it once for the step
+        gain = b.mul(r.param(f"gamma_{name}", shape, 0.1), b.pow(b.add(variance, b.const(eps)), -0.5))
+        gained = b.mul(gain, centred)
         return b.add(gained, r.param(f"beta_{name}", shape, 0.0)) if shifted else gained
 
     products = r.recurrent() + r.products(INPUT)

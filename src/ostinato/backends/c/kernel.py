@@ -58,6 +58,7 @@ class CBound:
         self._kernel = kernel
         self._sizes = sizes
         self._state_sizes = [sizes[s] for s in kernel.state_sizes]
+        self._statistic_sizes = [sizes[s] for s in kernel.statistic_sizes]
         self._output_size = sizes[kernel.output_size]
         self._tape = kernel.plan.tape_size(sizes)
         self._held = [p.detach() for p in params]
@@ -123,7 +124,7 @@ class CBound:
         ]
         tape = None
         if training:
-            tape = self._kernel.memory.empty(self._tape.values(steps * batch), x.dtype)
+            tape = self._kernel.memory.empty(self._tape.values(steps, batch), x.dtype)
         call.append(_address(tape))
         finals: list[Tensor] = []
         keep: list[Tensor] = []  # contiguous copies live until the kernel returns
@@ -134,6 +135,10 @@ class CBound:
             final = x.new_empty(1, batch, size)
             call.append(final.data_ptr())
             finals.append(final)
+        for size in self._statistic_sizes:
+            statistic = x.new_zeros(steps, size)
+            call.append(statistic.data_ptr())
+            finals.append(statistic)
         _run(self._kernel.forward, self._address, call)
         return out, tuple(finals), tape
 
@@ -197,6 +202,7 @@ class CKernel:
             function.restype = ctypes.c_int
         at = {v: i for i, v in enumerate(plan.symbols)}
         self.state_sizes = [at[s] for _, s in plan.states]
+        self.statistic_sizes = [at[plan.steps[number]] for number in plan.statistics]
         self.output_size = at[plan.output_size]
         self._orders: dict[tuple[int, ...], list[int]] = {}
 

@@ -115,7 +115,7 @@ def recurrence(
     lengths: Sequence[int] | None = None,
     reverse: bool = False,
     masks: Sequence[Tensor] = (),
-) -> tuple[Tensor, tuple[Tensor, ...]]:
+) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Run a Program over a sequence.
 
     Args:
@@ -129,7 +129,9 @@ def recurrence(
         masks: in the order of ``program.masks``: [T, B, S], [1, B, S] for all steps, or a matrix.
 
     Returns:
-        the outputs [T, B, O] (zeros past a sequence's end) and the states after each sequence's last step.
+        the outputs [T, B, O] (zeros past a sequence's end), the states after each sequence's last step, each [B, S],
+        and the statistics that the step measures, each [T, S] in the order in which steps run (zeros where no sequence
+        does), which nothing is differentiated through.
     """
     steps, batch = x.shape[0], x.shape[1]
     if lengths is not None:
@@ -137,12 +139,13 @@ def recurrence(
     if reverse:
         x = x.flip(0)
         masks = [m.flip(0) if m.dim() == 3 else m for m in masks]
-    outputs, finals = _loop(program, x, states, params, sizes, [batch] * steps, masks)
+    outputs, finals, statistics = _loop(program, x, states, params, sizes, [batch] * steps, masks)
     if not outputs:
-        return _nothing(x, params, 0, size_value(program.output_size, sizes)), tuple(s.clone() for s in finals)
+        empty = _nothing(x, params, 0, size_value(program.output_size, sizes))
+        return empty, tuple(s.clone() for s in finals), statistics
     if reverse:
         outputs.reverse()
-    return torch.stack(outputs), finals
+    return torch.stack(outputs), finals, statistics
 
 
 def _ragged(
@@ -154,7 +157,7 @@ def _ragged(
     lengths: Sequence[int],
     reverse: bool,
     masks: Sequence[Tensor],
-) -> tuple[Tensor, tuple[Tensor, ...]]:
+) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Longest first, so that the sequences still running are the first rows of every step."""
     steps, batch = x.shape[0], x.shape[1]
     order = sorted(range(batch), key=lambda b: -lengths[b])
@@ -177,7 +180,10 @@ def _ragged(
         return given[table(times), table(rows)] if running else given[:0, rank]
 
     x = arrange(x)
-    outputs, finals = _loop(program, x, [s[rank] for s in states], params, sizes, running, [arrange(m) for m in masks])
+    outputs, finals, statistics = _loop(
+        program, x, [s[rank] for s in states], params, sizes, running, [arrange(m) for m in masks]
+    )
+    statistics = tuple(functional.pad(s, (0, 0, 0, steps - len(running))) for s in statistics)
     width = size_value(program.output_size, sizes)
     padded = [functional.pad(y, (0, 0, 0, batch - y.shape[0])) for y in outputs]
     stacked = torch.stack(padded) if padded else _nothing(x, params, 1 if steps else 0, width)
@@ -187,7 +193,7 @@ def _ragged(
         where = [[(n - 1 - t if t < n else t) for n in lengths] for t in range(steps)]
         at = torch.tensor(where, dtype=torch.long, device=x.device).reshape(steps, batch)
         whole = whole[at, torch.arange(batch, device=x.device)]
-    return whole, finals
+    return whole, finals, statistics
 
 
 def _nothing(x: Tensor, params: Sequence[Tensor], steps: int, width: int) -> Tensor:
@@ -204,7 +210,7 @@ def _loop(
     sizes: dict[str, int],
     running: Sequence[int],
     masks: Sequence[Tensor],
-) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+) -> tuple[list[Tensor], tuple[Tensor, ...], tuple[Tensor, ...]]:
     """The time loop; step t has the first ``running[t]`` sequences."""
     once, hoisted, looped, leaves = _parts(program)
     values: Values = [None] * len(program.nodes)
@@ -226,6 +232,8 @@ def _loop(
     whole = [i for i, node in enumerate(program.nodes) if level[i] == INPUT]
     current = list(states)
     outputs: list[Tensor] = []
+    measured = {i: size_value(program.nodes[i].shape[0], sizes) for i in program.measured.values()}
+    means: dict[int, list[Tensor]] = {i: [] for i in measured}
     state_nodes = [(i, program.states.index(str(n.attr))) for i, n in leaves if n.op == "state"]
     for t, count in enumerate(running):
         step = list(values)
@@ -235,6 +243,8 @@ def _loop(
             step[i] = current[place][:count]
         for i, node in looped:
             step[i] = evaluate(node, [step[a] for a in node.args], sizes)
+        for i, size in measured.items():
+            means[i].append(step[i].detach()[0] if count else x.new_zeros(size))
         rows = [
             _as_rows(step[i], count, size_value(program.nodes[i].shape[0], sizes))
             for i in program.roots
@@ -244,7 +254,8 @@ def _loop(
             old = current[place]
             current[place] = new if count == old.shape[0] else torch.cat([new, old[count:]])
     borrowed = _borrowed(program)
-    return outputs, tuple(s.clone() if place in borrowed else s for place, s in enumerate(current))
+    finals = tuple(s.clone() if place in borrowed else s for place, s in enumerate(current))
+    return outputs, finals, tuple(torch.stack(m) if m else x.new_zeros(0, measured[i]) for i, m in means.items())
 
 
 @lru_cache(maxsize=256)

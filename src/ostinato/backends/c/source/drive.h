@@ -181,7 +181,14 @@ static void carve_parts(Job *g, int backward) {
             p->now[s] = CARVE(g, real, count * state_row(g, s) + 1);
             p->next[s] = CARVE(g, real, count * state_row(g, s) + 1);
         }
-        for (int i = 0; i < N_STEPS; i++) p->step[i] = CARVE(g, real, padded(g->size[SIZE_OF_STEP[i]]));
+        long kept = 0;
+        for (int i = 0; i < N_STEPS; i++) {
+            const long size = padded(g->size[SIZE_OF_STEP[i]]);
+            if (i < KEPT_STEPS && (g->flags & TRAINING)) p->step[i] = g->kept_steps + kept, kept += size;
+            else p->step[i] = CARVE(g, real, size);
+        }
+        for (int i = 0; i < (backward ? N_TEMPS : FORWARD_TEMPS); i++)
+            p->temp[i] = CARVE(g, real, count * row_of(g->size[SIZE_OF_TEMP[i]]) + 1);
         const long width = row_of(g->size[SIZE_OF_X]);
         if (!backward) {
             p->x = CARVE(g, real, rows * width);
@@ -191,7 +198,6 @@ static void carve_parts(Job *g, int backward) {
         }
         p->tape = g->tape + p->row * g->row_size;
         p->grad_x = CARVE(g, real, rows * width);
-        for (int i = 0; i < N_TEMPS; i++) p->temp[i] = CARVE(g, real, count * row_of(g->size[SIZE_OF_TEMP[i]]) + 1);
         carve_sums(g, p);
     }
 }
@@ -248,6 +254,7 @@ static void forward_part(Job *g, long j) {
             if (g->flags & TRAINING) slots_forward(g, p, t, n);
             else slots_infer(g, p, t, n);
             swap_states(p);
+            if (BY_COLUMNS && active(p, t + 1) < n) meet(g, p);
             for (long k = most(active(p, t + 1), share(p, n, 0)); k < share(p, n, 1); k++) keep_final(g, p, k);
         }
     }
@@ -273,16 +280,28 @@ static void plan_parts(Job *g) {
     g->parts = g->together ? g->threads : ALWAYS_TOGETHER ? 1 : most(1, least(g->threads, g->batch));
 }
 
+static long kept_step(const Job *g) {
+    long size = 0;
+    for (int i = 0; i < KEPT_STEPS; i++) size += padded(g->size[SIZE_OF_STEP[i]]);
+    return size;
+}
+/* a tape: notes, vectors of the steps, rows */
+static void place_steps(Job *g) {
+    g->kept_step = kept_step(g);
+    g->kept_steps = g->tape + TAPE_NOTES;
+    g->tape = g->kept_steps + g->steps * g->kept_step;
+}
+
 /* The order of a tape's rows depends on the parts: it says which, since there may be other threads by then. */
 static void write_parts(Job *g) {
     const int64_t found[] = {g->together, g->parts};
     memcpy(g->tape, found, sizeof found);
-    g->tape += TAPE_NOTES;
+    place_steps(g);
 }
 static void read_parts(Job *g) {
     int64_t found[2];
     memcpy(found, g->tape, sizeof found);
-    g->tape += TAPE_NOTES;
+    place_steps(g);
     g->together = found[0] && g->threads > 1;
     g->parts = g->together ? g->threads : found[0] ? 1 : (long)found[1];
 }
@@ -302,7 +321,7 @@ int ostinato_forward(const int64_t *bound, const int64_t *call) {
     if (g->flags & TRAINING) {
         large_pages(g->tape, rows * (size_t)g->row_size);
 #ifdef POISON
-        memset(g->tape, 0xff, rows * (size_t)g->row_size + TAPE_NOTES * sizeof(real)); /* NaN */
+        memset(g->tape, 0xff, rows * (size_t)g->row_size + (size_t)(TAPE_NOTES + g->steps * kept_step(g)) * sizeof(real)); /* NaN */
 #endif
         write_parts(g);
     }

@@ -37,9 +37,11 @@ typedef struct {
     real *out; long out_step, out_batch;
     const int64_t *length;
     real *tape;
+    real *kept_steps; long kept_step; /* the vectors of a step that stay for backward, and how far steps are apart */
     Parallel *parallel; TeamSize *team_size;
     struct { const real *start; long start_batch; real *final; const real *grad_final; long grad_final_batch; real *grad_start; } state[N_STATES + 1];
     struct { const real *value; long step, batch; } mask[N_MASKS + 1];
+    real *statistic[N_STATISTICS + 1]; /* [steps][size] */
     const real *grad_out; long grad_out_step, grad_out_batch;
     real *grad_x; long grad_x_step, grad_x_batch;
     long column[N_COLUMNS + 1], row_size; /* offsets within a row of the tape, and its size */
@@ -78,6 +80,10 @@ INLINE real *out_row(const Job *g, const Part *p, long t, long k) {
 INLINE const real *mask_row(const Job *g, const Part *p, int m, long t, long k) {
     return g->mask[m].value + position(g, p, t, k) * g->mask[m].step + p->batch[k] * g->mask[m].batch;
 }
+/* vector i of step t: in training the first of them lie on the tape */
+INLINE real *step_vector(const Job *g, const Part *p, long t, int i) {
+    return p->step[i] + (i < KEPT_STEPS ? t * g->kept_step : 0);
+}
 /* where backward finds state s after step t; t = -1 is the start */
 INLINE const real *history(const Job *g, const Part *p, int s, long t, long k) {
     if (t < 0) return g->state[s].start ? g->state[s].start + p->batch[k] * g->state[s].start_batch : g->zeros;
@@ -102,6 +108,7 @@ static void read_arguments(Job *g, const int64_t *bound, const int64_t *call, in
     for (int m = 0; m < N_MASKS; m++) { POINTER(mask[m].value); NUMBER(mask[m].step); NUMBER(mask[m].batch); }
     if (!backward) {
         for (int s = 0; s < N_STATES; s++) { POINTER(state[s].start); NUMBER(state[s].start_batch); POINTER(state[s].final); }
+        for (int i = 0; i < N_STATISTICS; i++) POINTER(statistic[i]);
     } else {
         POINTER(grad_out); NUMBER(grad_out_step); NUMBER(grad_out_batch);
         POINTER(grad_x); NUMBER(grad_x_step); NUMBER(grad_x_batch);
@@ -214,13 +221,30 @@ static void meet(Job *g, const Part *p) {
         if (spins > 10000) sched_yield(); /* the others may be waiting for this processor */
 }
 
-/* target = the mean of so many rows. All sequences are in one part; its members share the columns. */
-static void __attribute__((unused)) batch_mean(const Part *p, long n, long width, const real *rows, long row, real *target) {
-    const long vectors = padded(width) / LANES;
-    for (long v = share(p, vectors, 0); v < share(p, vectors, 1); v++) {
-        vec sum = splat(0);
-        for (long k = 0; k < n; k++) sum += load(rows + k * row + v * LANES);
-        store(target + v * LANES, first_lanes(sum / splat((real)n), width - v * LANES));
+#define MEAN_VECTORS 8
+
+/* target = the mean of so many rows, which is a statistic too if there is a place for it. All sequences are in one part;
+ * its members share the columns. */
+static void __attribute__((unused)) batch_mean(const Part *p, long n, long width, const real *rows, long row, real *target,
+                                                real *statistic) {
+    const long vectors = padded(width) / LANES, last = share(p, vectors, 1);
+    for (long v = share(p, vectors, 0), count; v < last; v += count) {
+        vec sum[MEAN_VECTORS]; /* side by side, since a row is far from the next */
+        count = least(MEAN_VECTORS, last - v);
+        for (long i = 0; i < MEAN_VECTORS; i++) sum[i] = splat(0);
+        if (count == MEAN_VECTORS)
+            for (long k = 0; k < n; k++)
+                for (long i = 0; i < MEAN_VECTORS; i++) sum[i] += load(rows + k * row + (v + i) * LANES);
+        else
+            for (long k = 0; k < n; k++)
+                for (long i = 0; i < count; i++) sum[i] += load(rows + k * row + (v + i) * LANES);
+        for (long i = 0; i < count; i++) {
+            const vec mean = sum[i] / splat((real)n);
+            const long at = (v + i) * LANES, lanes = width - at;
+            store(target + at, first_lanes(mean, lanes));
+            if (statistic && lanes < LANES) store_part(statistic + at, mean, lanes);
+            else if (statistic) store(statistic + at, mean);
+        }
     }
 }
 
