@@ -87,9 +87,11 @@ def layer_norm(cell: Cell, on: str | Sequence[str] = "recurrent", eps: float = 1
         carried = bool(states) and not _one_state(r)
         states = states if carried else _one_state(r)
         if not states:
+            other = [place for place, level in (("recurrent", STATE), ("input", INPUT)) if r.products(level)]
             r.refuse(
-                "on='state' normalises a new state where the step reads it on, and no new state is read on",
-                "normalise before the states are transformed, as in zoneout(layer_norm(cell, on='state'), 0.1)",
+                f"on='state' normalises a new state where the step reads it on, and cell {cell.name} reads none on",
+                f"choose {' or '.join(f'on={place!r}' for place in other) or 'another cell'}; if a transform changed "
+                "the states, normalise before it, as in zoneout(layer_norm(cell, on='state'), 0.1)",
             )
     return _normalised(r, products, states, carried, normalise)
 
