@@ -71,7 +71,7 @@ REFUSED: list[tuple[str, Callable[[], object]]] = [
     ("multiplies the state h, or a multiple", lambda: transforms.variational_dropout(pointwise, state=0.1)),
     ("is a sum with a multiple of its old value", lambda: transforms.recurrent_dropout(cells.elman, 0.1)),
     ("is not a gate times one value", lambda: transforms.recurrent_dropout(looser, 0.1)),
-    ("has no value 'k'; pass value= one of i, f, g, o, c, h, the", lambda: transforms.recurrent_dropout(cells.lstm, 0.1, value="k")),
+    ("has no value 'k'; pass value= one of i, f, g", lambda: transforms.recurrent_dropout(cells.lstm, 0.1, value="k")),
     ("has no product of a matrix with a value that depends on a state", lambda: transforms.weight_drop(pointwise, 0.1)),
     ("x has size H and the output P", lambda: transforms.residual(unequal)),
     ("over is 'width'; choose 'depth' or 'time'", lambda: transforms.residual(cells.lstm, over="width")),
