@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 import ostinato
@@ -49,3 +51,19 @@ def test_what_is_printed_is_read(text: str) -> None:
 def test_what_is_no_cell_is_told(text: str, said: str) -> None:
     with pytest.raises(CellError, match=said):
         named(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "transform"),
+    [
+        ("zoneout(lstm, rate=2)", lambda lstm: transforms.zoneout(lstm, rate=2)),
+        ("residual(zoneout(lstm, 2))", lambda lstm: transforms.zoneout(lstm, 2)),
+        ("zoneout('lstm', 0.1)", lambda lstm: transforms.zoneout("lstm", 0.1)),  # type: ignore[arg-type]
+    ],
+)
+def test_what_a_transform_refuses_is_said_once(text: str, transform: Callable[[ostinato.Cell], object]) -> None:
+    with pytest.raises(CellError) as meant:
+        transform(ostinato.cells.lstm)
+    with pytest.raises(CellError) as found:
+        named(text)
+    assert str(found.value) == str(meant.value)

@@ -135,6 +135,114 @@ def test_what_cannot_be_read_runs_as_a_loop_and_is_said(caplog: Any) -> None:
         scan(odd, start, xs, backend="c")
 
 
+def adding(h: Any, x: Any) -> Any:
+    before, h = h, h.mul(0.5).add_(U @ x)
+    return h.relu_(), before
+
+
+def renamed(h: Any, x: Any) -> Any:
+    """Two names of one tensor, changed in place."""
+    before = h
+    h *= 0.5
+    return h + U @ x, before
+
+
+def ungraded(h: Any, x: Any) -> Any:
+    with torch.no_grad():
+        h = torch.tanh(W @ h)
+    return h + U @ x, h
+
+
+def detached(h: Any, x: Any) -> Any:
+    return torch.tanh(W @ h.detach() + U @ x), h
+
+
+def looking(h: Any, x: Any) -> Any:
+    """Control flow on numbers, which is another for each sequence, and a y that is no vector."""
+    h = torch.tanh(W @ h + U @ x) if h.sum() > 0 else U @ x
+    return h, h.sum()
+
+
+def counting(h: Any, x: Any) -> Any:
+    """A number read from a tensor."""
+    return h * float(x[0] > 0) + U @ x, h.outer(h)
+
+
+@pytest.mark.parametrize("lengths", [None, [5, 0, 2]], ids=["whole", "lengths"])
+@pytest.mark.parametrize("reverse", [False, True], ids=["forwards", "reverse"])
+@pytest.mark.parametrize(
+    ("step", "why"),
+    [
+        (adding, "add_"),
+        (renamed, "in place"),
+        (ungraded, "gradients"),
+        (detached, "detach"),
+        (looking, "truth value"),
+        (counting, "no elements"),
+    ],
+)
+def test_what_means_something_else_as_symbols_is_not_read(step: Any, why: str, reverse: bool, lengths: Any) -> None:
+    """Values and gradients of a step that only torch can run; backend="c" says why."""
+    init = numbers("start", 4)
+    xs = numbers("xs", 5, 3, 3).requires_grad_()
+    carry, ys = scan(step, init, xs, reverse=reverse, lengths=lengths)
+    found: dict[str, Tensor | None] = {"value 0": carry, "value 1": ys}
+    torch.testing.assert_close(init, numbers("start", 4), rtol=0, atol=0)
+    expected = meant(lambda h, x: step(h.clone(), x), init, xs, lengths or [5, 5, 5], reverse)
+    for values in (found, expected):
+        loss = sum((v * numbers(n, *v.shape)).sum() for n, v in list(values.items()) if v is not None)
+        values["grad"] = torch.autograd.grad(loss, xs)[0]  # type: ignore[arg-type]
+    assert_agree(found, expected, torch.float64)
+    with pytest.raises(CellError, match=why):
+        scan(step, init, xs, backend="c")
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        lambda h: h + torch.rand(4, dtype=torch.float64),
+        lambda h: h + torch.randn_like(B),
+        lambda h: h * functional.dropout(torch.ones_like(B)),
+        lambda h: functional.dropout(h + 1),
+        lambda h: h + torch.empty(4, dtype=torch.float64).uniform_(),
+    ],
+    ids=["rand", "randn_like", "dropout of a tensor", "dropout", "uniform_"],
+)
+def test_random_numbers_are_drawn_at_every_step(noise: Any) -> None:
+    """Not once while the step is read; and for each sequence its own."""
+    xs, start = numbers("xs", 40, 3, 3), torch.ones(4, dtype=torch.float64)
+    _, ys = scan(lambda h, x: (h, noise(h)), start, xs)
+    rows = ys.reshape(120, 4)
+    assert len(torch.unique(rows, dim=0)) > 5  # of dropout there are 2 ** 4
+    with pytest.raises(CellError, match="random|dropout|in place"):
+        scan(lambda h, x: (h, noise(h)), start, xs, backend="c")
+    torch.manual_seed(0)
+    first = scan(lambda h, x: (h, noise(h)), start, xs)[1]
+    torch.manual_seed(0)
+    assert torch.equal(first, scan(lambda h, x: (h, noise(h)), start, xs)[1])
+
+
+@pytest.mark.parametrize("step", [elman, looking, counting])
+def test_no_steps_and_no_sequences(step: Any) -> None:
+    """The carry as it was and a y of no steps, whether the step is read or runs as a loop."""
+    init = numbers("start", 4)
+    shape = step(init, numbers("x", 3))[1].shape
+    for size in ((0, 2, 3), (5, 0, 3), (0, 0, 3)):
+        carry, ys = scan(step, init, torch.zeros(size, dtype=torch.float64))
+        assert ys.shape == (*size[:2], *shape)
+        assert torch.equal(carry, init.expand(size[1], 4))
+    carry, ys = scan(step, init, torch.zeros(0, 3, dtype=torch.float64), reverse=True)
+    assert torch.equal(carry, init) and ys.shape == (0, *shape)
+
+
+def test_an_error_of_the_step_is_its_own() -> None:
+    def failing(h: Any, x: Any) -> Any:
+        raise KeyError("lost")
+
+    with pytest.raises(KeyError, match="lost"):
+        scan(failing, numbers("start", 4), numbers("xs", 5, 3, 3))
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -143,7 +251,12 @@ def test_what_cannot_be_read_runs_as_a_loop_and_is_said(caplog: Any) -> None:
         ({"init": 0.0}, "float in init"),
         ({"xs": torch.zeros(5, 3, 3)}, "init is torch.float64"),
         ({"lengths": [9, 1, 1]}, r"lengths\[0\] = 9 is longer"),
-        ({"step": lambda h, x: h}, "return \\(new carry, y\\)"),
+        ({"step": lambda h, x: h}, "returned one value; return \\(new carry, y\\)"),
+        ({"step": lambda h, x: (h, 1.0)}, "puts out float 1.0; return tensors as y"),
+        ({"step": lambda h, x: (0.0, h)}, r"turns a vector \[4\] of the carry into float 0.0"),
+        ({"step": lambda h, x: (V @ h, h)}, r"turns a vector \[4\] of the carry into \[2\]"),
+        ({"step": lambda h, x: (h.sum(), h)}, r"turns a vector \[4\] of the carry into \[\]"),
+        ({"step": 3}, "got int for a step; give a function"),
         ({"step": lambda h, x: ((h, h), h)}, "return the same form"),
         ({"step": lambda h, x: (W.float() @ h, h)}, "use .to\\(xs\\)"),
     ],

@@ -7,7 +7,7 @@ import difflib
 from typing import Any
 
 from . import cells, transforms
-from .errors import CellError
+from .errors import CellError, OstinatoError
 from .lang import Cell
 
 
@@ -55,6 +55,8 @@ def _called(name: str, node: ast.Call, text: str) -> Any:
     if name in transforms.__all__:
         try:
             return getattr(transforms, name)(*given, **options)
+        except OstinatoError:  # a CellError is a TypeError too, and says all itself
+            raise
         except TypeError as error:
             raise CellError(f"{text!r}: {error}; see the arguments with help(ostinato.transforms.{name})") from error
     if given:

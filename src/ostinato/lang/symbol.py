@@ -71,11 +71,17 @@ def refuse(fact: str, remedy: str) -> NoReturn:
     raise CellError(f"{fact}; {remedy}{where_in_user_code()}")
 
 
+Capture = tuple[Callable[[Any], "Symbol"], Callable[[str], Callable[..., Any] | None], Callable[[], None]]
+
+
 class _Reading(threading.local):
-    """What is being read in this thread: the frame that is looked for, and what tensors and functions of torch are."""
+    """What is being read in this thread: the frame that is looked for, and what tensors and functions of torch are.
+
+    The last of `capture` is called for every symbol made.
+    """
 
     watch: FrameWatch | None = None
-    capture: tuple[Callable[[Any], Symbol], Callable[[str], Callable[..., Any] | None]] | None = None
+    capture: Capture | None = None
 
 
 reading = _Reading()
@@ -137,6 +143,16 @@ class Symbol:
         watch = reading.watch
         if watch is not None and watch.frame is None:
             watch.look(inspect.currentframe())
+        if reading.capture is not None:
+            reading.capture[2]()
+
+    def _in_place(self, other: Any) -> Any:
+        # in a cell `h += y` gives the name h to a sum; in torch it changes a tensor, under all its names
+        if reading.capture is not None:
+            refuse("the step changes a value in place", "write h = h + y")
+        return NotImplemented
+
+    __iadd__ = __isub__ = __imul__ = __itruediv__ = __ipow__ = _in_place
 
     def __add__(self, other: Any) -> Symbol:
         return pointwise("add", self, other)
@@ -193,6 +209,8 @@ class Symbol:
         return known
 
     def __rmatmul__(self, other: Any) -> Symbol:
+        if reading.capture is not None:  # torch's own @ takes a CellError for "not mine", since it is a TypeError
+            return self._torch("matmul")(other, self)
         refuse("what stands left of @ is not a parameter", "write p.NAME @ value")
 
     def __lt__(self, other: Any) -> Symbol:

@@ -83,12 +83,14 @@ def trace_step(
     width: int,
     sizes: Sequence[int],
     parameters: Callable[[Any], str],
+    mode: Callable[[], object] = lambda: None,
 ) -> tuple[Program, list[int]]:
     """The Program of ``new states, outputs = function(x, *states)``, a step that may be written with torch's functions.
 
     Args:
         width: of x; sizes: of the states.
         parameters: gives each tensor that the step has at hand its name.
+        mode: says what of autograd is on; the step may not change it.
 
     Returns:
         the Program, with sizes in digits, and the width of each output; they stand side by side in what it puts out.
@@ -101,7 +103,7 @@ def trace_step(
     states = tuple(f"s{k}" for k in range(len(sizes)))
     old = [Symbol("state", shape=(Extent(str(n)),), attr=s) for s, n in zip(states, sizes, strict=True)]
     try:
-        with capturing(parameters):
+        with capturing(parameters, mode):
             found = function(x, *old)
             new, outputs = ([as_symbol(value) for value in values] for values in found)
     except OstinatoError:

@@ -103,21 +103,30 @@ WORDS: Mapping[str, Callable[..., Any]] = {
 
 
 def word(name: str) -> Callable[..., Any] | None:
-    """What a function of torch of this name does with symbols, or None."""
-    return WORDS.get(name.strip("_"))
+    """What a function of torch of this name does with symbols, or None; ``add_`` is not ``add``, and not known."""
+    special = len(name) > 4 and name.startswith("__") and name.endswith("__")
+    return WORDS.get(name[2:-2] if special else name)
 
 
 @contextmanager
-def capturing(parameters: Callable[[Any], str]) -> Generator[None]:
-    """While a step is read, tensors become parameters; `parameters` gives each its name."""
+def capturing(parameters: Callable[[Any], str], mode: Callable[[], object] = lambda: None) -> Generator[None]:
+    """While a step is read, tensors become parameters; `parameters` gives each its name.
+
+    `mode` says what of autograd is on, as no_grad changes it: a step that changes it cannot be read.
+    """
+    first = mode()
 
     def capture(tensor: Any) -> Symbol:
         if tensor.ndim > 2:
             refuse(f"a tensor of shape {list(tensor.shape)} stands in the step", "a parameter has 0, 1 or 2 dimensions")
         return Symbol("param", shape=tuple(Extent(str(n)) for n in tensor.shape), attr=parameters(tensor))
 
+    def watch() -> None:
+        if mode() != first:
+            refuse("the step turns gradients or autocast on or off", "leave that to what calls scan")
+
     before = reading.capture
-    reading.capture = (capture, word)
+    reading.capture = (capture, word, watch)
     try:
         yield
     finally:
