@@ -108,8 +108,9 @@ def batch_norm(cell: Cell, max_length: int, momentum: float = 0.1, eps: float = 
     In training the statistics are those of the batch, and the layer keeps a running mean of each for each step t,
     running[t] = (1 - momentum) running[t] + momentum batch[t], from mean 0 and variance 1. In evaluation step t takes
     running[t]; a step past the longest sequence that was trained on takes the last statistics there are. Steps
-    count from where a call begins (in the reverse direction from the sequence's end), so that a sequence that is run in
-    pieces, or stepped by hand, begins at step 0 with each. Nothing is drawn.
+    count from where a call begins (in the reverse direction from the sequence's end): give a sequence whole. `step`,
+    `truncate` and stateful=True refuse a layer of such a cell, for each piece would be taken for the beginning. Nothing
+    is drawn.
 
     A batch of one sequence has variance 0, and gives 0 for each normalised value; toward the end of ragged
     batches, where few sequences run, statistics are poor.
