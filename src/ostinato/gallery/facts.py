@@ -108,7 +108,7 @@ class Facts:
     def applied(self) -> tuple[tuple[str, ...], str]:
         """The transforms that made it, the last one first, and what they were applied to.
 
-        >>> from ostinato import named
+        >>> from ostinato.named import named
         >>> Facts(named("zoneout(layer_norm(lstm), 0.1)")).applied
         (('zoneout', 'layer_norm'), 'lstm')
         """
