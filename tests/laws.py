@@ -81,14 +81,15 @@ EVERY = [pytest.param(c, id=name) for name, c in _ALL.items()]
 CELLS = [pytest.param(_ALL[name], id=name) for name in cover(_ALL)]
 
 
-def some(shapes: Sequence[Any], count: int = 2) -> list[Any]:
-    """(cell, shape) for every cell: all shapes for those of `CELLS`, for the others a few, in turn."""
+def others(shapes: Sequence[Any], count: int = 1) -> list[Any]:
+    """(cell, shape) for the cells that are not among `CELLS`: a few of the shapes each, in turn."""
     own = {str(p.id) for p in CELLS}
-    found: list[Any] = []
-    for k, (name, each) in enumerate(_ALL.items()):
-        turn = shapes if name in own else [shapes[(k * count + i) % len(shapes)] for i in range(count)]
-        found += [pytest.param(each, shape, id=f"{name}-{shape}") for shape in turn]
-    return found
+    rest = [(name, each) for name, each in _ALL.items() if name not in own]
+    return [
+        pytest.param(each, shape, id=f"{name}-{shape}")
+        for k, (name, each) in enumerate(rest)
+        for shape in [shapes[(k * count + i) % len(shapes)] for i in range(count)]
+    ]
 
 
 def sizes_for(cell: Cell, hidden: int) -> dict[str, int]:

@@ -9,12 +9,29 @@ import torch
 from torch import Tensor
 
 import ostinato
-from laws import CELLS, build, expected, flat, inputs, measure, needs_c, ragged, states_for
-from tolerances import TOLERANCES, assert_agree, smooth
+from laws import CELLS, build, everything, expected, inputs, measure, needs_c, ragged, states_for
+from tolerances import TOLERANCES, differences, errors, kinked, smooth
 
 pytestmark = needs_c
 
 SHAPES = [(5, 3, 7, 9), (7, 20, 17, 33), (3, 2, 100, 257)]
+
+
+def agree(layer: Any, x: Tensor, state: Any, lengths: Any, gradients: bool) -> list[str]:
+    """What is off by more than the table, and by more than torch's own bfloat16 is: where rounding what is multiplied
+    moves a state from step to step (a linear memory), no kernel is better than its products.
+    """
+    wants = everything if gradients else nothing
+    program = layer.programs[0]
+    found, meant = (smooth(f(layer, x, state, lengths, wants=wants), program) for f in (measure, expected))
+    eager = build(layer.cell, x.shape[2], layer.hidden_size, "eager", torch.float32, bidirectional=layer.bidirectional)
+    eager.load_state_dict(layer.state_dict())
+    own = errors(smooth(measure(eager.bfloat16(), x, state, lengths, wants=wants), program), meant)
+    return differences(found, meant, torch.bfloat16, {name: value / 10 for name, value in own.items()})
+
+
+def nothing(name: str) -> bool:
+    return False
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -27,21 +44,14 @@ def test_values_and_gradients(cell: Any, shape: tuple[int, ...], threads: int) -
     x, state = inputs(steps, batch, width, torch.bfloat16), states_for(layer, batch, torch.bfloat16)
     torch.set_num_threads(threads)
     for lengths in (None, ragged(steps, batch)):
-        found, meant = (smooth(f(layer, x, state, lengths), cell.program()) for f in (measure, expected))
-        assert_agree(found, meant, torch.bfloat16)
+        assert agree(layer, x, state, lengths, gradients=True) == []
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", [p for p in CELLS if not kinked(p.values[0].program())])  # type: ignore[union-attr]
 def test_states_are_not_rounded_from_step_to_step(cell: Any) -> None:
     """Over a thousand steps the error stays that of one rounding of the output."""
     layer = build(cell, 3, 16, "c", torch.float32).bfloat16()
-    x = inputs(1000, 2, 3, torch.bfloat16)
-    with torch.no_grad():
-        output, final = layer(x)
-    found = {"output": output, **{f"state {k}": s for k, s in enumerate(flat(final))}}
-    meant = expected(layer, x, wants=lambda n: False)
-    values: dict[str, Tensor | None] = dict(zip(found, meant.values(), strict=True))
-    assert_agree(found, values, torch.bfloat16)
+    assert agree(layer, inputs(1000, 2, 3, torch.bfloat16), None, None, gradients=False) == []
 
 
 def test_float16_runs_on_the_kernel_too() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import os
 import pty
 import re
@@ -15,8 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from ostinato import transforms
 from ostinato.cells import catalogue
 from ostinato.gallery.facts import Facts
+from ostinato.gallery.transformed import transformed
+from ostinato.ir import equations, simplify
 from ostinato.training import TrainConfig
 from ostinato.training.checkpoint import find_checkpoint, read_checkpoint
 from tiny_commands import MINE, ONE_THREAD, SMALL, command, ostinato
@@ -253,6 +257,43 @@ def test_the_catalogue_is_listed_with_its_references():
         assert cell.reference in line and ", ".join(cell.states) in line and Facts(cell).text.summary in line
 
 
+def test_the_transforms_stand_at_the_end_of_the_list():
+    code, out, _ = ostinato("cells")
+    lines = out.splitlines()
+    after = lines[lines.index("Transforms, from cell to cell") + 1 :]
+    assert code == 0 and max(map(len, lines)) <= 170
+    assert [line.split()[0] for line in after if line.startswith("  ")] == transforms.__all__
+    for t, line in zip(transformed(), after, strict=False):
+        assert line.endswith(f" {t.text.summary} {t.reference}")
+
+
+@pytest.mark.parametrize("name", transforms.__all__)
+def test_one_transform_is_shown_in_full(name):
+    code, out, err = ostinato("cells", name, terminal_width=100)
+    assert code == 0 and err == "" and out.startswith(f"{name}, a transform of cells. ")
+    shown = " ".join(out.split())
+    (t,) = (t for t in transformed() if t.name == name)
+    assert f"{t.text.summary} {t.reference}." in shown and f" {t.signature} " in shown
+    for argument in [*inspect.signature(getattr(transforms, name)).parameters][1:]:
+        assert f"    {argument}\n        {t.text.arguments[argument].split()[0]}" in out, argument
+    assert all(note in shown for note in (" ".join(note.split()) for note in t.text.notes))
+    for call, program in t.examples:
+        assert f"\n{call}\n" in out and equations(simplify(program), width=96).splitlines()[0] in out
+
+
+def test_a_transformed_cell_names_its_transforms():
+    code, out, _ = ostinato("cells", "zoneout(layer_norm(lstm(forget_bias=0.0)), 0.1)")
+    shown = " ".join(out.split())
+    assert code == 0 and "zone_c[t] ⊙ c[t-1]" in out and "\ng_U_f " in out
+    assert shown.startswith(
+        "zoneout(layer_norm(lstm(forget_bias=0.0)), 0.1): lstm(forget_bias=0.0) under layer_norm, zoneout. "
+    )
+    for t in transformed():
+        assert (f"{t.name}: {t.text.summary} {t.reference}." in shown) == (t.name in ("zoneout", "layer_norm"))
+    assert f"lstm(forget_bias=0.0): {Facts(catalogue()['lstm']).text.summary} Gers et al. 2000." in shown
+    assert "says more of each: zoneout, layer_norm, lstm." in shown and "says its options" not in shown
+
+
 @pytest.mark.parametrize("columns", [80, 120])
 def test_a_terminal_of_any_width_shows_the_catalogue_within_it(columns, monkeypatch):
     monkeypatch.setattr(sys.modules["ostinato.cli.cells"], "is_terminal", lambda: True)
@@ -264,7 +305,10 @@ def test_a_terminal_of_any_width_shows_the_catalogue_within_it(columns, monkeypa
         first = next(k for k, line in enumerate(lines) if line.startswith(f"  {name} "))
         said = " ".join(" ".join(lines[first : first + 5]).split())
         assert cell.reference in said and f"{Facts(cell).count:,} parameters" in said
-    for name in catalogue():
+    for t in transformed():
+        first = next(k for k, line in enumerate(lines) if line.startswith(f"  {t.name} "))
+        assert t.reference in " ".join(" ".join(lines[first : first + 5]).split())
+    for name in (*catalogue(), *transforms.__all__, "zoneout(layer_norm(lstm), 0.1)"):
         assert max(map(len, ostinato("cells", name)[1].splitlines())) <= columns, name
 
 

@@ -92,6 +92,20 @@ def test_a_cell_says_what_it_is_in_a_sentence_with_its_source(cell):
     assert text.equations, f"{cell.name}: no equations in the docstring"
 
 
+IN_PROSE = {"slstm", "clockwork"}  # one option each, which the notes explain
+
+
+@pytest.mark.parametrize(
+    "cell", [c for c in EVERY if Facts(c).preset_of is None and c.name not in IN_PROSE], ids=lambda cell: cell.name
+)
+def test_each_option_of_a_cell_is_told_by_itself(cell):
+    told = {name: said for name, _, said in Facts(cell).options}
+    own = [said for said in told.values() if not re.fullmatch(r"as in `\w+`\.", said)]
+    assert all(told.values()), [name for name, said in told.items() if not said]
+    assert len(set(own)) == len(own), "two options with one text"
+    assert not any(re.search(rf"\b{name}: ", said) for said in own for name in told), "one text of two options"
+
+
 def test_a_docstring_is_read_in_its_parts():
     text = read(
         "What it is (Author & Other 1999).\n\n    a = b\n    c = d\n\nA note,\ncontinued.\n\nArgs:\n    x, y: a thing\n"

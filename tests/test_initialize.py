@@ -19,6 +19,8 @@ from ostinato.nn.rules import KINDS
 H = 32
 # One rule of each form, by the shape it fills; every row of the table is here.
 EXAMPLES: dict[str, tuple[int, ...]] = {
+    "lecun": (6, 4),
+    "lecun(0.5)": (6, 4),
     "zeros": (H, 5),
     "ones": (H, 5),
     "uniform": (H, 5),

@@ -220,7 +220,7 @@ def test_names_tell_what_was_done() -> None:
 def test_the_equations_of_a_transformed_cell_are_read() -> None:
     text = equations(transforms.zoneout(cells.elman, 0.25).program())
     assert "zone_h[t] ⊙ h[t-1] + (1 − zone_h[t]) ⊙" in text
-    assert r"\mathrm{alpha}_{U}" in equations(transforms.multiplicative_integration(cells.elman).program(), latex=True)
+    assert r"\alpha_{U} \odot" in equations(transforms.multiplicative_integration(cells.elman).program(), latex=True)
 
 
 def test_a_name_that_is_taken_gets_a_number() -> None:

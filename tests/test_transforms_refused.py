@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -48,7 +49,7 @@ REFUSED: list[tuple[str, Callable[[], object]]] = [
     ("on= names 'gate'; choose of recurrent, input, state", lambda: transforms.layer_norm(cells.lstm, on="gate")),
     ("on= names no place", lambda: transforms.layer_norm(cells.lstm, on=())),
     (
-        "no new state is read on; normalise before",
+        "reads none on; choose on='recurrent' or on='input'; if a transform changed the states, normalise before it",
         lambda: transforms.layer_norm(transforms.zoneout(cells.lstm, 0.1), on="state"),
     ),
     ("eps of layer_norm = 0", lambda: transforms.layer_norm(cells.lstm, eps=0)),
@@ -70,7 +71,7 @@ REFUSED: list[tuple[str, Callable[[], object]]] = [
     ("multiplies the state h, or a multiple", lambda: transforms.variational_dropout(pointwise, state=0.1)),
     ("is a sum with a multiple of its old value", lambda: transforms.recurrent_dropout(cells.elman, 0.1)),
     ("is not a gate times one value", lambda: transforms.recurrent_dropout(looser, 0.1)),
-    ("has no value 'k'; its equations name", lambda: transforms.recurrent_dropout(cells.lstm, 0.1, value="k")),
+    ("has no value 'k'; pass value= one of i, f, g", lambda: transforms.recurrent_dropout(cells.lstm, 0.1, value="k")),
     ("has no product of a matrix with a value that depends on a state", lambda: transforms.weight_drop(pointwise, 0.1)),
     ("x has size H and the output P", lambda: transforms.residual(unequal)),
     ("over is 'width'; choose 'depth' or 'time'", lambda: transforms.residual(cells.lstm, over="width")),
@@ -95,6 +96,27 @@ def test_a_refusal_says_why(message: str, make: Callable[[], object]) -> None:
         make()
     assert message in str(caught.value)
     assert ";" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", cells.catalogue())
+def test_what_a_refusal_offers_is_taken(name: str) -> None:
+    """Every value that recurrent_dropout names, and every other place that layer_norm does."""
+    known = cells.get(name)
+    try:
+        transforms.recurrent_dropout(known, 0.1)
+    except CellError as refusal:
+        offered = re.search(r"pass value= one of (.*), the values", str(refusal))
+        assert offered or "name no value of the step" in str(refusal)
+        for value in offered[1].split(", ") if offered else ():
+            masks = transforms.recurrent_dropout(known, 0.1, value=value).program().masks
+            assert masks and all(mask.name.startswith(f"drop_{value}") for mask in masks), value
+    try:
+        transforms.layer_norm(known, on="state")
+    except CellError as refusal:
+        places = re.findall(r"on='(\w+)'", str(refusal).partition("; ")[2].partition(";")[0])
+        assert places or "choose another cell" in str(refusal)
+        for place in places:
+            assert "g_" in "".join(transforms.layer_norm(known, on=place).program().params), place
 
 
 def test_what_is_refused_by_itself_can_be_named() -> None:

@@ -16,9 +16,10 @@ from laws import (
     expected,
     inputs,
     measure,
+    needs_c,
     numbers,
+    others,
     ragged,
-    some,
     states_for,
 )
 from tolerances import assert_agree
@@ -47,9 +48,22 @@ def runs() -> list[Any]:
 
 
 @pytest.mark.parametrize(("backend", "dtype"), runs())
-@pytest.mark.parametrize(("cell", "shape"), some(SHAPES))
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("cell", CELLS)
 def test_values_and_gradients(cell: Any, shape: tuple[int, ...], backend: str, dtype: torch.dtype) -> None:
     """Both directions, with lengths and without, states given and not."""
+    check_values_and_gradients(cell, shape, backend, dtype)
+
+
+@needs_c
+@pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
+@pytest.mark.parametrize(("cell", "shape"), others(SHAPES))
+def test_every_cell_takes_its_turn(cell: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """The same for the cells that others stand for, each at some of the shapes."""
+    check_values_and_gradients(cell, shape, "c", dtype)
+
+
+def check_values_and_gradients(cell: Any, shape: tuple[int, ...], backend: str, dtype: torch.dtype) -> None:
     steps, batch, width, hidden = shape
     bidirectional = build(cell, width, hidden, backend, dtype, bidirectional=True)
     forward = build(cell, width, hidden, backend, dtype)

@@ -36,6 +36,10 @@ def highway(p: Any, x: Any, s: Any, *, depth: int = 3, coupled: bool = True) -> 
 
     Shapes: x [D], s and b [H], W [H, D], U [H, H]. The state is s_depth. The biases of t start at -2, so that the state
     is carried. Depth is within a step, not to be confused with num_layers, which stacks layers in space.
+
+    Args:
+        depth: highway layers within a step, at least 1.
+        coupled: True: what is carried of s is one minus what is let in, c = 1 - t; False: c is a gate of its own.
     """
     for k in range(1, whole("highway", "depth", depth) + 1):
 

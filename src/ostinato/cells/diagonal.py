@@ -17,10 +17,13 @@ from .choices import choose, past, whole, within
 def indrnn(p: Any, x: Any, h: Any, *, activation: str = "relu") -> Any:
     """Independently recurrent network: each unit sees of the past its own value alone (Li et al. 2018).
 
-    h' = activation(W x + u * h + b), activation "relu" or "tanh"
+    h' = activation(W x + u * h + b)
 
     Shapes: x [D], h, u and b [H], W [H, D]. u starts even within 0..1. Units meet in the next layer only:
     stack several. Not `irnn`, whose U is a matrix that starts as the identity.
+
+    Args:
+        activation: "relu" or "tanh".
     """
     return named("indrnn", "activation", activation, "relu", "tanh")(p.W @ x + p.u * h + p.b)
 
@@ -34,9 +37,13 @@ def sru(p: Any, x: Any, c: Any, *, projected: bool = False, alpha: float = 1.0) 
     c' = f * c + (1 - f) * (W x)
     h = r * c' + (1 - r) * alpha * x
 
-    Shapes: x, c, h, v and b [H], W [H, H], x being as wide as h; with projected=True x is [D], and W_h x, W_h [H, D],
-    stands in the place of the last x. alpha scales the highway: the paper's sqrt(1 + 2 exp(b)) keeps the variance for
-    gates r that start at the bias b. The step puts out h, which is no state; r sees the old c, as f does.
+    Shapes: x, c, h, v and b [H], W [H, H], x being as wide as h. The step puts out h, which is no state; r sees the old
+    c, as f does.
+
+    Args:
+        projected: x is [D], and W_h x, W_h [H, D], stands in the place of the last x.
+        alpha: scales the highway: the paper's sqrt(1 + 2 exp(b)) keeps the variance for gates r that start at the bias
+            b.
     """
     scale = within("sru", "alpha", alpha, 0.0)
     f = sigmoid(p.W_f @ x + p.v_f * c + p.b_f)
@@ -72,6 +79,10 @@ def qrnn(p: Any, x: Any, c: Any, *before: Any, window: int = 2, pooling: str = "
 
     Shapes: x [D], c, h and b [H], each W [H, D]. The states are c and the inputs x_1, ... before, newest first. No gate
     sees the state, not to be confused with `sru`, whose gates do.
+
+    Args:
+        window: steps of the input that each gate sees, the step's own included, at least 1.
+        pooling: the gates beside z: "f" forgets, "fo" has an output gate as well, "ifo" an input gate of its own too.
     """
     inputs = (x, *before)
 
@@ -117,9 +128,14 @@ def lru(
     y = Re(C s') + D x
 
     Shapes: x [D], y, re, im, nu, theta and gamma [H], B_re and B_im [H, D], C_re and C_im [H, H], D [H, D]. nu and
-    theta start so that lambda is even over the ring r_min..r_max, its angle within 0..max_phase; gamma is the logarithm
-    of sqrt(1 - |lambda|^2). |lambda| < 1 whatever is learned. The step puts out y, which is no state, and which the
-    paper passes through a nonlinear layer: stack one on it. Not `linear`, whose matrix is full and real.
+    theta start so that lambda is even over a ring; gamma starts at the logarithm of sqrt(1 - |lambda|^2). |lambda| < 1
+    whatever is learned. The step puts out y, which is no state, and which the paper passes through a nonlinear layer:
+    stack one on it. Not `linear`, whose matrix is full and real.
+
+    Args:
+        r_min: |lambda| starts at no less, 0 <= r_min <= r_max.
+        r_max: |lambda| starts at no more, r_max <= 1; near 1 for long memories.
+        max_phase: the angle of lambda starts within 0..max_phase, in radians; the default is the whole circle.
     """
     size = exp(-exp(p.nu))
     turn = exp(p.theta)

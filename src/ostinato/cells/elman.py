@@ -13,9 +13,12 @@ from .choices import choose
 def elman(p: Any, x: Any, h: Any, *, activation: str = "tanh") -> Any:
     """Simple recurrent network, the same as torch.nn.RNN (Elman 1990).
 
-    h' = activation(W x + U h + b), activation "tanh" or "relu".
+    h' = activation(W x + U h + b)
 
     Shapes: x [D], h [H], W [H, D], U [H, H], b [H].
+
+    Args:
+        activation: "tanh" or "relu".
     """
     return named("elman", "activation", activation, "tanh", "relu")(p.W @ x + p.U @ h + p.b)
 
@@ -40,8 +43,12 @@ def simple(p: Any, x: Any, s: Any, *, output: str = "previous", activation: str 
     o = activation(W_o x + U_o s + b_o), output "previous": it sees the state before the step
     o = activation(W_o x + U_o s' + b_o), output "new": it sees the state after the step
 
-    Shapes: x [D], s and o [H], W [H, D], U [H, H], b [H]; activation "tanh" or "relu". The step puts out o, which is no
-    state: nothing of it is fed back, not to be confused with `jordan`.
+    Shapes: x [D], s and o [H], W [H, D], U [H, H], b [H]. The step puts out o, which is no state: nothing of it is fed
+    back, not to be confused with `jordan`.
+
+    Args:
+        output: "previous": o sees the state before the step; "new": the state after it.
+        activation: of s and of o, "tanh" or "relu".
     """
     squash = named("simple", "activation", activation, "tanh", "relu")
     new = squash(p.W_s @ x + p.U_s @ s + p.b_s)
@@ -57,9 +64,12 @@ def jordan(p: Any, x: Any, y: Any, *, activation: str = "tanh", output: str = "t
     h = activation(W x + U y + b)
     y' = output(V h + b_y)
 
-    Shapes: x [D], y and h [H], W [H, D], U and V [H, H], b and b_y [H]. activation "tanh" or "relu"; output "tanh",
-    "sigmoid", "relu" or "identity". The state is y; what the hidden layer h held is gone after the step, not to be
-    confused with `elman`, which feeds h back.
+    Shapes: x [D], y and h [H], W [H, D], U and V [H, H], b and b_y [H]. The state is y; what the hidden layer h held is
+    gone after the step, not to be confused with `elman`, which feeds h back.
+
+    Args:
+        activation: of the hidden layer h, "tanh" or "relu".
+        output: of y, "tanh", "sigmoid", "relu" or "identity".
     """
     squash = named("jordan", "output", output, "tanh", "sigmoid", "relu", "identity")
     h = named("jordan", "activation", activation, "tanh", "relu")(p.W @ x + p.U @ y + p.b)

@@ -32,9 +32,12 @@ def fir(p: Any, x: Any, *before: Any, window: int = 3, full: bool = False) -> An
     y_t = B_0 x_t + B_1 x_{t-1} + ... + B_{window-1} x_{t-window+1}
 
     Each B_k is a vector [H] that weights each channel by itself, x [H] being as wide as y [H]; it starts as a moving
-    average. With full=True each is a matrix [H, D]: a causal convolution over time (Waibel et al. 1989). The states
-    x_1, x_2, ... are the inputs before, newest first. There is no feedback, not to be confused with `iir`. For a window
-    that looks ahead as well, give the layer lookahead.
+    average. The states x_1, x_2, ... are the inputs before, newest first. There is no feedback, not to be confused with
+    `iir`. For a window that looks ahead as well, give the layer lookahead.
+
+    Args:
+        window: inputs that are seen, the step's own included, at least 1.
+        full: each B_k is a matrix [H, D], x being [D]: a causal convolution over time (Waibel et al. 1989).
     """
     inputs = (x, *before)
     y = reduce(add, (p[f"B_{k}"] @ v if full else p[f"B_{k}"] * v for k, v in enumerate(inputs)))

@@ -54,14 +54,16 @@ def lstm(
 
     Args:
         x: [D]; h: [H], the output; c: [H], the memory. W_*: [H, D], U_*: [H, H], b_*: [H].
-        input_gate, forget_gate: True; False: the gate is 1 and its parameters are gone; "coupled": one minus the
-            other gate, so that what is written replaces what is forgotten.
+        input_gate: True; False: the gate is 1 and its parameters are gone; "coupled": one minus the forget gate, so
+            that what is written replaces what is forgotten.
+        forget_gate: True; False: the gate is 1 and its parameters are gone; "coupled": one minus the input gate.
         output_gate: True, or False: the gate is 1.
         forget_bias: what b_f starts from, 1, so that the memory keeps what it has (Jozefowicz et al. 2015); or a rule
             such as "chrono(100)", which also sets b_i. With forget_gate="coupled" b_i starts from its negative.
-        input_activation, output_activation: in the place of tanh in g and in h'; memory_activation: around all of c',
-            "identity". "tanh", "sigmoid", "relu", "identity", "logistic(-1, 1)" or "logistic(-2, 2)", the logistic
-            function over this range.
+        input_activation: in the place of tanh in g: "tanh", "sigmoid", "relu", "identity", "logistic(-1, 1)" or
+            "logistic(-2, 2)", the logistic function over this range.
+        memory_activation: one of these around all of c'.
+        output_activation: one of these in the place of tanh in h'.
         projection: h' = W_p (o * tanh(c')) of size P, as in `projected_lstm`.
 
     Raises:

@@ -18,8 +18,13 @@ def antisymmetric(p: Any, x: Any, h: Any, *, gated: bool = False, epsilon: float
     gated: h' = h + epsilon * sigmoid(a + W_z x + b_z) * tanh(a + W x + b)
 
     Shapes: x [D], h and b [H], W [H, D], U [H, H], of which the antisymmetric part alone counts; it starts normal of
-    variance 1/H. epsilon is the step of Euler's method, gamma >= 0 the diffusion that makes it stable. The two
-    products of the gated form are one and the same, not to be confused with a gate that has a matrix of its own.
+    variance 1/H. The two products of the gated form are one and the same, not to be confused with a gate that has a
+    matrix of its own.
+
+    Args:
+        gated: how far a unit moves is gated, by z = sigmoid(a + W_z x + b_z).
+        epsilon: the step of Euler's method, at least 0.
+        gamma: the diffusion that makes the method stable, at least 0.
     """
     step, diffusion = within("antisymmetric", "epsilon", epsilon, 0.0), within("antisymmetric", "gamma", gamma, 0.0)
     A = p.U - transpose(p.U)
@@ -57,6 +62,9 @@ def lmu(p: Any, x: Any, h: Any, m: Any, *, theta: float = 100.0) -> Any:
     Shapes: x [D], h [H], m [N], E [1, .], A [N, N], B [N, 1], W [H, .]. A and B are not trained: they are the
     differential equation of a window of theta steps in N Legendre polynomials, held over each step. N, the order, is a
     size of its own: pass sizes={"N": ...}. There are no biases, as in the paper. Not `lru`, whose memory is learned.
+
+    Args:
+        theta: steps that the memory's window holds, above 0.
     """
     u = p.E_x @ x + p.E_h @ h + p.E_m @ m
     new_m = p.A @ m + p.B @ u

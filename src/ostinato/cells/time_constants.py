@@ -37,10 +37,15 @@ def leaky(
 
     h' = (1 - 1/tau) * h + (1/tau) * activation(W x + U h + b)
 
-    Shapes: x [D], h, tau and b [H], W [H, D], U [H, H]; activation "tanh" or "relu". tau, in steps, is drawn with its
-    logarithm even within shortest..longest and then stays; with learned=True the parameter is s [H], tau = 1 + exp(s),
-    so that it cannot fall below one step, and tau - 1 is drawn so. The leak does not depend on what is read, not to be
-    confused with the gate of `ugrnn`.
+    Shapes: x [D], h, tau and b [H], W [H, D], U [H, H]. tau, in steps, is drawn with its logarithm even within
+    shortest..longest. The leak does not depend on what is read, not to be confused with the gate of `ugrnn`.
+
+    Args:
+        learned: False: tau stays as it was drawn; True: the parameter is s [H], tau = 1 + exp(s), so that it cannot
+            fall below one step, and tau - 1 is drawn so.
+        shortest: the least tau that is drawn, in steps, at least 1.
+        longest: the greatest, in steps, at least shortest.
+        activation: "tanh" or "relu".
     """
     rate = sigmoid(-p.s) if learned else 1 / p.tau
     new = named("leaky", "activation", activation, "tanh", "relu")(p.W @ x + p.U @ h + p.b)
@@ -104,9 +109,13 @@ def time_skip(p: Any, x: Any, *held: Any, delays: tuple[int, ...] = (1, 4), acti
 
     h_t = activation(W x_t + sum over k in delays of U_k h_{t-k} + b)
 
-    Shapes: x [D], h [H], W [H, D], each U_k [H, H], b [H]; activation "tanh" or "relu". The states h, h_2, ... are the
-    last max(delays) values of h, newest first. The state itself is fed back, not to be confused with `narx`, nor with
-    networks that learn to leave out steps (Campos et al. 2018).
+    Shapes: x [D], h [H], W [H, D], each U_k [H, H], b [H]. The states h, h_2, ... are the last max(delays) values of h,
+    newest first. The state itself is fed back, not to be confused with `narx`, nor with networks that learn to leave
+    out steps (Campos et al. 2018).
+
+    Args:
+        delays: steps that the connections go back, rising, each at least 1.
+        activation: "tanh" or "relu".
     """
     squash = named("time_skip", "activation", activation, "tanh", "relu")
     fed = reduce(add, (p[f"U_{k}"] @ held[k - 1] for k in _delays({"delays": delays})))
@@ -135,9 +144,14 @@ def narx(p: Any, x: Any, *lines: Any, inputs: int = 2, outputs: int = 3, activat
     h = activation(sum of W_k x_{t-k}, k = 0..inputs-1, + sum of U_k y_{t-k}, k = 1..outputs, + b)
     y_t = V h + b_y
 
-    Shapes: x [D], y and h [H], each W_k [H, D], U_k and V [H, H], b and b_y [H]; activation "tanh" or "relu". The
-    states y, y_2, ... are the last outputs and x_1, ... the inputs before, newest first. Feedback passes through the
-    output alone, as in `jordan`, not to be confused with `time_skip`.
+    Shapes: x [D], y and h [H], each W_k [H, D], U_k and V [H, H], b and b_y [H]. The states y, y_2, ... are the last
+    outputs and x_1, ... the inputs before, newest first. Feedback passes through the output alone, as in `jordan`, not
+    to be confused with `time_skip`.
+
+    Args:
+        inputs: inputs that are seen, the step's own included, at least 1.
+        outputs: outputs before the step that are seen, at least 1.
+        activation: of the hidden layer, "tanh" or "relu".
     """
     before, seen = lines[:outputs], (x, *lines[outputs:])
     fed = reduce(add, (p[f"U_{k}"] @ y for k, y in enumerate(before, 1)))

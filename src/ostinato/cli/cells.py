@@ -1,9 +1,10 @@
-"""`ostinato cells`: the catalogue, one cell of it, or the page of them all."""
+"""`ostinato cells`: the catalogue, one cell or transform of it, or the page of them all."""
 
 from __future__ import annotations
 
 import shutil
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,8 @@ import typer
 from .console import is_terminal, write
 
 if TYPE_CHECKING:
-    from ..gallery.facts import Facts
+    from ..gallery.facts import Facts, Text
+    from ..gallery.transformed import Transformed
 
 __all__ = ["cells"]
 
@@ -21,14 +23,18 @@ _PROSE = 100  # the widest that one reads with ease
 
 def cells(
     cell: Annotated[
-        str | None, typer.Argument(help="One cell in full: a name of the catalogue, or FILE.py:NAME.")
+        str | None,
+        typer.Argument(
+            help="One cell in full: a name of the catalogue, with options and transforms, as 'zoneout(lstm, 0.1)', or "
+            "FILE.py:NAME; or one transform."
+        ),
     ] = None,
     gallery: Annotated[
         Path | None,
         typer.Option("--gallery", help="Write the page of all cells here: cells.md and cells/*.svg.", metavar="FOLDER"),
     ] = None,
 ) -> None:
-    """List the cells of the catalogue with their references, show one of them, or write the page of all."""
+    """List the cells and transforms with their references, show one of them, or write the page of all."""
     from ..errors import CellError
 
     if cell is not None and gallery is not None:
@@ -38,37 +44,50 @@ def cells(
         _write_gallery(gallery)
     elif cell is not None:
         from ..gallery.facts import Facts
+        from ..gallery.transformed import transformed
         from .cell_option import find_cell
 
-        write(_one(Facts(find_cell(cell)), min(width or _PROSE, _PROSE)))
+        prose = min(width or _PROSE, _PROSE)
+        transform = next((t for t in transformed() if t.name == cell), None)
+        write(_transform(transform, prose) if transform else _one(Facts(find_cell(cell)), prose))
     else:
         _all(width)
 
 
 def _all(width: int | None) -> None:
-    """Every cell by families: for a reader a paragraph each, for other programs a line each."""
+    """Every cell by families, then the transforms: for a reader a paragraph each, for other programs a line each."""
     from ..gallery.facts import WIDTH, families
+    from ..gallery.transformed import transformed
 
     groups = families()
     every = [facts for group in groups.values() for facts in group]
-    names, states = (max(map(len, texts)) for texts in ([f.name for f in every], [_states(f) for f in every]))
-    references = max(len(facts.reference) for facts in every)
+    changes = transformed()
+    names = max(len(one.name) for one in (*every, *changes))
+    states = max(len(_states(facts)) for facts in every)
     lines: list[str] = []
+
+    def head(text: str) -> None:
+        lines.extend(["", typer.style(textwrap.fill(text, width - 1), bold=True) if width else text])
+
+    def entry(name: str, numbers: str, facts: str, summary: str, reference: str) -> None:
+        first = f"  {name:<{names}}  "
+        if width is None:
+            lines.append(f"{first}{numbers}{summary} {reference}")
+            return
+        gap = " " * len(first)
+        said = textwrap.fill(summary, width - 1, initial_indent=first, subsequent_indent=gap)
+        said += "\n" + textwrap.fill(facts + reference, width - 1, initial_indent=gap, subsequent_indent=gap)
+        lines.append(said.replace(name, typer.style(name, bold=True), 1))
+
     for family, group in groups.items():
-        head = typer.style(textwrap.fill(family, width - 1), bold=True) if width else family
-        lines += ["", head]
-        for facts in group:
-            name = f"  {facts.name:<{names}}  "
-            if width is None:
-                numbers = f"{_states(facts):<{states}}  {facts.stages}  {facts.count:>9,}"
-                lines.append(f"{name}{numbers}  {facts.reference:<{references}}  {facts.text.summary}")
-                continue
-            gap = " " * len(name)
-            said = textwrap.fill(facts.text.summary, width - 1, initial_indent=name, subsequent_indent=gap)
-            stages = f"{facts.stages} stage{'' if facts.stages == 1 else 's'}"
-            facts_of = f"{_states(facts)}; {stages}; {facts.count:,} parameters; {facts.reference}"
-            said += "\n" + textwrap.fill(facts_of, width - 1, initial_indent=gap, subsequent_indent=gap)
-            lines.append(said.replace(facts.name, typer.style(facts.name, bold=True), 1))
+        head(family)
+        for f in group:
+            numbers = f"{_states(f):<{states}}  {f.stages}  {f.count:>9,}  "
+            stages = f"{f.stages} stage{'' if f.stages == 1 else 's'}"
+            entry(f.name, numbers, f"{_states(f)}; {stages}; {f.count:,} parameters; ", f.text.summary, f.reference)
+    head("Transforms, from cell to cell")
+    for t in changes:
+        entry(t.name, "", "", t.text.summary, t.reference)
     last = (
         f"States; rounds of recurrent products that wait for one another; parameters where every size is {WIDTH}. "
         "`ostinato cells NAME` says more of one, `ostinato show NAME` what is made of it."
@@ -86,13 +105,17 @@ def _one(facts: Facts, width: int) -> str:
     from ..gallery.facts import WIDTH, rule
     from ..ir import equations
 
-    def filled(text: str, first: str = "", rest: str = "") -> str:
-        return textwrap.fill(text, width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
-
-    summary = f"{facts.name}: {facts.text.summary}".rstrip(": ")
-    parts = [filled(f"{summary} {facts.reference}." if facts.reference else summary)]
+    changes, origin = facts.applied
+    summary = f"{origin}: {_summary(facts.text, facts.reference)}".rstrip(": ")
+    parts = [_filled(f"{facts.name}: {origin} under {', '.join(reversed(changes))}.", width)] if changes else []
+    parts += [] if changes else [_filled(summary, width)]
     parts.append(textwrap.indent(equations(facts.program, width=width - 4), "    "))
-    parts += [filled(note) for note in facts.text.notes]
+    if changes:
+        parts += [_filled(f"{t.name}: {_summary(t.text, t.reference)}", width) for t in _changes(changes)]
+        parts.append(_filled(summary, width))
+        more = ", ".join(dict.fromkeys([*changes, origin.partition("(")[0]]))
+        parts.append(_filled(f"`ostinato cells NAME` says more of each: {more}.", width))
+    parts += [_filled(note, width) for note in facts.text.notes if not changes]
     states = ", ".join(f"{name} [{size}]" for name, size in facts.states)
     parts.append(
         f"states      {states or 'none'}\nstages      {facts.stages}\n"
@@ -104,18 +127,52 @@ def _one(facts: Facts, width: int) -> str:
     if preset is not None:
         origin, options = preset
         call = ", ".join(f"{name}={value!r}" for name, value in options.items())
-        parts.append(
-            filled(f"It is {origin}{f'({call})' if call else ''}; `ostinato cells {origin}` says its options.")
-        )
-    elif facts.options:
-        told = [f"{name} = {value!r}" for name, value, _ in facts.options]
-        indent = " " * 8
-        lines = [
-            "\n".join([f"    {option}", *([filled(said, indent, indent)] if said else [])])
-            for option, (*_, said) in zip(told, facts.options, strict=True)
-        ]
-        parts.append("\n".join(["options", *lines]))
+        same = f"It is {origin}{f'({call})' if call else ''}; `ostinato cells {origin}` says its options."
+        parts.append(_filled(same, width))
+    elif facts.options and not changes:
+        parts.append(_told("options", [(f"{name} = {value!r}", said) for name, value, said in facts.options], width))
     return "\n\n".join(parts) + "\n"
+
+
+def _transform(transform: Transformed, width: int) -> str:
+    """All there is to say of a transform, with what it makes of a small cell."""
+    from ..ir import equations, simplify
+
+    text = transform.text
+    parts = [_filled(f"{transform.name}, a transform of cells. {_summary(text, transform.reference)}", width)]
+    parts.append(_filled(transform.signature, width, "    ", "        "))
+    if text.equations:
+        parts.append("\n".join(_filled(line, width, "    ", "        ") for line in text.equations))
+    parts += [_filled(note, width) for note in text.notes]
+    parts.append(_told("arguments", list(text.arguments.items()), width))
+    parts += [_filled(f"{heading}: {said}", width) for heading, said in text.more]
+    for call, program in transform.examples:
+        parts += [call, textwrap.indent(equations(simplify(program), width=width - 4), "    ")]
+    return "\n\n".join(parts) + "\n"
+
+
+def _changes(names: Sequence[str]) -> list[Transformed]:
+    """Each of these transforms, the first applied first."""
+    from ..gallery.transformed import transformed
+
+    known = {t.name: t for t in transformed()}
+    return [known[name] for name in dict.fromkeys(reversed(names))]
+
+
+def _summary(text: Text, reference: str) -> str:
+    return f"{text.summary} {reference}." if reference else text.summary
+
+
+def _told(head: str, entries: Sequence[tuple[str, str]], width: int) -> str:
+    indent = " " * 8
+    lines = [
+        "\n".join([f"    {name}", *([_filled(said, width, indent, indent)] if said else [])]) for name, said in entries
+    ]
+    return "\n".join([head, *lines])
+
+
+def _filled(text: str, width: int, first: str = "", rest: str = "") -> str:
+    return textwrap.fill(text, width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
 
 
 def _columns(*head_and_rows: Any) -> str:

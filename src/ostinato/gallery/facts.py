@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import math
 import re
@@ -14,6 +15,7 @@ from ..cells import catalogue
 from ..ir import Program, simplify, size_value
 from ..lang import Cell
 from ..schedule import make_plan, split_prologue
+from ..transforms import __all__ as transforms
 
 WIDTH = 256  # every size, where numbers are counted
 
@@ -102,12 +104,30 @@ class Facts:
 
         return [(name, value, said(name)) for name, value in self.cell.options.items()]
 
+    @cached_property
+    def applied(self) -> tuple[tuple[str, ...], str]:
+        """The transforms that made it, the last one first, and what they were applied to.
+
+        >>> from ostinato.named import named
+        >>> Facts(named("zoneout(layer_norm(lstm), 0.1)")).applied
+        (('zoneout', 'layer_norm'), 'lstm')
+        """
+        found: list[str] = []
+        try:
+            tree = ast.parse(self.name, mode="eval").body
+        except SyntaxError:  # a preset is called what its author likes
+            return (), self.name
+        while isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and tree.func.id in transforms:
+            found.append(tree.func.id)
+            tree = tree.args[0]
+        return tuple(found), ast.unparse(tree) if found else self.name
+
     @property
     def preset_of(self) -> tuple[str, dict[str, Any]] | None:
         """The cell whose function it is under another name, and the options that make it so."""
         name = self.cell.code.co_name if self.cell.code is not None else self.name
         origin = catalogue().get(name)
-        if name == self.name or origin is None:
+        if name == self.name or origin is None or self.applied[0]:
             return None
         return name, {k: v for k, v in self.cell.options.items() if origin.options.get(k) != v}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,9 +31,10 @@ _EXAMPLES: dict[str, tuple[Callable[[], Cell], ...]] = {
 
 @dataclass(frozen=True)
 class Transformed:
-    """One transform: its docstring, its reference, and (call, Program) of examples."""
+    """One transform: its arguments as Python has them, its docstring, its reference, (call, Program) of examples."""
 
     name: str
+    signature: str
     text: Text
     reference: str
     examples: tuple[tuple[str, Program], ...]
@@ -42,9 +44,18 @@ def transformed() -> list[Transformed]:
     """Every transform of the library, in the order of its names."""
     found: list[Transformed] = []
     for name in transforms.__all__:
-        doc = str(getattr(transforms, name).__doc__ or "")
+        function = getattr(transforms, name)
+        doc = str(function.__doc__ or "")
         dated = re.search(r"\(([^()]*?\b(?:19|20)\d\d[^()]*)\)", doc)
         made = [example() for example in _EXAMPLES.get(name, ())]
         examples = tuple((cell.name, cell.program()) for cell in made)
-        found.append(Transformed(name, read(doc), " ".join(dated[1].split()) if dated else "", examples))
+        reference = " ".join(dated[1].split()) if dated else ""
+        found.append(Transformed(name, _signature(function), read(doc), reference, examples))
     return found
+
+
+def _signature(function: Callable[..., Cell]) -> str:
+    """``zoneout(cell: Cell, rate: float | Mapping[str, float])``."""
+    given = inspect.signature(function).parameters.values()
+    told = (f"{p.name}: {p.annotation}{'' if p.default is p.empty else f' = {p.default!r}'}" for p in given)
+    return f"{function.__name__}({', '.join(told)})"

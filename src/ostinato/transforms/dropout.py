@@ -153,9 +153,8 @@ def weight_drop(cell: Cell, rate: float) -> Cell:
 def _named(r: Rewriter, value: str) -> dict[int, str]:
     """The values of that name in the equations."""
     found = {i: value for i, n in enumerate(r.old.nodes) if n.name == value and OPS[n.op].kind != "leaf"}
-    names = sorted({n.name for n in r.old.nodes if n.name})
     if not found:
-        r.refuse(f"cell {r.cell.name} has no value {value!r}", f"its equations name {', '.join(names) or 'none'}")
+        r.refuse(f"cell {r.cell.name} has no value {value!r}", _choice(r))
     wrong = [i for i in found if len(r.old.nodes[i].shape) != 1]
     if wrong:
         r.refuse(f"{value} is no vector", "name a vector of the step")
@@ -187,8 +186,20 @@ def _candidates(r: Rewriter) -> dict[int, str]:
             if unsure
             else f"no new state of cell {r.cell.name} is a sum with a multiple of its old value"
         )
-        r.refuse(why, "name what is to be dropped as the equations have it, value='g'")
+        r.refuse(why, _choice(r))
     return found
+
+
+def _choice(r: Rewriter) -> str:
+    """What can be asked for instead: the values that the equations name."""
+    values = dict.fromkeys(
+        node.name
+        for i, node in enumerate(r.old.nodes)
+        if node.name and OPS[node.op].kind != "leaf" and len(node.shape) == 1 and r.level[i] > PARAMETERS
+    )
+    if not values:
+        return "its equations name no value of the step: name one there, or take variational_dropout or zoneout"
+    return f"pass value= one of {', '.join(values)}, the values that its equations name"
 
 
 def _factors(r: Rewriter, position: int) -> list[int]:

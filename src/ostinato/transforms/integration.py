@@ -19,7 +19,8 @@ def multiplicative_integration(cell: Cell, alpha: float = 1.0, beta: float = 0.5
 
     Args:
         cell: one with such a sum.
-        alpha: where alpha starts; beta: where beta1 and beta2 do.
+        alpha: where alpha starts.
+        beta: where beta1 and beta2 start.
 
     New parameters for each sum, named after its recurrent matrix: ``alpha_U_i``, ``beta1_U_i``, ``beta2_U_i`` [H].
 

@@ -87,9 +87,11 @@ def layer_norm(cell: Cell, on: str | Sequence[str] = "recurrent", eps: float = 1
         carried = bool(states) and not _one_state(r)
         states = states if carried else _one_state(r)
         if not states:
+            other = [place for place, level in (("recurrent", STATE), ("input", INPUT)) if r.products(level)]
             r.refuse(
-                "on='state' normalises a new state where the step reads it on, and no new state is read on",
-                "normalise before the states are transformed, as in zoneout(layer_norm(cell, on='state'), 0.1)",
+                f"on='state' normalises a new state where the step reads it on, and cell {cell.name} reads none on",
+                f"choose {' or '.join(f'on={place!r}' for place in other) or 'another cell'}; if a transform changed "
+                "the states, normalise before it, as in zoneout(layer_norm(cell, on='state'), 0.1)",
             )
     return _normalised(r, products, states, carried, normalise)
 
@@ -106,8 +108,9 @@ def batch_norm(cell: Cell, max_length: int, momentum: float = 0.1, eps: float = 
     In training the statistics are those of the batch, and the layer keeps a running mean of each for each step t,
     running[t] = (1 - momentum) running[t] + momentum batch[t], from mean 0 and variance 1. In evaluation step t takes
     running[t]; a step past the longest sequence that was trained on takes the last statistics there are. Steps
-    count from where a call begins (in the reverse direction from the sequence's end), so that a sequence that is run in
-    pieces, or stepped by hand, begins at step 0 with each. Nothing is drawn.
+    count from where a call begins (in the reverse direction from the sequence's end): give a sequence whole. `step`,
+    `truncate` and stateful=True refuse a layer of such a cell, for each piece would be taken for the beginning. Nothing
+    is drawn.
 
     A batch of one sequence has variance 0, and gives 0 for each normalised value; toward the end of ragged
     batches, where few sequences run, statistics are poor.
