@@ -23,7 +23,8 @@ _STYLE = """
   .reduction .box{fill:#fbe3e4;stroke:#b6474f} .state .box,.output .box,.input .box{fill:#e9e4f7;stroke:#7a5bc0}
   .product .box{fill:#e6e8ea;stroke:#4d5560} .reading .box{fill:#f6f7f8;stroke:#4d5560;stroke-dasharray:4 2}
   @media (prefers-color-scheme:dark){ .panel{fill:#15191f;stroke:#3a414a} .band{fill:#1f252d} text{fill:#e6edf3}
-  .note{fill:#9aa4af} .rule{stroke:#3a414a} .edge{stroke:#8a939e} .tip{fill:#8a939e} .plain .box{fill:#0d1117;stroke:#8b949e}
+  .note{fill:#9aa4af} .rule{stroke:#3a414a} .edge{stroke:#8a939e} .tip{fill:#8a939e}
+  .plain .box{fill:#0d1117;stroke:#8b949e}
   .gate .box{fill:#4a3217;stroke:#e0993f} .squash .box{fill:#17344f;stroke:#5aa7e6} .function .box{fill:#1f3b1c;
   stroke:#6cb75f} .reduction .box{fill:#4a2023;stroke:#e0787f} .state .box,.output .box,.input .box{fill:#332a52;
   stroke:#a78ce8} .product .box{fill:#343b44;stroke:#a5aeb8} .reading .box{fill:#20262e;stroke:#a5aeb8} }
