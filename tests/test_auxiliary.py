@@ -167,6 +167,14 @@ def test_learned_initial_states_stay_finite_as_they_are_trained(name: str) -> No
         assert torch.equal(part, meant.expand_as(part)), n
 
 
+def test_a_state_of_ones_own_is_given_whole() -> None:
+    """Also a counter, which is not learned."""
+    layer = layer_of(cells.clockwork, initial_state=(torch.ones(WIDTH), torch.tensor([3.0])))
+    assert {n: b.item() for n, b in layer.named_buffers() if n == "t0_l0"} == {"t0_l0": 3.0}
+    _, (_, t) = layer(numbers("x", 2, 4, WIDTH, dtype=torch.float32))
+    assert torch.equal(t, torch.full((1, 4, 1), 5.0))
+
+
 # ---- the clock
 
 

@@ -99,6 +99,35 @@ CALLS: list[tuple[str, Any, type[OstinatoError], list[str]]] = [
     ),
     ("proj_size below 0", lambda: ostinato.LSTM(3, 5, proj_size=-1), ShapeError, ["proj_size is -1"]),
     ("nonlinearity", lambda: ostinato.Elman(3, 5, nonlinearity="sin"), CellError, ["'sin'", "'tanh' or 'relu'"]),
+    ("argument of another", lambda: ostinato.GRU(3, 5, proj_size=2), CellError, ["no argument 'proj_size'", "LSTM"]),
+    ("misspelt argument", lambda: ostinato.GRU(3, 5, dropuot=0.2), CellError, ["no argument 'dropuot'", "'dropout'"]),
+    ("init text", lambda: lstm(init="orthogonal"), CellError, ["init is 'orthogonal'", "{'U_*': 'orthogonal'}"]),
+    ("init list", lambda: lstm(init=["U_*"]), CellError, ["init is list", "{'U_*': 'orthogonal'}"]),
+    ("sizes list", lambda: lstm(sizes=[1]), ShapeError, ["sizes is list", "{'P': 32}"]),
+    (
+        "rule misspelt",
+        lambda: lstm(init={"U_f": "orthagonal"}),
+        CellError,
+        ["'orthagonal'", "mean 'orthogonal[(gain)]'?"],
+    ),
+    ("rule unlike any", lambda: lstm(init={"U_f": "qqq"}), CellError, ["'qqq'", "a number or one of zeros"]),
+    ("rule a tensor", lambda: lstm(init={"b_f": torch.ones(5)}), CellError, ["is Tensor", "cell_parameters()"]),
+    ("rule a function", lambda: lstm(init={"b_f": torch.ones_like}), CellError, ["is builtin", "cell_parameters()"]),
+    ("no bias to start", lambda: lstm(init={"b_f": 1.0}, bias=False), CellError, ["'b_f'", "bias=False"]),
+    *(
+        (f"{name} text", lambda name=name: lstm(**{name: "no"}), ShapeError, [f"{name} is 'no'", "True or False"])
+        for name in ("bias", "batch_first", "bidirectional", "stateful", "detach", "return_sequences", "return_states")
+    ),
+    *(
+        (f"call {name} 0", lambda name=name: lstm()(X, **{name: 0}), ShapeError, [f"{name} is 0", "True or False"])
+        for name in ("detach", "return_sequences", "return_states")
+    ),
+    # initial states
+    ("one initial state", lambda: lstm(initial_state=H[0, 0]), ShapeError, ["initial_state", "2 states", "(h, c)"]),
+    ("its width", lambda: lstm(initial_state=(H[0, 0], torch.ones(4))), ShapeError, ["state c", "[1, 1, 5]", "[size]"]),
+    ("its batch", lambda: lstm(initial_state=(H, H)), ShapeError, ["state h", "[1, 2, 5]", "[1, 1, 5]", "B = 1"]),
+    ("its dtype", lambda: lstm(initial_state=(H[0, 0].long(), H[0, 0])), ShapeError, ["torch.int64", "floating"]),
+    ("numbers in it", lambda: lstm(initial_state=(H[0, 0], 2.0)), ShapeError, ["state c is float", "pass a tensor"]),
 ]
 
 

@@ -189,7 +189,9 @@ def test_layers_out_of_copies_and_checkpoints_are_known_by_their_equations() -> 
 def test_dropout_without_a_place_for_it_does_not_warn() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert to_torch(RNN("lstm", 3, 4, dropout=0.5)).dropout == 0.0
+        with pytest.warns(UserWarning, match="there is one"):
+            layer = RNN("lstm", 3, 4, dropout=0.5)
+        assert to_torch(layer).dropout == 0.0
 
 
 # ---------------------------------------------------------------- what cannot be carried over
@@ -231,6 +233,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"connections": "dense", "num_layers": 2},
     {"lookahead": 2},
     {"initial_state": "learned"},
+    {"initial_state": "fixed"},
     {"stateful": True},
     {"detach": True},
     {"return_sequences": False},

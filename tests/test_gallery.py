@@ -17,6 +17,7 @@ from ostinato.gallery import layout
 from ostinato.gallery.facts import Facts, read
 from ostinato.gallery.figure import Item, figure
 from ostinato.gallery.page import gallery
+from ostinato.gallery.strip import short
 from ostinato.gallery.svg import svg
 from ostinato.gallery.transformed import transformed
 from ostinato.ir import OPS, PARAMETERS, Node, Program, equations, levels, simplify
@@ -26,6 +27,7 @@ from programs import draw
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 CELLS = catalogue()
 EVERY = [*CELLS.values()]
+SVG = "http://www.w3.org/2000/svg"
 
 # What KaTeX and GitHub's MathJax both render; GitHub refuses \operatorname.
 MACROS = {
@@ -230,6 +232,20 @@ def test_a_picture_says_what_the_program_does(cell):
     apart = {m for i in drawn.items if i.kind == "reading" for line in (i.name, *i.lines) for m in line.split("  ")}
     hoisted = {entry.matrix for run in plan.hoist for entry in run.entries}
     assert len(apart) == len(hoisted) and {m for m in hoisted if not m.startswith("%")} <= apart
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_picture_shows_the_step_unrolled(name, files):
+    """Three boxes in a row, each with its input and output, and the states between them."""
+    program = simplify(CELLS[name].program())
+    texts = ["".join(t.itertext()) for t in ET.fromstring(files[f"cells/{name}.svg"]).iter(f"{{{SVG}}}text")]
+    assert all(texts.count(time) >= 1 for time in ("t−1", "t", "t+1"))
+    for time in ("t−1", "t", "t+1"):
+        assert texts.count(f"x[{time}]") == any(node.op == "input" for node in program.nodes)
+        assert texts.count(f"output[{time}]") == (program.output >= 0)
+    carried = [text for text in texts if text == short(program.states).replace("_", "")]
+    assert len(carried) >= (4 if program.states else 0)
+    assert short(program.states).removesuffix(", …") in ", ".join(program.states)
 
 
 def test_arrows_lead_to_the_right_and_nothing_lies_on_anything():

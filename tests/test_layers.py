@@ -263,6 +263,38 @@ def test_a_damaged_spec_is_refused() -> None:
         RNN.from_spec({**spec, "program": {**spec["program"], "format": 99}})
     with pytest.raises(ostinato.ProgramError):
         RNN.from_spec({**spec, "program": "gru"})
+    with pytest.raises(ostinato.ProgramError, match="has 'foo', which this version does not know"):
+        RNN.from_spec({**spec, "foo": 1})
+    for name in ("program", "input_size", "hidden_size"):
+        with pytest.raises(ostinato.ProgramError, match=f"has no {name!r}"):
+            RNN.from_spec({own: value for own, value in spec.items() if own != name})
+    with pytest.raises(ostinato.ProgramError, match="is list"):
+        RNN.from_spec([spec])  # type: ignore[arg-type]
+
+
+VENDORS: list[tuple[Any, dict[str, Any], str]] = [
+    (ostinato.LSTM, {"num_layers": 2, "dropout": 0.1}, "LSTM(3, 4, num_layers=2, dropout=0.1)"),
+    (ostinato.LSTM, {"proj_size": 2}, "LSTM(3, 4, proj_size=2)"),
+    (ostinato.GRU, {"bidirectional": True, "merge": "sum"}, "GRU(3, 4, bidirectional=True, merge=sum)"),
+    (ostinato.Elman, {"bias": False}, "Elman(3, 4, bias=False)"),
+    (ostinato.Elman, {"nonlinearity": "relu"}, "Elman(3, 4, nonlinearity=relu)"),
+]
+
+
+@pytest.mark.parametrize(("kind", "arguments", "text"), VENDORS, ids=[v[2] for v in VENDORS])
+def test_layers_with_torchs_arguments_come_back_as_such(kind: Any, arguments: dict[str, Any], text: str) -> None:
+    layer = kind(3, 4, backend="eager", **arguments).eval()
+    spec = json.loads(json.dumps(layer.spec()))
+    again = kind.from_spec({**spec})
+    again.load_state_dict(layer.state_dict())
+    again.eval()
+    assert type(again) is kind and again.spec() == layer.spec()
+    assert repr(again).replace(", backend=eager", "") == repr(layer).replace(", backend=eager", "") == text
+    assert all(getattr(again, name) == value for name, value in arguments.items())
+    assert torch.equal(again(torch.ones(2, 1, 3))[0], layer(torch.ones(2, 1, 3))[0])
+    for other in {ostinato.LSTM, ostinato.GRU, ostinato.Elman} - {kind}:
+        with pytest.raises(ostinato.ProgramError, match=f"is no {other.__name__}; use RNN.from_spec"):
+            other.from_spec(spec)
 
 
 @pytest.mark.parametrize("copier", [copy.deepcopy, lambda v: pickle.loads(pickle.dumps(v))], ids=["deepcopy", "pickle"])
@@ -324,7 +356,8 @@ def test_dropout_acts_between_layers_in_training_alone() -> None:
     assert torch.equal(calm, layer(x)[0])
     layer.train()
     assert not torch.equal(layer(x)[0], layer(x)[0])
-    single = fill(RNN("gru", 3, 8, 1, dropout=0.5))
+    with pytest.warns(UserWarning, match="dropout is 0.5, but acts between layers, and there is one"):
+        single = fill(RNN("gru", 3, 8, 1, dropout=0.5))
     assert torch.equal(single(x)[0], single(x)[0])
 
 

@@ -103,6 +103,40 @@ def test_a_learned_state_is_the_state_given(cell: Any, backend: str) -> None:
     same(layer(x, lengths=lengths)[0], layer(x, [torch.zeros_like(s) for s in given], lengths)[0])
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("form", ["vectors", "of each place"])
+def test_an_initial_state_given_to_the_layer_is_that_given_in_the_call(form: str, backend: str) -> None:
+    """Kept in the state_dict, not trained, moved with the layer; a state given in the call goes before it."""
+    shape = (4,) if form == "vectors" else (4, 1, 4)
+    given = (numbers("h", *shape), numbers("c", *shape))
+    layer = build(ostinato.cells.lstm, 3, 4, backend, num_layers=2, bidirectional=True, initial_state=given).eval()
+    plain = build(ostinato.cells.lstm, 3, 4, backend, num_layers=2, bidirectional=True).eval()
+    plain.load_state_dict({name: p for name, p in layer.state_dict().items() if name in plain.state_dict()})
+    x = inputs(5, 3, 3, torch.float64)
+    whole = tuple(s.expand(4, 3, 4).contiguous() for s in given)
+    same(layer(x)[0], plain(x, whole)[0])
+    zeros = tuple(torch.zeros_like(s) for s in whole)
+    same(layer(x, zeros)[0], plain(x)[0])
+    assert {name for name, _ in layer.named_parameters()} == {name for name, _ in plain.named_parameters()}
+    layer.reset_parameters()
+    for k, suffix in enumerate(("_l0", "_l0_reverse", "_l1", "_l1_reverse")):
+        for name, value in zip("hc", whole, strict=True):
+            same(getattr(layer, f"{name}0{suffix}"), value[k, 0])
+    again = RNN.from_spec(json.loads(json.dumps(layer.spec()))).double().eval()
+    assert again.initial_state == "fixed" and not again.h0_l0.any()
+    again.load_state_dict(layer.state_dict())
+    same(again(x)[0], layer(x)[0])
+
+
+def test_initial_states_of_layers_that_differ_are_given_layer_by_layer() -> None:
+    h, c, top = numbers("h", 4), numbers("c", 4), numbers("top", 5)
+    layer = RNN(["lstm", "gru"], 3, [4, 5], initial_state=((h, c), top), dtype=torch.float64, backend="eager")
+    x = inputs(5, 2, 3, torch.float64)
+    state = tuple(s.expand(1, 2, -1) for s in (h, c)), top.expand(1, 2, -1)
+    same(layer(x)[0], layer(x, state)[0])
+    assert (layer(x)[0] - layer(x, ((state[0][0] * 0, state[0][1]), state[1]))[0]).abs().max() > 1e-6
+
+
 def test_a_state_given_goes_before_a_learned_one() -> None:
     layer = fill(RNN("gru", 3, 4, initial_state="learned", backend="eager"))
     x, h = inputs(4, 2, 3, torch.float32), numbers("h", 1, 2, 4, dtype=torch.float32)

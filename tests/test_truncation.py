@@ -120,11 +120,20 @@ def test_a_state_given_to_truncation_has_no_history() -> None:
             r"carries the states itself, but the layer has stateful=True; build it without",
         ),
         ({}, {"k1": 2, "x": nn.utils.rnn.pack_sequence([torch.zeros(2, 3)])}, r"got PackedSequence; unpack a"),
+        (nn.LSTM(3, 4), {"k1": 2, "lengths": [4, 2]}, r"given lengths, but LSTM takes none; .*from_torch"),
+        (nn.LSTM(3, 4), {"k1": 2, "generator": torch.Generator()}, r"given generator, but LSTM takes none"),
+        (nn.Sequential(nn.LSTM(3, 4)), {"k1": 2}, r"Sequential does not take two arguments; give it the recurrent"),
     ],
 )
 def test_truncation_is_refused_at_once(options: Any, arguments: Any, message: str) -> None:
+    layer = options if isinstance(options, nn.Module) else RNN("gru", 3, 4, **options)
     with pytest.raises(ShapeError, match=message):
-        truncate(RNN("gru", 3, 4, **options), **{"x": torch.zeros(4, 2, 3), **arguments})
+        truncate(layer, **{"x": torch.zeros(4, 2, 3), **arguments})
+
+
+def test_truncation_needs_a_pair() -> None:
+    with pytest.raises(ShapeError, match="but Bilinear returned Tensor; give a module"):
+        list(truncate(nn.Bilinear(3, 3, 3), torch.zeros(4, 2, 3), 2, state=torch.zeros(2, 2, 3)))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

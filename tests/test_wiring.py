@@ -145,7 +145,7 @@ def test_a_window_that_looks_ahead_is_centred() -> None:
         ({"lookahead": [1, 2.5]}, r"lookahead is 2.5 at layer 1"),
         ({"lookahead": [1, 2], "num_layers": 3}, r"lookahead has 2 entries, but num_layers is 3"),
         ({"initial_state": "random"}, r"initial_state is 'random'; give 'zeros' or 'learned'"),
-        ({"initial_state": torch.zeros(1)}, r"initial_state is Tensor; .* in the call: layer\(x, state\)"),
+        ({"initial_state": 0}, r"initial_state is 0; .* a state as a tensor \[S\]"),
         ({"stateful": "yes"}, r"stateful is 'yes'; give True or False"),
         ({"return_states": 1}, r"return_states is 1; give True or False"),
         ({"stateful": True, "bidirectional": True}, r"reverse direction begins at that piece's end; use bidirectional"),

@@ -23,9 +23,9 @@ In the equations D is the width of the input x, H that of the hidden states; σ 
 of elements, and a number or scalar stands before what it scales. Values that have no name in the cell's function are
 a₁, a₂, ... Parameters are counted where every size is {width}.
 
-The pictures show one step. From left to right: the states before the step, the products of each *stage* (grey boxes
-with their matrices; a stage is a round of recurrent products, which waits for the one before), the values that wait for
-them, and the states after the step, marked ′. Logistic gates are orange, tanh is blue, other functions are green, sums
+The pictures show one step, and below it the step unrolled in time. In the step from left to right: the states before
+it, the products of each *stage* (grey boxes with their matrices; a stage is a round of recurrent products, which waits
+for the one before), the values that wait for them, and the states after it, marked ′. Logistic gates are orange, tanh is blue, other functions are green, sums
 over a vector red, and sums and products of elements white. A dot in a formula is what the products bring, biases
 included. x comes from below; its products (broken boxes) are computed for all steps at once. The output leaves at the
 top.

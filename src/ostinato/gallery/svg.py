@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from html import escape
 
 from ..ir import Program
+from . import strip
 from .figure import Figure, Item, figure
 from .layout import Layout, lay_out
 
@@ -15,12 +17,14 @@ _STYLE = """
   .panel{fill:#fcfcfb;stroke:#d5d8dc} .band{fill:#eff1f3} text{fill:#1f2328;font-family:ui-sans-serif,system-ui,
   "Segoe UI",Helvetica,Arial,sans-serif;font-size:11px;text-anchor:middle} .name{font-size:13px;font-weight:600}
   .note{fill:#59636e;text-anchor:start} .edge{fill:none;stroke:#7a828c;stroke-width:1.2} .tip{fill:#7a828c}
-  .box{stroke-width:1.3} .plain .box{fill:#ffffff;stroke:#8b949e} .gate .box{fill:#fdebd3;stroke:#c9741a}
+  .rule{stroke:#d5d8dc} .box{stroke-width:1.3} .plain .box{fill:#ffffff;stroke:#8b949e}
+  .gate .box{fill:#fdebd3;stroke:#c9741a}
   .squash .box{fill:#dcecfb;stroke:#2f7fc1} .function .box{fill:#e2f2dc;stroke:#4b9440}
   .reduction .box{fill:#fbe3e4;stroke:#b6474f} .state .box,.output .box,.input .box{fill:#e9e4f7;stroke:#7a5bc0}
   .product .box{fill:#e6e8ea;stroke:#4d5560} .reading .box{fill:#f6f7f8;stroke:#4d5560;stroke-dasharray:4 2}
   @media (prefers-color-scheme:dark){ .panel{fill:#15191f;stroke:#3a414a} .band{fill:#1f252d} text{fill:#e6edf3}
-  .note{fill:#9aa4af} .edge{stroke:#8a939e} .tip{fill:#8a939e} .plain .box{fill:#0d1117;stroke:#8b949e}
+  .note{fill:#9aa4af} .rule{stroke:#3a414a} .edge{stroke:#8a939e} .tip{fill:#8a939e}
+  .plain .box{fill:#0d1117;stroke:#8b949e}
   .gate .box{fill:#4a3217;stroke:#e0993f} .squash .box{fill:#17344f;stroke:#5aa7e6} .function .box{fill:#1f3b1c;
   stroke:#6cb75f} .reduction .box{fill:#4a2023;stroke:#e0787f} .state .box,.output .box,.input .box{fill:#332a52;
   stroke:#a78ce8} .product .box{fill:#343b44;stroke:#a5aeb8} .reading .box{fill:#20262e;stroke:#a5aeb8} }
@@ -32,18 +36,20 @@ def svg(program: Program) -> str:
 
     From left to right: the states before the step, then round by round the products (boxes with their matrices) and
     the values that wait for them, the states after it. x comes from below, and its products, broken boxes, are
-    computed for all steps at once; the output leaves at the top.
+    computed for all steps at once; the output leaves at the top. Below it stands the step unrolled, three times in a
+    row.
 
     >>> from ostinato import cells
     >>> svg(cells.lstm.program()).startswith("<svg ")
     True
     """
-    return _Picture(figure(program)).text()
+    return _Picture(figure(program), program.states).text()
 
 
 class _Picture:
-    def __init__(self, drawn: Figure) -> None:
+    def __init__(self, drawn: Figure, states: Sequence[str]) -> None:
         self.drawn = drawn
+        self.states = states
         above = [i for i in drawn.items if i.kind != "reading"]
         columns = [[i for i in above if i.column == k] for k in range(drawn.columns)]
         fixed = frozenset({0, drawn.columns - 1})
@@ -77,8 +83,9 @@ class _Picture:
             self.left.append(edge)
             fan = sum(1 for a, b in (*drawn.edges, *drawn.readings) if a.column <= k < b.column)
             edge += width + min(_GAP + 1.5 * fan, 64.0)
-        self.width = self._end(-1) + _MARGIN
-        self.height = (self.rail + 26 if self.read else self.floor) + _MARGIN
+        self.width = max(self._end(-1), _MARGIN + strip.WIDTH) + _MARGIN
+        self.below = (self.rail + 26 if self.read else self.floor) + _MARGIN
+        self.height = self.below + strip.HEIGHT + 8
 
     def _centre(self, item: Item) -> float:
         return self.left[item.column] + self.widths[item.column] / 2
@@ -107,9 +114,16 @@ class _Picture:
             *self._edges(),
             *self._rail(),
             *(self._box(item) for item in [*self.drawn.items, *([self.x] if self.read else [])]),
+            *self._unrolled(),
             "</svg>",
         ]
         return "\n".join(parts) + "\n"
+
+    def _unrolled(self) -> list[str]:
+        line = f'<path class="rule" d="M{_MARGIN:g},{_number(self.below)} H{_number(self.width - _MARGIN)}"/>'
+        gives = any(item.kind == "output" for item in self.drawn.items)
+        top = round(self.below + 8, 1)
+        return [line, *strip.strip(_subscripted(strip.short(self.states)), _MARGIN, top, self.read, gives)]
 
     def _bands(self) -> list[str]:
         parts: list[str] = []

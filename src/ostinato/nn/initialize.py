@@ -35,7 +35,7 @@ def default_rules(program: Program) -> dict[str, Rule]:
 
 
 def rules_for(
-    program: Program, overrides: Mapping[str, Rule] | None = None, beside: Sequence[Program] = ()
+    program: Program, overrides: Mapping[str, Rule] | None = None, beside: Sequence[Program] = (), bias: bool = True
 ) -> dict[str, Rule]:
     """The rule of every parameter: `default_rules`, and what a layer's ``init=`` puts in their place.
 
@@ -43,6 +43,7 @@ def rules_for(
         overrides: rules by name or by pattern (``"U_*"``, as in `fnmatch`). A name goes before a pattern, a later
             pattern before an earlier one. Parameters that are not trained answer to their names alone.
         beside: other Programs of the same layer; a pattern may be meant for them.
+        bias: whether the layer has the vectors b and b_*.
 
     Raises:
         CellError: a rule that is none or does not fit its parameter, or a pattern that matches no parameter.
@@ -58,6 +59,8 @@ def rules_for(
         if not any(_matches(pattern, other) for other in (program, *beside)):
             near = difflib.get_close_matches(str(pattern), shapes, n=3, cutoff=0.3)
             hint = f"did you mean {' or '.join(map(repr, near))}?" if near else ""
+            if not bias and (pattern == "b" or str(pattern).startswith("b_")):
+                hint = "the layer has bias=False, which leaves out b and b_*"
             hint = hint or f"its parameters are {', '.join(shapes) or 'none'}"
             raise CellError(f"init has {pattern!r}, but cell {program.name} has no such parameter to train; {hint}")
     for pattern in sorted(given, key=lambda p: p in shapes):  # names last: they go before patterns

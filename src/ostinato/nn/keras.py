@@ -62,7 +62,7 @@ def from_keras(
     >>> import numpy as np
     >>> weights = [np.zeros((3, 16), "float32"), np.zeros((4, 16), "float32"), np.zeros(16, "float32")]
     >>> from_keras(weights)
-    LSTM(lstm, 3, 4, batch_first=True)
+    LSTM(3, 4, batch_first=True)
     """
     if not layers:
         raise DataError("from_keras got no weights; give what layer.get_weights() returns for each layer")

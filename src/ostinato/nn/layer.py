@@ -48,7 +48,8 @@ class Layer:
     Attributes:
         names: the full name of each parameter, by the name in the equations.
         running: the statistics of the batch that it keeps.
-        initial: the full name of each initial state that may be learned, by the state: those of activations.
+        initial: the full names of the initial states that the layer holds, by the state, for each kind of them: none
+            of "zeros", all that are "fixed", and those of activations if they are "learned".
         fixed: the full names of the parameters that are not trained.
     """
 
@@ -59,7 +60,9 @@ class Layer:
         self.reverse = reverse
         self.lookahead = lookahead
         self.names = {name: f"{name}{suffix}" for name in family.program.params}
-        self.initial = {state: f"{state}0{suffix}" for state in activations(family.program)}
+        full = {state: f"{state}0{suffix}" for state in family.program.states}
+        learned = {state: full[state] for state in activations(family.program)}
+        self.initial: dict[str, dict[str, str]] = {"zeros": {}, "fixed": full, "learned": learned}
         self.running = Running(self.step, suffix, reverse)
         self.fixed = [self.names[name] for name in family.program.fixed]
 
@@ -137,9 +140,10 @@ class Layer:
             every = {name: self._aligned(value, steps, lengths) for name, value in every.items()}
         return Run(output, finals, every)
 
-    def starts(self, weights: Callable[[list[str]], list[Tensor]], x: Tensor) -> list[Tensor]:
-        """The initial states for x [T, B, D]: those that are learned, and zeros for the others."""
-        own = dict(zip(self.initial, weights(list(self.initial.values())), strict=True))
+    def starts(self, weights: Callable[[list[str]], list[Tensor]], x: Tensor, kind: str) -> list[Tensor]:
+        """The initial states for x [T, B, D]: those that the layer holds, and zeros for the others."""
+        names = self.initial[kind]
+        own = dict(zip(names, weights(list(names.values())), strict=True))
         sizes = zip(self.step.program.states, self.step.state_sizes, strict=True)
         batch = x.shape[1]
         return [own[s].expand(1, batch, -1) if s in own else x.new_zeros(1, batch, n) for s, n in sizes]

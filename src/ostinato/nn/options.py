@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
+
+from torch import Tensor
 
 from ..errors import CellError, ShapeError
 from ..lang import Cell
 from ..named import named
-from .checks import check_sizes
+from .checks import check_generator, check_sizes
 
 Merge = Literal["concat", "sum", "mul", "mean"] | None
 Connections = Literal["plain", "residual", "dense"]
-InitialState = Literal["zeros", "learned"]
+InitialState = Literal["zeros", "learned", "fixed"] | Tensor | Sequence[Any]
 
 MERGES = ("concat", "sum", "mul", "mean", None)
 CONNECTIONS = ("plain", "residual", "dense")
-INITIAL_STATES = ("zeros", "learned")
+INITIAL_STATES = ("zeros", "learned", "fixed")
 
 
 def is_list(value: Any) -> bool:
@@ -64,8 +67,13 @@ def cell_of(given: Any) -> Cell:
 
 def check_options(
     *,
+    input_size: Any,
+    hidden_sizes: Sequence[Any],
+    num_layers: int,
+    bias: Any,
+    batch_first: Any,
     dropout: Any,
-    bidirectional: bool,
+    bidirectional: Any,
     merge: Any,
     connections: Any,
     lookahead: Sequence[Any],
@@ -74,28 +82,48 @@ def check_options(
     detach: Any,
     return_sequences: Any,
     return_states: Any,
+    init: Any,
+    sizes: Any,
 ) -> None:
     """Every option is one of its values, and they go together.
 
     Raises:
-        ShapeError: one does not, and what would.
+        ShapeError: one does not, and what would. CellError: init is no mapping.
     """
-    if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
-        raise ShapeError(f"dropout is {dropout!r}; give a probability, 0 <= dropout < 1")
-    _one_of("merge", merge, MERGES)
-    _one_of("connections", connections, CONNECTIONS)
-    if initial_state not in INITIAL_STATES:
-        raise ShapeError(
-            f"initial_state is {_shown(initial_state)}; give 'zeros' or 'learned', and a state of your own in the "
-            "call: layer(x, state)"
-        )
+    check_sizes(input_size=input_size)
+    for size in hidden_sizes:
+        check_sizes(hidden_size=size)
     for name, value in {
+        "bias": bias,
+        "batch_first": batch_first,
+        "bidirectional": bidirectional,
         "stateful": stateful,
         "detach": detach,
         "return_sequences": return_sequences,
         "return_states": return_states,
     }.items():
         check_flag(name, value)
+    if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        raise ShapeError(f"dropout is {dropout!r}; give a probability, 0 <= dropout < 1")
+    if dropout and num_layers == 1:
+        warnings.warn(
+            f"dropout is {dropout}, but acts between layers, and there is one; give num_layers >= 2, or leave it out",
+            UserWarning,
+            stacklevel=3,
+        )
+    _one_of("merge", merge, MERGES)
+    _one_of("connections", connections, CONNECTIONS)
+    if not isinstance(initial_state, Tensor | tuple | list) and initial_state not in INITIAL_STATES:
+        raise ShapeError(
+            f"initial_state is {_shown(initial_state)}; give 'zeros' or 'learned', or a state as a tensor [S], in a "
+            "tuple where the cell has several"
+        )
+    if init is not None and not isinstance(init, Mapping):
+        raise CellError(
+            f"init is {_shown(init)}; give rules by the names of parameters, as init={{'U_*': 'orthogonal'}}"
+        )
+    if sizes is not None and not isinstance(sizes, Mapping):
+        raise ShapeError(f"sizes is {_shown(sizes)}; give numbers by the cell's size symbols, as sizes={{'P': 32}}")
     for k, steps in enumerate(lookahead):
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
             raise ShapeError(f"lookahead is {steps!r} at layer {k}; give a number of steps, 0 or more")
@@ -113,6 +141,15 @@ def check_options(
             f"stateful=True runs piece by piece, but lookahead={max(lookahead)} sees zeros past a piece's end; use "
             "lookahead=0, or give the sequence whole"
         )
+
+
+def check_call(sequence: Any, every: Any, detach: Any, generator: Any) -> None:
+    """The options of a call are such; `detach` may be left to the layer."""
+    check_flag("return_sequences", sequence)
+    check_flag("return_states", every)
+    if detach is not None:
+        check_flag("detach", detach)
+    check_generator(generator)
 
 
 def check_flag(name: str, value: Any) -> None:

@@ -13,20 +13,11 @@ from ..errors import CellError, ShapeError
 from ..ir import Program
 from ..lang import Cell
 from ..runtime import Runner, check_choice
-from .checks import (
-    Lengths,
-    check_buffers,
-    check_causal,
-    check_generator,
-    check_input,
-    check_kept,
-    check_sizes,
-    check_statistics,
-    lengths_tensor,
-)
+from .checks import Lengths, check_buffers, check_causal, check_input, check_kept, check_statistics, lengths_tensor
 from .family import Wanted
+from .initial import fill_initial, initial_option, initial_states
 from .initialize import Rule, initialize_all, rules_for
-from .options import Connections, InitialState, Merge, cell_of, check_flag, check_options, each_layer, layer_count
+from .options import Connections, InitialState, Merge, cell_of, check_call, check_options, each_layer, layer_count
 from .packed import check_unpacked, of_each, run_packed
 from .spec import arguments_of, shown, spec_of
 from .stack import Stack
@@ -56,8 +47,11 @@ class RNN(nn.Module):
             t + k, and zeros where that is past the sequence's end (to t - k, and before the start, in the reverse
             direction). A window of 2 k + 1 inputs is then centred. Final states are those behind the zeros. A list
             gives each layer its own.
-        initial_state: "zeros", or "learned": parameters such as ``h0_l0`` [S], the same for every sequence. A cell's
-            bookkeeping (`@cell(auxiliary=...)`: a counter, a normaliser) and delay lines start at 0 all the same.
+        initial_state: "zeros"; "learned": parameters such as ``h0_l0`` [S], the same for every sequence (a cell's
+            bookkeeping, `@cell(auxiliary=...)`, and delay lines start at 0 all the same); or a tensor of your own, [S]
+            or [num_layers * num_directions, 1, S], in a tuple if the cell has several states (nested as in the call):
+            buffers of the same names that are not trained. `spec` calls that "fixed": buffers of zeros, whose numbers
+            come with the state_dict.
         stateful: each call begins with the states that the last one ended with, without their history, until
             `reset_state`. They move with the module, and are not in its state_dict, nor kept by an exported graph.
             Random masks are not kept: also those that are one for all steps are drawn anew in each call.
@@ -126,13 +120,15 @@ class RNN(nn.Module):
         self.cells: tuple[Cell, ...] = tuple(map(cell_of, each_layer(cell, count)))
         self.hidden_sizes: tuple[int, ...] = each_layer(hidden_size, count)
         self.lookahead: tuple[int, ...] = each_layer(lookahead, count)
-        check_sizes(input_size=input_size)
-        for size in self.hidden_sizes:
-            check_sizes(hidden_size=size)
         check_choice(backend)
         check_options(
+            input_size=input_size,
+            hidden_sizes=self.hidden_sizes,
+            num_layers=count,
+            bias=bias,
+            batch_first=batch_first,
             dropout=dropout,
-            bidirectional=bool(bidirectional),
+            bidirectional=bidirectional,
             merge=merge,
             connections=connections,
             lookahead=self.lookahead,
@@ -141,17 +137,19 @@ class RNN(nn.Module):
             detach=detach,
             return_sequences=return_sequences,
             return_states=return_states,
+            init=init,
+            sizes=sizes,
         )
         self.input_size = input_size
         self.num_layers = count
-        self.bias = bool(bias)
-        self.batch_first = bool(batch_first)
+        self.bias = bias
+        self.batch_first = batch_first
         self.dropout = float(dropout)
-        self.bidirectional = bool(bidirectional)
+        self.bidirectional = bidirectional
         self.backend = backend
         self.merge: Merge = merge
         self.connections: Connections = connections
-        self.initial_state: InitialState = initial_state
+        self.initial_state, given = initial_option(initial_state)
         self.stateful = stateful
         self.detach = detach
         self.return_sequences = return_sequences
@@ -176,18 +174,20 @@ class RNN(nn.Module):
         self._kept: list[Place] | None = None
         self._register(device, dtype)
         self.reset_parameters()
+        if given is not None:
+            states = initial_states(given, self._stack.layout)
+            fill_initial([self._weights(list(place.initial["fixed"].values())) for place in self._stack.places], states)
 
     def _register(self, device: torch.device | str | None, dtype: torch.dtype | None) -> None:
         """Parameters under the names in the equations, each with the place of its layer; what is fixed as buffers."""
-        initial = self._stack.learnable() if self.initial_state == "learned" else [{}] * len(self._stack.places)
-        for place, learned in zip(self._stack.places, initial, strict=True):
+        for place, begins in zip(self._stack.places, self._stack.initial(self.initial_state), strict=True):
             step = place.step
             shapes = dict(zip(step.program.params, step.param_shapes, strict=True))
-            for name, shape in (*((full, shapes[n]) for n, full in place.names.items()), *learned.items()):
+            for name, shape in (*((full, shapes[n]) for n, full in place.names.items()), *begins.items()):
                 if hasattr(self, name):
                     raise CellError(f"cell {place.cell.name} needs the name {name!r}, which is taken; rename it there")
-                tensor = torch.empty(shape, device=device, dtype=dtype)
-                if name in place.fixed:
+                tensor = (torch.zeros if name in begins else torch.empty)(shape, device=device, dtype=dtype)
+                if name in place.fixed or (name in begins and self.initial_state == "fixed"):
                     self.register_buffer(name, tensor)
                 else:
                     setattr(self, name, nn.Parameter(tensor))
@@ -228,12 +228,12 @@ class RNN(nn.Module):
         programs = self.programs
         for index, place in enumerate(self._stack.places):
             named = dict(zip(place.names, self._weights(list(place.names.values())), strict=True))
-            rules = rules_for(place.program, self.init, programs)
+            rules = rules_for(place.program, self.init, programs, self.bias)
             initialize_all(named, rules, self.hidden_sizes[index // self.num_directions], generator)
             if place.running.statistics:
                 place.running.reset(self._weights(place.running.all_names))
             if self.initial_state == "learned":
-                for state in self._weights(list(place.initial.values())):
+                for state in self._weights(list(place.initial["learned"].values())):
                     nn.init.zeros_(state)
 
     def flatten_parameters(self) -> None:
@@ -283,7 +283,9 @@ class RNN(nn.Module):
             given = {"generator": generator, "return_sequences": sequence, "return_states": every, "detach": detach}
             return run_packed(lambda x, own: self(x, state, own, **given), x, self.batch_first, sequence)
         if not (return_sequences is return_states is detach is generator is None):
-            self._check_call(sequence, every, detach, generator)
+            check_call(sequence, every, detach, generator)
+            if not sequence:
+                self._stack.check_last()
         first = self._stack.first
         weight = self._weights(first)[0] if first else x
         check_input(x, self.input_size, weight, self.batch_first)
@@ -341,14 +343,6 @@ class RNN(nn.Module):
         output, state = self(whole, state, generator=generator, return_sequences=True, return_states=False)
         return output.squeeze(1 if self.batch_first and x.dim() == 2 else 0), state
 
-    def _check_call(self, sequence: Any, every: Any, detach: Any, generator: Any) -> None:
-        check_flag("return_sequences", sequence)
-        check_flag("return_states", every)
-        check_flag("detach", detach or False)
-        check_generator(generator)
-        if not sequence:
-            self._stack.check_last()
-
     def _weights(self, names: Sequence[str]) -> list[Tensor]:
         """Parameters, or what a parametrization (weight norm, pruning) puts in their place, or buffers."""
         own: dict[str, Any] = self._parameters
@@ -363,8 +357,8 @@ class RNN(nn.Module):
             return self._stack.layout.take(detach_state(state) if detach else state, x, batched)
         if self._kept is not None:
             return check_kept(self._kept, x)
-        if self.initial_state == "learned":
-            return [place.starts(self._weights, x) for place in self._stack.places]
+        if self.initial_state != "zeros":
+            return [place.starts(self._weights, x, self.initial_state) for place in self._stack.places]
         return None
 
     def _leave(self, value: Tensor, batched: bool, sequence: bool) -> Tensor:

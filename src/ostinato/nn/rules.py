@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Callable
@@ -69,10 +70,17 @@ def read(rule: Rule) -> Reading:
         if not math.isfinite(rule):
             raise CellError(f"the initialisation is {rule!r}; give a finite number")
         return Reading(None, (float(rule),))
+    if isinstance(rule, Tensor) or callable(rule):
+        raise CellError(
+            f"the initialisation is {type(rule).__name__}; give a number or a text such as 'orthogonal', and write "
+            "values of your own into layer.cell_parameters() in place, under torch.no_grad()"
+        )
     found = _TEXT.fullmatch(rule) if isinstance(rule, str) else None
     kind = KINDS.get(found["name"]) if found else None
     if found is None or kind is None:
-        raise CellError(f"there is no initialisation {rule!r}; it is a number or one of {', '.join(FORMS)}")
+        near = difflib.get_close_matches(str(rule).partition("(")[0].strip().lower(), KINDS, n=1)
+        meant = f"did you mean {KINDS[near[0]].form!r}? It" if near else "it"
+        raise CellError(f"there is no initialisation {rule!r}; {meant} is a number or one of {', '.join(FORMS)}")
     words = [w.strip() for w in (found["arguments"] or "").split(",")]
     words = [] if words == [""] else words
     if kind.refers:

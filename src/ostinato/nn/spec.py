@@ -48,30 +48,41 @@ def arguments_of(spec: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments that `spec_of` wrote.
 
     Raises:
-        ProgramError: a Program is damaged or of another version.
+        ProgramError: a Program is damaged or of another version; an entry is missing or unknown.
     """
+    if not isinstance(spec, Mapping):
+        raise ProgramError(f"the spec of a layer is {type(spec).__name__}; give the dict that spec() wrote")
     arguments = dict(spec)
-    if "program" not in arguments:
-        raise ProgramError("the spec of a layer has no 'program'; write it with spec()")
+    needed = ("program", "input_size", "hidden_size")
+    for name in needed:
+        if name not in arguments:
+            raise ProgramError(f"the spec of a layer has no {name!r}; write it with spec()")
+    stray = [name for name in arguments if name not in needed and name not in PLAIN]
+    if stray:
+        raise ProgramError(
+            f"the spec of a layer has {stray[0]!r}, which this version does not know; write it with spec(), and read "
+            "it with the version that wrote it"
+        )
     found = arguments.pop("program")
     if isinstance(found, list):
         return {"cell": [Cell.from_program(Program.from_json(program)) for program in found], **arguments}
     return {"cell": Cell.from_program(Program.from_json(found)), **arguments}
 
 
-def shown(layer: RNN) -> str:
-    """What stands between the brackets of repr(layer): cell and sizes, and whatever is no default."""
+def shown(layer: RNN, own: Mapping[str, Any] | None = None) -> str:
+    """What stands between the brackets of repr(layer): cell and sizes, and whatever is no default.
+
+    Args:
+        own: of a class that has its own cells, the arguments which say what cell it is, in the cell's place.
+    """
     names = _one([cell.name for cell in layer.cells])
-    parts = [
-        f"[{', '.join(names)}]" if isinstance(names, list) else names,
-        str(layer.input_size),
-        str(_one(layer.hidden_sizes)),
-    ]
+    parts = [f"[{', '.join(names)}]" if isinstance(names, list) else names] if own is None else []
+    parts += [str(layer.input_size), str(_one(layer.hidden_sizes))]
     for name, default in PLAIN.items():
         value = _plain(getattr(layer, name))
-        if value != default:
+        if value != default and (own is None or name != "sizes"):
             parts.append(f"{name}={value}")
-    return ", ".join(parts)
+    return ", ".join([*parts, *(f"{name}={value}" for name, value in (own or {}).items())])
 
 
 def _plain(value: Any) -> Any:

@@ -103,18 +103,18 @@ class Stack:
                 "you need of return_sequences=True"
             )
 
-    def learnable(self) -> list[dict[str, int]]:
-        """The widths of the initial states that each place may learn, by their full names.
+    def initial(self, kind: str) -> list[dict[str, int]]:
+        """The widths of the initial states that each place holds ("zeros": none, "fixed", "learned"), by full names.
 
         Raises:
-            CellError: all states are bookkeeping or delay lines.
+            CellError: they are to be learned, and all states are bookkeeping or delay lines.
         """
         found: list[dict[str, int]] = []
         for place in self.places:
             sizes = dict(zip(place.step.program.states, place.step.state_sizes, strict=True))
-            found.append({name: sizes[state] for state, name in place.initial.items()})
+            found.append({name: sizes[state] for state, name in place.initial[kind].items()})
         states = [name for place in self.places for name in place.program.states]
-        if states and not any(found):
+        if kind == "learned" and states and not any(found):
             raise CellError(
                 f"cell {self.places[0].cell.name} has no initial state to learn: {', '.join(dict.fromkeys(states))} "
                 "only hold old values or count; leave out initial_state='learned'"

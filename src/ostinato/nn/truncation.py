@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -52,8 +53,8 @@ def truncate(
         The outputs of the next k1 steps, and the state behind them. Both have a history.
 
     Raises:
-        ShapeError: k2 < k1, or a layer that cannot run piece by piece: it is bidirectional, looks ahead, or has
-            statistics of batch_norm.
+        ShapeError: k2 < k1, a module that takes no state or no lengths, or one that cannot run piece by piece:
+            it is bidirectional, looks ahead, or has statistics of batch_norm.
 
     >>> layer, head = RNN("gru", 3, 8), nn.Linear(8, 1)
     >>> optimizer = torch.optim.SGD([*layer.parameters(), *head.parameters()], lr=0.1)
@@ -79,6 +80,7 @@ def truncate(
             "truncate cuts a tensor [T, B, D] in time, got "
             f"{list(x.shape) if isinstance(x, Tensor) else type(x).__name__}; unpack a PackedSequence and pass lengths="
         )
+    _check_takes(layer, {"lengths": lengths, "generator": generator})
     check_causal(layer, "truncate")
     if getattr(layer, "stateful", False):
         raise ShapeError("truncate carries the states itself, but the layer has stateful=True; build it without")
@@ -106,6 +108,30 @@ def _with_masks(call: Call, layer: nn.Module, x: Tensor, generator: torch.Genera
     return one
 
 
+def _check_takes(layer: nn.Module, options: dict[str, Any]) -> None:
+    """The module is called with a state, and with those options that are given."""
+    what = type(layer).__name__
+    try:
+        signature = inspect.signature(layer.forward)
+    except (TypeError, ValueError, AttributeError):  # compiled code tells nothing
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        raise ShapeError(
+            f"truncate calls output, state = layer(x, state), but {what} does not take two arguments; give it the "
+            "recurrent layer alone, and apply what stands around it to x and to the outputs"
+        ) from None
+    for name, value in options.items():
+        try:
+            signature.bind(None, None, **{} if value is None else {name: value})
+        except TypeError:
+            raise ShapeError(
+                f"truncate was given {name}, but {what} takes none; leave {name} out, or use a layer of ostinato (of a "
+                "module of torch.nn: ostinato.nn.from_torch)"
+            ) from None
+
+
 def _called(layer: nn.Module, generator: torch.Generator | None) -> Call:
     """The layer as a function of x, state and lengths, whatever it returns by default."""
     if isinstance(layer, RNN):
@@ -113,7 +139,17 @@ def _called(layer: nn.Module, generator: torch.Generator | None) -> Call:
             x, state, lengths, generator=generator, return_sequences=True, return_states=False
         )
     more = {} if generator is None else {"generator": generator}
-    return lambda x, state, lengths: layer(x, state, **({} if lengths is None else {"lengths": lengths}), **more)
+
+    def call(x: Tensor, state: Any, lengths: Tensor | None) -> tuple[Any, Any]:
+        found = layer(x, state, **({} if lengths is None else {"lengths": lengths}), **more)
+        if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[0], Tensor):
+            raise ShapeError(
+                f"truncate needs output, state = layer(x, state), but {type(layer).__name__} returned "
+                f"{type(found).__name__}; give a module that returns its outputs as one tensor, and its state"
+            )
+        return found
+
+    return call
 
 
 def _pieces(

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
 from .. import cells
-from ..errors import ShapeError
+from ..errors import CellError, ProgramError, ShapeError
 from ..lang import Cell
 from .checks import check_sizes
 from .rnn import RNN
+from .spec import arguments_of, shown
+
+Own = TypeVar("Own", bound="_Vendor")
 
 KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")  # torch's names, without the layer
 
@@ -81,9 +86,56 @@ class Blocks:
 
 
 class _Vendor(RNN):
-    """Reads the state_dict of the torch.nn module it stands for."""
+    """Reads the state_dict of the torch.nn module it stands for.
+
+    Attributes:
+        CELLS: the cells it may have.
+        OWN: its arguments that choose among them, with their defaults.
+    """
 
     BLOCKS: ClassVar[Blocks]
+    CELLS: ClassVar[Sequence[Cell]]
+    OWN: ClassVar[Mapping[str, Any]] = {}
+
+    @classmethod
+    def _check(cls, options: Mapping[str, Any]) -> None:
+        """The options are such as `RNN` has beside those of torch.nn."""
+        known = [p.name for p in inspect.signature(RNN.__init__).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        known.remove("sizes")
+        for name in options:
+            if name not in known:
+                owners = [kind.__name__ for kind in (LSTM, GRU, Elman) if name in kind.OWN]
+                near = difflib.get_close_matches(
+                    name, inspect.signature(cls.__init__).parameters | dict.fromkeys(known)
+                )
+                hint = (
+                    f"that is for {owners[0]}" if owners else f"did you mean {near[0]!r}?" if near else "leave it out"
+                )
+                raise CellError(f"{cls.__name__} has no argument {name!r}; {hint}")
+
+    @classmethod
+    def _own(cls, cell: Cell, sizes: Mapping[str, int]) -> dict[str, Any]:
+        """The arguments that choose this one of the cells."""
+        return {}
+
+    @classmethod
+    def from_spec(cls: type[Own], spec: Mapping[str, Any]) -> Own:
+        """The layer of this class that `spec` describes, with new weights; runs no one's code.
+
+        Raises:
+            ProgramError: the Program is damaged, of another version, or of another class.
+        """
+        arguments = arguments_of(spec)
+        cell, sizes = arguments.pop("cell"), arguments.pop("sizes", {})
+        for own in cls.CELLS:
+            if isinstance(cell, Cell) and cell.program() == own.program():
+                return cls(**arguments, **cls._own(own, sizes))
+        name = cell.name if isinstance(cell, Cell) else "several cells"
+        raise ProgramError(f"the spec is of a layer of {name}, which is no {cls.__name__}; use RNN.from_spec")
+
+    def extra_repr(self) -> str:
+        own = self._own(self.cell, self.sizes)
+        return shown(self, {name: value for name, value in own.items() if value != self.OWN[name]})
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         for layer in range(self.num_layers):
@@ -109,6 +161,8 @@ class LSTM(_Vendor):
     """
 
     BLOCKS = Blocks(("_i", "_f", "_g", "_o"))
+    CELLS = (cells.lstm, cells.projected_lstm)
+    OWN: ClassVar[Mapping[str, Any]] = {"proj_size": 0}
 
     def __init__(
         self,
@@ -126,6 +180,7 @@ class LSTM(_Vendor):
         backend: str = "auto",
         **options: Any,
     ) -> None:
+        self._check(options)
         check_sizes(hidden_size=hidden_size)
         if isinstance(proj_size, bool) or not isinstance(proj_size, int) or not 0 <= proj_size < hidden_size:
             raise ShapeError(f"proj_size is {proj_size!r}; give 0 (none) or less than hidden_size = {hidden_size}")
@@ -147,6 +202,10 @@ class LSTM(_Vendor):
         )
         self.proj_size = proj_size
 
+    @classmethod
+    def _own(cls, cell: Cell, sizes: Mapping[str, int]) -> dict[str, Any]:
+        return {"proj_size": sizes.get("P", 0)}
+
 
 class GRU(_Vendor):
     """torch.nn.GRU with our kernels: the same arguments, shapes and numbers (the reset gate acts after the product).
@@ -157,6 +216,7 @@ class GRU(_Vendor):
     """
 
     BLOCKS = Blocks(("_r", "_z", "_n"), {"_n": "b_hn"})
+    CELLS = (cells.gru_reset_after,)
 
     def __init__(
         self,
@@ -173,6 +233,7 @@ class GRU(_Vendor):
         backend: str = "auto",
         **options: Any,
     ) -> None:
+        self._check(options)
         super().__init__(
             cells.gru_reset_after,
             input_size,
@@ -197,6 +258,8 @@ class Elman(_Vendor):
     """
 
     BLOCKS = Blocks(("",))
+    CELLS = (cells.elman(activation="tanh"), cells.elman(activation="relu"))
+    OWN: ClassVar[Mapping[str, Any]] = {"nonlinearity": "tanh"}
 
     def __init__(
         self,
@@ -214,6 +277,7 @@ class Elman(_Vendor):
         backend: str = "auto",
         **options: Any,
     ) -> None:
+        self._check(options)
         cell: Cell = cells.elman(activation=nonlinearity)
         super().__init__(
             cell,
@@ -230,3 +294,7 @@ class Elman(_Vendor):
             **options,
         )
         self.nonlinearity = nonlinearity
+
+    @classmethod
+    def _own(cls, cell: Cell, sizes: Mapping[str, int]) -> dict[str, Any]:
+        return {"nonlinearity": "tanh" if cell.program() == cls.CELLS[0].program() else "relu"}
