@@ -25,10 +25,10 @@ a₁, a₂, ... Parameters are counted where every size is {width}.
 
 The pictures show one step, and below it the step unrolled in time. In the step from left to right: the states before
 it, the products of each *stage* (grey boxes with their matrices; a stage is a round of recurrent products, which waits
-for the one before), the values that wait for them, and the states after it, marked ′. Logistic gates are orange, tanh is blue, other functions are green, sums
-over a vector red, and sums and products of elements white. A dot in a formula is what the products bring, biases
-included. x comes from below; its products (broken boxes) are computed for all steps at once. The output leaves at the
-top.
+for the one before), the values that wait for them, and the states after it, marked ′. Logistic gates are orange, tanh
+is blue, other functions are green, sums over a vector red, and sums and products of elements white. A dot in a formula
+is what the products bring, biases included. x comes from below; its products (broken boxes) are computed for all steps
+at once. The output leaves at the top.
 """
 
 
