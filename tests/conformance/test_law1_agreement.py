@@ -22,7 +22,7 @@ from laws import (
     ragged,
     states_for,
 )
-from tolerances import assert_agree
+from tolerances import assert_agree, differences, errors
 
 # T, B, D, H: small and odd, widths that divide nothing, one wide, one long
 SHAPES = [
@@ -59,11 +59,16 @@ def test_values_and_gradients(cell: Any, shape: tuple[int, ...], backend: str, d
 @pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
 @pytest.mark.parametrize(("cell", "shape"), others(SHAPES))
 def test_every_cell_takes_its_turn(cell: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    """The same for the cells that others stand for, each at some of the shapes."""
-    check_values_and_gradients(cell, shape, "c", dtype)
+    """The same for the cells that others stand for, each at one of the shapes.
+
+    In float32 a cell whose state grows is held to what eager reaches in float32, as random programs are.
+    """
+    check_values_and_gradients(cell, shape, "c", dtype, conditioned=dtype == torch.float32)
 
 
-def check_values_and_gradients(cell: Any, shape: tuple[int, ...], backend: str, dtype: torch.dtype) -> None:
+def check_values_and_gradients(
+    cell: Any, shape: tuple[int, ...], backend: str, dtype: torch.dtype, conditioned: bool = False
+) -> None:
     steps, batch, width, hidden = shape
     bidirectional = build(cell, width, hidden, backend, dtype, bidirectional=True)
     forward = build(cell, width, hidden, backend, dtype)
@@ -75,7 +80,12 @@ def check_values_and_gradients(cell: Any, shape: tuple[int, ...], backend: str, 
         (forward, False, torch.tensor(ragged(steps, batch))),
     ):
         state = states_for(layer, batch, dtype) if given else None
-        assert_agree(measure(layer, x, state, lengths), expected(layer, x, state, lengths), dtype)
+        meant = expected(layer, x, state, lengths)
+        conditioning: dict[str, float] = {}
+        if conditioned:
+            eager = build(cell, width, hidden, "eager", dtype, bidirectional=layer.bidirectional)
+            conditioning = errors(measure(eager, x, state, lengths), meant)
+        assert differences(measure(layer, x, state, lengths), meant, dtype, conditioning) == []
 
 
 @pytest.mark.parametrize(("backend", "dtype"), runs())

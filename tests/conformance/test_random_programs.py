@@ -13,7 +13,7 @@ from laws import needs_c
 from ostinato.ir import OPS, STATE, levels, simplify
 from programs import draw
 
-CHUNKS, PROGRAMS = 8, 27  # of which at least 25 in each chunk are different ones that C takes
+CHUNKS, PROGRAMS = 5, 27  # of which at least 25 in each chunk are different ones that C takes
 
 
 @needs_c

@@ -30,8 +30,9 @@ NORMS: dict[str, Callable[[Tensor, float], Tensor]] = {"layer_norm": _layer_norm
 def with_norms(program: Program) -> Program:
     """The same step in which (a - E[a]) / sqrt(E[(a - E[a])^2] + eps) is one node, eps its attribute.
 
-    E is the mean over the elements (``layer_norm``) or over the batch (``batch_norm``). For reading only: these
-    operations stand in no table.
+    A gain may stand at the root, as in (gain (E[(a - E[a])^2] + eps)^-0.5) (a - E[a]), and stays a factor. E is the mean
+    over the elements (``layer_norm``) or over the batch (``batch_norm``). For reading only: these operations stand in
+    no table.
     """
     nodes = list(program.nodes)
     for i, node in enumerate(program.nodes):
@@ -39,6 +40,11 @@ def with_norms(program: Program) -> Program:
         if found is not None:
             op, operand, eps = found
             nodes[i] = Node(op, (operand,), node.shape, eps, node.name)
+        scaled = _scaled(program.nodes, node)
+        if scaled is not None:
+            gain, centred, (op, operand, eps) = scaled
+            nodes[centred] = Node(op, (operand,), node.shape, eps)
+            nodes[i] = replace(node, args=(gain, centred))
     return replace(program, nodes=tuple(nodes))
 
 
@@ -46,9 +52,27 @@ def _norm(nodes: tuple[Node, ...], node: Node) -> tuple[str, int, float] | None:
     """(operation, operand, eps) of a node that ends a normalisation."""
     if node.op != "div" or nodes[node.args[1]].op != "sqrt" or nodes[node.args[0]].op != "sub":
         return None
-    centred = node.args[0]
+    return _of_centred(nodes, node.args[0], nodes[nodes[node.args[1]].args[0]])
+
+
+def _scaled(nodes: tuple[Node, ...], node: Node) -> tuple[int, int, tuple[str, int, float]] | None:
+    """(gain, centred, what `_norm` says) of a node that ends a normalisation with its gain at the root."""
+    if node.op != "mul":
+        return None
+    for scale, centred in (node.args, node.args[::-1]):
+        if nodes[scale].op != "mul" or nodes[centred].op != "sub":
+            continue
+        for gain, root in (nodes[scale].args, nodes[scale].args[::-1]):
+            if nodes[root].op == "pow" and nodes[root].attr == -0.5:
+                found = _of_centred(nodes, centred, nodes[nodes[root].args[0]])
+                if found is not None:
+                    return gain, centred, found
+    return None
+
+
+def _of_centred(nodes: tuple[Node, ...], centred: int, shifted: Node) -> tuple[str, int, float] | None:
+    """(operation, operand, eps) if `shifted` is the variance of what is `centred`, and eps."""
     operand, mean = nodes[centred].args
-    shifted = nodes[nodes[node.args[1]].args[0]]
     if shifted.op != "add":
         return None
     variance, eps = shifted.args if nodes[shifted.args[1]].op == "const" else shifted.args[::-1]
