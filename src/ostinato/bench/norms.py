@@ -30,9 +30,9 @@ NORMS: dict[str, Callable[[Tensor, float], Tensor]] = {"layer_norm": _layer_norm
 def with_norms(program: Program) -> Program:
     """The same step in which (a - E[a]) / sqrt(E[(a - E[a])^2] + eps) is one node, eps its attribute.
 
-    A gain may stand at the root, as in (gain (E[(a - E[a])^2] + eps)^-0.5) (a - E[a]), and stays a factor. E is the mean
-    over the elements (``layer_norm``) or over the batch (``batch_norm``). For reading only: these operations stand in
-    no table.
+    A gain may stand at the root, as in (gain (E[(a - E[a])^2] + eps)^-0.5) (a - E[a]), and stays a factor. E is the
+    mean over the elements (``layer_norm``) or over the batch (``batch_norm``). For reading only: these operations stand
+    in no table.
     """
     nodes = list(program.nodes)
     for i, node in enumerate(program.nodes):
