@@ -22,7 +22,7 @@ from laws import (
     ragged,
     states_for,
 )
-from tolerances import assert_agree, differences, errors
+from tolerances import allowed, assert_agree, differences, errors
 
 # T, B, D, H: small and odd, widths that divide nothing, one wide, one long
 SHAPES = [
@@ -61,7 +61,8 @@ def test_values_and_gradients(cell: Any, shape: tuple[int, ...], backend: str, d
 def test_every_cell_takes_its_turn(cell: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:
     """The same for the cells that others stand for, each at one of the shapes.
 
-    In float32 a cell whose state grows is held to what eager reaches in float32, as random programs are.
+    Only where eager itself misses the table in float32, since a state grows, is a run held to eager's own error, as
+    random programs are.
     """
     check_values_and_gradients(cell, shape, "c", dtype, conditioned=dtype == torch.float32)
 
@@ -84,7 +85,9 @@ def check_values_and_gradients(
         conditioning: dict[str, float] = {}
         if conditioned:
             eager = build(cell, width, hidden, "eager", dtype, bidirectional=layer.bidirectional)
-            conditioning = errors(measure(eager, x, state, lengths), meant)
+            own = errors(measure(eager, x, state, lengths), meant)
+            if any(value > allowed(name, dtype) for name, value in own.items()):  # eager itself misses the table
+                conditioning = own
         assert differences(measure(layer, x, state, lengths), meant, dtype, conditioning) == []
 
 

@@ -55,7 +55,7 @@ _COARSEST = 0.01
 def _quarters(
     probability: float, shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None
 ) -> Tensor:
-    """Truth values, each by 16 bits of a random number of 64: a fifth of what a number for each would cost.
+    """Truth values, each by 16 bits of a random number of 64, so that one draw serves four.
 
     The probability is rounded to a multiple of 2^-16, by less than 1e-5.
     """
