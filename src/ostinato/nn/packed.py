@@ -15,7 +15,7 @@ from ..errors import ShapeError
 def run_packed(call: Callable[..., Any], packed: PackedSequence, batch_first: bool, sequence: bool) -> tuple[Any, ...]:
     """What ``call(x, lengths)`` gives for the sequences of `packed`, its tensors over time packed again.
 
-    One index for all rows, there and back: torch's own conversions cut and join step by step, and so do their gradients.
+    One index for all rows, there and back: torch's own conversions cut and join step by step, their gradients too.
 
     Args:
         call: gives output, state and, if they are wanted, the states at every step, all in the callers' order.
