@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ostinato.bench.goals import GOALS, Goal, all_verdicts, judge
-from ostinato.bench.markdown import BEGIN, END, render_figures, replace_figures
-from ostinato.bench.record import ROW_KEYS, check_writable, load_record, write_record
-from ostinato.bench.shapes import PEERS
+from ostinato.bench.report.goals import GOALS, Goal, all_verdicts, judge
+from ostinato.bench.report.markdown import BEGIN, END, render_figures, replace_figures
+from ostinato.bench.report.record import ROW_KEYS, check_writable, load_record, write_record
+from ostinato.bench.task.shapes import PEERS
 from ostinato.errors import RunError
 
 # The record

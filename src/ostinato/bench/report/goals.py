@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .contestants import GROUPS
-from .loops import LOOPS
+from ..measure.timing import geometric_mean
+from ..peers.loops import LOOPS
+from ..task.cells import GROUPS
 from .tables import GOAL_SHAPES
-from .timing import geometric_mean
 
 __all__ = ["GOALS", "Goal", "Verdict", "all_verdicts", "judge"]
 
