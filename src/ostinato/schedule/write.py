@@ -40,9 +40,7 @@ class Writer:
                 slots.append(Loop(size, tuple(group), tuple((n, ready[n]) for n in sorted(used))))
         return tuple(slots)
 
-    def carry(
-        self, stores: Mapping[int, list[Store]], loads: _Loads, kept: Mapping[int, tuple[int, Place]]
-    ) -> Carried:
+    def carry(self, stores: Mapping[int, list[Store]], loads: _Loads, kept: Mapping[int, tuple[int, Place]]) -> Carried:
         """What the slots of a section leave for one another; arguments as of `slots`."""
         return carry(self.nodes, stores, lambda slot: _ready(loads, kept, slot), self._temporary)
 
