@@ -10,7 +10,7 @@ from torch import Tensor
 from laws import numbers
 from ostinato import Cell, CellError, cells, transforms
 from ostinato.ir import Program, size_value
-from ostinato.runtime import Runner, Step
+from ostinato.runtime import Inputs, Runner, Step
 
 Transform = Callable[[Cell], Cell]
 
@@ -93,9 +93,10 @@ def run(
     for value in sources.values():
         value.requires_grad_()
     ends = None if lengths is None else torch.tensor(lengths)
-    output, finals = Runner(step, reverse)(x, starts, list(params.values()), ends, backend, given)
-    states = dict(zip((f"state {n}" for n in step.program.states), finals, strict=False))
-    statistics = dict(zip(step.program.measured, finals[len(states) :], strict=True))
+    inputs = Inputs(x, starts, ends, reverse, given)
+    output, finals, measured = Runner(step)(inputs, list(params.values()), backend)
+    states = dict(zip((f"state {n}" for n in step.program.states), finals, strict=True))
+    statistics = dict(zip(step.program.measured, measured, strict=True))
     assert not any(s.requires_grad for s in statistics.values())
     found = {"output": output, **states}
     loss = sum(((v * numbers(f"loss {n}", *v.shape, dtype=dtype)).sum() for n, v in found.items()), x.new_zeros(()))

@@ -11,6 +11,46 @@ from torch import Tensor
 from ..schedule import Plan
 
 
+class Inputs(NamedTuple):
+    """What a step runs over, beside its parameters.
+
+    Args:
+        x: [T, B, D].
+        states: before the first step, each [1, B, S]; None for zeros.
+        lengths: steps of each sequence, int64 [B] on the CPU; None if each has T.
+        reverse: from each sequence's last step to its first.
+        masks: in the order of the step's: [T, B, S], [1, B, S] for all steps, or the shape of a matrix.
+    """
+
+    x: Tensor
+    states: Sequence[Tensor] | None = None
+    lengths: Tensor | None = None
+    reverse: bool = False
+    masks: Sequence[Tensor] = ()
+
+
+class Outputs(NamedTuple):
+    """What a run of a step gives.
+
+    Args:
+        output: [T, B, O].
+        finals: the states after each sequence's last step, each [1, B, S].
+        statistics: those that the step measures, each [T, S] in the order in which steps run, zeros where no sequence
+            does; nothing is differentiated through them.
+    """
+
+    output: Tensor
+    finals: tuple[Tensor, ...]
+    statistics: tuple[Tensor, ...] = ()
+
+
+class OutputGradients(NamedTuple):
+    """The gradients of the output and of the final states; None for zeros."""
+
+    output: Tensor | None
+    finals: Sequence[Tensor | None]
+
+
 class Gradients(NamedTuple):
     """What a kernel's backward returns; None where a gradient was not wanted."""
 
@@ -42,46 +82,22 @@ class Bound(Protocol):
         """
         ...
 
-    def forward(
-        self,
-        x: Tensor,
-        states: Sequence[Tensor] | None,
-        lengths: Tensor | None,
-        reverse: bool,
-        training: bool,
-        masks: Sequence[Tensor] = (),
-    ) -> tuple[Tensor, tuple[Tensor, ...], Tensor | None]:
-        """Run over x [T, B, D]; ``states=None`` starts from zeros; masks [T, B, S] or [1, B, S].
-
-        Returns the outputs [T, B, O]; the final states, each [1, B, S], and behind them the statistics of the Plan,
-        each [T, S] in the order in which steps run, zeros where no sequence does; and in `training` the tape that
-        backward reads.
-        """
+    def forward(self, inputs: Inputs, training: bool) -> tuple[Outputs, Tensor | None]:
+        """Run; in `training` also the tape that backward reads. Masks of matrices are none of a kernel's."""
         ...
 
     def backward(
-        self,
-        tape: Tensor,
-        x: Tensor,
-        states: Sequence[Tensor] | None,
-        params: Sequence[Tensor],
-        lengths: Tensor | None,
-        reverse: bool,
-        output: Tensor,
-        grad_output: Tensor | None,
-        grad_finals: Sequence[Tensor | None],
-        wanted: Wanted,
-        masks: Sequence[Tensor] = (),
+        self, tape: Tensor, inputs: Inputs, output: Tensor, grads: OutputGradients, wanted: Wanted
     ) -> Gradients:
-        """Gradients of what forward computed; overwrites the tape."""
+        """Gradients of what forward computed, whose `tape` it overwrites and whose `output` it reads."""
         ...
 
 
 class Kernel(Protocol):
-    """A compiled Plan for one dtype."""
+    """A compiled Plan for one dtype, at given sizes."""
 
-    def bind(self, params: Sequence[Tensor], sizes: Sequence[int]) -> Bound:
-        """The kernel with its parameters, whose shapes the caller has checked; `sizes` in the order of the Plan's."""
+    def bind(self, params: Sequence[Tensor]) -> Bound:
+        """The kernel with its parameters, whose shapes the caller has checked."""
         ...
 
 
@@ -94,8 +110,8 @@ class Backend(Protocol):
         """Why it cannot run this, or None."""
         ...
 
-    def compile(self, plan: Plan, dtype: torch.dtype) -> Kernel:
-        """The kernel, from the cache if it is there.
+    def compile(self, plan: Plan, dtype: torch.dtype, sizes: Sequence[int]) -> Kernel:
+        """The kernel, from the cache if it is there; `sizes` in the order of the Plan's symbols.
 
         One of bfloat16 takes float32 tensors, and rounds what it multiplies.
 

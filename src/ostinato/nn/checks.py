@@ -16,6 +16,15 @@ Lengths = Tensor | Sequence[int]
 
 def check_input(x: Any, width: int, weight: Tensor, batch_first: bool) -> None:
     """x is a floating tensor [T, B, width] (or [T, width]) of the weights' dtype, where they are."""
+    if (
+        isinstance(x, Tensor)
+        and x.dim() in (2, 3)
+        and x.shape[-1] == width
+        and x.dtype == weight.dtype
+        and x.device == weight.device
+        and x.is_floating_point()
+    ):
+        return
     if not isinstance(x, Tensor):
         raise ShapeError(f"the input is {type(x).__name__}; give a tensor or a PackedSequence")
     axes = "[B, T, D]" if batch_first else "[T, B, D]"
@@ -106,13 +115,8 @@ def check_states(
     fits = True
     for name, tensor, size in zip(names, given, sizes, strict=True):
         want = (count, batch, size) if batched else (count, size)
-        if not isinstance(tensor, Tensor):
-            raise ShapeError(f"the state {name} is {type(tensor).__name__}; pass a tensor {list(want)}")
-        if tensor.shape != want:
-            axes = f"[{counts},{' B,' if batched else ''} size]"
-            raise ShapeError(f"the state {name} has shape {list(tensor.shape)}; it must be {list(want)}: {axes}")
-        if tensor.device != device:
-            raise ShapeError(f"the state {name} is on {tensor.device}, but the input is on {device}; move it")
+        if not isinstance(tensor, Tensor) or tensor.shape != want or tensor.device != device:
+            raise _unfit(name, tensor, want, device, counts)
         if tensor.dtype != dtype:
             fits = False
             if not _casting(x):
@@ -120,6 +124,16 @@ def check_states(
     if not fits:  # under autocast
         given = [tensor.to(dtype) for tensor in given]
     return given if batched else [tensor.unsqueeze(1) for tensor in given]
+
+
+def _unfit(name: str, tensor: Any, want: tuple[int, ...], device: torch.device, counts: str) -> ShapeError:
+    """What is wrong with a state."""
+    if not isinstance(tensor, Tensor):
+        return ShapeError(f"the state {name} is {type(tensor).__name__}; pass a tensor {list(want)}")
+    if tensor.shape != want:
+        axes = f"[{counts},{' B,' if len(want) == 3 else ''} size]"
+        return ShapeError(f"the state {name} has shape {list(tensor.shape)}; it must be {list(want)}: {axes}")
+    return ShapeError(f"the state {name} is on {tensor.device}, but the input is on {device}; move it")
 
 
 def check_kept(kept: Sequence[Sequence[Tensor]], x: Tensor) -> Sequence[Sequence[Tensor]]:

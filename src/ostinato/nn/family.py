@@ -19,7 +19,7 @@ from ..ir import (
     without_output,
     without_params,
 )
-from ..runtime import Step
+from ..runtime import Outputs, Step
 from .masks import draw
 
 
@@ -37,54 +37,78 @@ class Wanted(NamedTuple):
     states: bool
 
 
+class Run(NamedTuple):
+    """What a run gives: output [T, B, O], the last alone [B, O]; final states, each [1, B, S]; all, each [T, B, S]."""
+
+    output: Tensor
+    finals: tuple[Tensor, ...]
+    states: dict[str, Tensor]
+
+
 class Variant:
     """A cell's step in the form that gives what is wanted, no more.
+
+    What a caller wants is not always what a step puts out. Where all states are wanted, they lie side by side in the
+    step's output. Where the last output alone is wanted, the step puts out nothing: the output is found among the final
+    states, and one that is no state is carried as one more.
 
     Attributes:
         step: what runs.
         params: the parameters it takes, by their names in the equations: some may have vanished with a mask.
-        masks: the random numbers it takes, with their shapes in numbers.
-        place: position of the state that is the output, None if no state is.
-        carries: the size of the output if it is carried as one more state, the last; else 0.
-        parts: the widths of what lies side by side in what the step puts out; empty if that is the output.
-        given: its masks are statistics that the layer keeps.
+        takes_statistics: its masks are statistics that the layer keeps.
+        carries: the output is carried as one more state.
     """
 
     def __init__(self, program: Program, sizes: Mapping[str, int], wanted: Wanted) -> None:
         if not wanted.training:
             program = simplify(evaluation(program))
-        names, nexts = program.states, program.next_states
-        self.place = nexts.index(program.output) if program.output in nexts else None
-        self.carries = 0
-        if self.place is None and not wanted.sequence:
-            self.carries = size_value(program.output_size, dict(sizes))
-            program = output_as_state(program, _unused("y", names))
-            self.place = len(names)
-        elif self.place is not None and (wanted.states or not wanted.sequence):
+        self.takes_statistics = not wanted.training and bool(program.statistics)
+        self._names = program.states
+        self._place = _place(program)
+        self.carries = self._place is None and not wanted.sequence
+        if self.carries:
+            program = output_as_state(program, _unused("y", program.states))
+            self._place = len(program.states) - 1
+        elif self._place is not None and (wanted.states or not wanted.sequence):
             program = without_output(program)  # it is a state, and comes out as one
-        self.parts: list[int] = []
-        if wanted.states:
-            outputs = [program.output_size] if program.output >= 0 else []
-            self.parts = [size_value(s, dict(sizes)) for s in (*outputs, *program.state_sizes.values())]
-            program = with_states_out(program)
-        self.given = not wanted.training and bool(program.statistics)
-        self.states = names
-        self.wanted = wanted
-        self.step = Step(simplify(program), sizes)
+        widths = [*([program.output_size] if program.output >= 0 else []), *program.state_sizes.values()]
+        self._widths = [size_value(s, dict(sizes)) for s in widths]
+        self._wanted = wanted
+        self.step = Step(simplify(with_states_out(program) if wanted.states else program), sizes)
         self.params = list(self.step.program.params)
-        self.masks = list(zip(self.step.program.masks, self.step.mask_shapes, strict=True))
+        self._masks = list(zip(self.step.program.masks, self.step.mask_shapes, strict=True))
 
-    def draw(self, x: Tensor, generator: torch.Generator | None) -> Sequence[Tensor]:
+    def masks(self, x: Tensor, generator: torch.Generator | None) -> Sequence[Tensor]:
         """Its masks for an input x [T, B, D]: of a vector [T, B, S], [1, B, S] if locked, of a matrix its shape."""
-        return [draw(mask, _extent(mask, shape, x), x, generator) for mask, shape in self.masks]
+        return [draw(mask, _extent(mask, shape, x), x, generator) for mask, shape in self._masks]
 
-    def split(self, raw: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The output at every step, and every state, from what the step put out at every step."""
-        if not self.parts:
-            return raw, {}
-        found = list(raw.split(self.parts, -1))
-        output = found.pop(0) if self.place is None else found[self.place]
-        return output, dict(zip(self.states, found, strict=False))  # an output that is carried stands last
+    def starts(self, states: Sequence[Tensor], x: Tensor) -> Sequence[Tensor]:
+        """The states that it begins with for those of the cell."""
+        return [*states, x.new_zeros(1, x.shape[1], self.step.state_sizes[-1])] if self.carries else states
+
+    def run_of(self, outputs: Outputs) -> Run:
+        """What the caller wants, from what the step gave."""
+        raw, finals, _ = outputs
+        if not self._wanted.states:
+            parts: Sequence[Tensor] = ()
+        else:
+            parts = raw.split(self._widths, -1)
+        if not self._wanted.sequence:  # one that is carried is none of the caller's states
+            assert self._place is not None
+            return Run(finals[self._place][0], finals[: len(self._names)], self._named(parts))
+        if not parts:
+            return Run(raw, finals, {})
+        states = parts[len(parts) - len(self._names) :]
+        return Run(parts[0] if self._place is None else states[self._place], finals, self._named(states))
+
+    def _named(self, states: Sequence[Tensor]) -> dict[str, Tensor]:
+        return dict(zip(self._names, states, strict=False))  # one that is carried stands last
+
+
+def _place(program: Program) -> int | None:
+    """Which state is the output, None if none is."""
+    nexts = program.next_states
+    return nexts.index(program.output) if program.output in nexts else None
 
 
 class Family:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -11,28 +11,39 @@ from torch.nn import functional
 
 from ..ir import Program, activations
 from ..lang import Cell
-from ..runtime import Runner, Step
-from .family import Family, Variant, Wanted
+from ..runtime import Inputs, Runner, Step
+from .family import Family, Run, Variant, Wanted
 from .statistics import Running
 
 
-class Run(NamedTuple):
-    """What a run gives: output [T, B, O], the last alone [B, O]; final states, each [1, B, S]; all, each [T, B, S]."""
+class Ready:
+    """The step in the form that gives what is wanted, ready to run; it is made when it is first asked for.
 
-    output: Tensor
-    finals: tuple[Tensor, ...]
-    states: dict[str, Tensor]
-
-
-class Ready(NamedTuple):
-    """A variant of the step, what runs it, and the full names of its parameters."""
+    Attributes:
+        variant: the step.
+        runner: what runs it; forms that differ in nothing share one, which holds what its last call was bound to.
+        names: the full names of its parameters.
+    """
 
     variant: Variant
     runner: Runner
     names: list[str]
 
+    def __init__(self, family: Family, wanted: Wanted, suffix: str, runners: dict[Variant, Runner]) -> None:
+        self._family = family
+        self._wanted = wanted
+        self._suffix = suffix
+        self._runners = runners
+        self._made = False
 
-_READY = {(t, q, s): f"_ready_{t:d}{q:d}{s:d}" for t in (False, True) for q in (False, True) for s in (False, True)}
+    @torch._dynamo.assume_constant_result  # a step is made while a graph is traced; how it is made is no part of it
+    def make(self) -> None:
+        """Make the step, once."""
+        if not self._made:
+            self.variant = self._family.variant(self._wanted)
+            self.runner = self._runners.setdefault(self.variant, Runner(self.variant.step))
+            self.names = [f"{name}{self._suffix}" for name in self.variant.params]
+            self._made = True
 
 
 class Layer:
@@ -63,6 +74,9 @@ class Layer:
         full = {state: f"{state}0{suffix}" for state in family.program.states}
         learned = {state: full[state] for state in activations(family.program)}
         self.initial: dict[str, dict[str, str]] = {"zeros": {}, "fixed": full, "learned": learned}
+        runners: dict[Variant, Runner] = {}
+        # all there are, since a graph that is traced does not see what a dict is given meanwhile
+        self._forms = {w: Ready(family, Wanted(*w), suffix, runners) for w in product((False, True), repeat=3)}
         self.running = Running(self.step, suffix, reverse)
         self.fixed = [self.names[name] for name in family.program.fixed]
 
@@ -72,33 +86,15 @@ class Layer:
         return self.family.program
 
     @property
-    def runner(self) -> Runner:
-        """What runs it in training, with an output at every step."""
-        return self.ready(True, True, False).runner
-
-    @property
     def step(self) -> Step:
         """The step it runs in training, with an output at every step."""
-        return self.runner.step
+        return self.ready(True, True, False).variant.step
 
     def ready(self, training: bool, sequence: bool, states: bool) -> Ready:
-        """The variant for what is wanted (see `Wanted`) with its runner."""
-        # An attribute for each, not a dict of them: while torch.compile traces a call, it sees those that are added.
-        name = _READY[training, sequence, states]
-        if name not in self.__dict__:
-            self._prepare(name, training, sequence, states)
-        return getattr(self, name)
-
-    @torch._dynamo.assume_constant_result  # a step is made while a graph is traced; how it is made is no part of it
-    def _prepare(self, name: str, training: bool, sequence: bool, states: bool) -> None:
-        if name in self.__dict__:
-            return
-        variant = self.family.variant(Wanted(training, sequence, states))
-        # those that differ in nothing share a runner, which holds what its last call was bound to
-        made: list[Ready] = [found for found in self.__dict__.values() if isinstance(found, Ready)]
-        same = next((found for found in made if found.variant is variant), None)
-        names = [self.names[own] for own in variant.params]
-        self.__dict__[name] = same or Ready(variant, Runner(variant.step, self.reverse), names)
+        """The step for what is wanted; see `Wanted`."""
+        found = self._forms[training, sequence, states]
+        found.make()
+        return found
 
     def __call__(
         self,
@@ -111,34 +107,25 @@ class Layer:
         generator: torch.Generator | None,
     ) -> Run:
         """Run over x [T, B, D]; `weights` gives the parameters of these names."""
-        variant, runner, names = self.ready(wanted.training, wanted.sequence, wanted.states)
-        steps = x.shape[0]
+        ready = self.ready(*wanted)
+        variant = ready.variant
         reads, ends = self._extended(x, lengths) if self.lookahead else (x, lengths)
-        starts = states
-        if variant.carries and states is not None:
-            starts = [*states, x.new_zeros(1, x.shape[1], variant.carries)]
-        masks: Sequence[Tensor] = ()
-        if variant.given:
+        starts = None if states is None else variant.starts(states, x)
+        if variant.takes_statistics:
             masks = self.running.given(weights(self.running.all_names), reads, ends)
-        elif variant.masks:
-            masks = variant.draw(reads, generator)
-        raw, found = runner(reads, starts, weights(names), ends, backend, masks)
-        count = len(variant.step.state_sizes)
-        finals, means = found[:count], found[count:]
-        if means:
-            self.running.update(weights(self.running.all_names), means, x.shape[1], ends)
-        output, every = (raw, {}) if not variant.parts else variant.split(raw)
-        if variant.place is not None and not wanted.sequence:
-            output = finals[variant.place][0]
-            if variant.carries:
-                finals = finals[:-1]
-            elif states is not None:
-                output = _if_any(output, steps, lengths)
-        elif self.lookahead:
-            output = self._aligned(output, steps, lengths)
-        if self.lookahead and every:
-            every = {name: self._aligned(value, steps, lengths) for name, value in every.items()}
-        return Run(output, finals, every)
+        else:
+            masks = variant.masks(reads, generator)
+        outputs = ready.runner(Inputs(reads, starts, ends, self.reverse, masks), weights(ready.names), backend)
+        if outputs.statistics:
+            self.running.update(weights(self.running.all_names), outputs.statistics, x.shape[1], ends)
+        run = variant.run_of(outputs)
+        if self.lookahead:
+            output = self._aligned(run.output, x.shape[0], lengths) if wanted.sequence else run.output
+            every = {name: self._aligned(value, x.shape[0], lengths) for name, value in run.states.items()}
+            run = Run(output, run.finals, every)
+        if states is not None and not wanted.sequence and not variant.carries:
+            run = run._replace(output=_if_any(run.output, x.shape[0], lengths))
+        return run
 
     def starts(self, weights: Callable[[list[str]], list[Tensor]], x: Tensor, kind: str) -> list[Tensor]:
         """The initial states for x [T, B, D]: those that the layer holds, and zeros for the others."""

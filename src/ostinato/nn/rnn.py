@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 from ..errors import CellError, ShapeError
 from ..ir import Program
 from ..lang import Cell
-from ..runtime import Runner, check_choice
+from ..runtime import check_choice
 from .checks import Lengths, check_buffers, check_causal, check_input, check_kept, check_statistics, lengths_tensor
 from .family import Wanted
 from .initial import fill_initial, initial_option, initial_states
@@ -213,10 +213,6 @@ class RNN(nn.Module):
     def programs(self) -> list[Program]:
         """The Program of each layer and direction, simplified."""
         return [place.program for place in self._stack.places]
-
-    @property
-    def _runners(self) -> list[Runner]:
-        return [place.runner for place in self._stack.places]
 
     @property
     def output_size(self) -> int:

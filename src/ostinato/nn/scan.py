@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CellError, ProgramError, ShapeError
-from ..runtime import Runner, check_choice, say_once
+from ..runtime import Inputs, Runner, check_choice, say_once
 from .checks import Lengths
 from .scan_call import Call
 from .scan_loop import run_loop
@@ -97,8 +97,7 @@ def _run(
             raise
         say_once(f"a step of scan runs as a loop, since it cannot be read: {reason}")
         return run_loop(step, call, reverse)
-    output, finals = Runner(found.step, reverse)(
-        call.xs, [s.unsqueeze(0) for s in call.states], found.tensors, call.lengths, backend
-    )
+    inputs = Inputs(call.xs, [s.unsqueeze(0) for s in call.states], call.lengths, reverse)
+    output, finals, _ = Runner(found.step)(inputs, found.tensors, backend)
     ys: Any = None if found.output is None else call.give(list(output.split(found.widths, -1)), found.output, 1)
     return call.give([s[0] for s in finals], call.carry, 0), ys

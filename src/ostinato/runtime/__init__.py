@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ..backends.base import Inputs, Outputs
 from .choose import CHOICES, check_choice, choose, say_once
 from .runner import Runner
 from .step import Step
 
-__all__ = ["CHOICES", "Runner", "Step", "check_choice", "choose", "say_once"]
+__all__ = ["CHOICES", "Inputs", "Outputs", "Runner", "Step", "check_choice", "choose", "say_once"]

@@ -79,7 +79,7 @@ def _compiled(step: Step, backend: str, device: torch.device, dtype: torch.dtype
         say_once(f"{step.program.name} runs on the eager backend: {reason}")
         return None
     try:
-        return _C.compile(plan, dtype)
+        return _C.compile(plan, dtype, step.plan_sizes)
     except UnsafeCacheError:
         raise
     except (CompileError, CacheError) as error:

@@ -4,104 +4,100 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..backends import eager
-from ..backends.base import Bound, Wanted
+from ..backends.base import Bound, Inputs, OutputGradients, Outputs, Wanted
 from .step import Step
 
 
-class Recurrence(torch.autograd.Function):
-    """``outputs, *finals = Recurrence.apply(step, bound, lengths, reverse, masks, has_states, x, *states, *params)``.
+class Call(NamedTuple):
+    """What `Recurrence` is given beside the tensors that have gradients.
 
-    `params` are what the kernel takes (see `Step.derived`), which `bound` is bound to. Behind the final states come the
-    statistics, which are not differentiated. Backward overwrites the tape; a second one runs forward again. Under
-    ``create_graph=True`` the gradients come from the eager backend, which torch can differentiate.
+    Args:
+        step: the step; bound: its kernel, bound to what the kernel takes as parameters (see `Step.derived`).
+        inputs: what it runs over.
+    """
+
+    step: Step
+    bound: Bound
+    inputs: Inputs
+
+
+class Recurrence(torch.autograd.Function):
+    """``output, *finals, *statistics = Recurrence.apply(call, x, *states, *params)``.
+
+    x and the states are those of the call's inputs, here so that torch sees them. The statistics are not
+    differentiated. Backward overwrites the tape; a second one runs forward again. Under ``create_graph=True`` the
+    gradients come from the eager backend, which torch can differentiate.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        step: Step,
-        bound: Bound,
-        lengths: Tensor | None,
-        reverse: bool,
-        masks: Sequence[Tensor],
-        has_states: bool,
-        x: Tensor,
-        *tensors: Tensor,
-    ) -> tuple[Tensor, ...]:
-        count = len(step.state_sizes) if has_states else 0
-        output, finals, tape = bound.forward(
-            x, tensors[:count] if has_states else None, lengths, reverse, True, masks
-        )
+    def forward(ctx: Any, call: Call, x: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        step, bound, inputs = call
+        outputs, tape = bound.forward(inputs, True)
+        output, finals, statistics = outputs
         ctx.save_for_backward(x, output, tape, *tensors)
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*finals[len(step.state_sizes) :])
-        ctx.step, ctx.bound, ctx.lengths, ctx.reverse, ctx.masks = step, bound, lengths, reverse, masks
-        ctx.count, ctx.has_states, ctx.spent = count, has_states, False
-        return output, *finals
+        if statistics:
+            ctx.mark_non_differentiable(*statistics)
+        ctx.step, ctx.bound = step, bound
+        # the tensors that have gradients are saved as torch wants it, which sees whether they were changed
+        ctx.rest = inputs[2:]
+        ctx.count = None if inputs.states is None else len(inputs.states)
+        ctx.spent = False
+        return output, *finals, *statistics
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         x, output, tape, *tensors = ctx.saved_tensors
-        grad_output, *grad_finals = grads[: 1 + len(ctx.step.state_sizes)]
-        nothing = (None,) * 6
+        count = ctx.count or 0
+        states = None if ctx.count is None else tensors[:count]
+        params = tensors[count:]
+        inputs = Inputs(x, states, *ctx.rest)
         if torch.is_grad_enabled():
-            return (*nothing, *_eager_gradients(ctx, x, tensors, grads))
-        states = tensors[: ctx.count] if ctx.has_states else None
-        params = tensors[ctx.count :]
+            return None, *_eager_gradients(ctx, inputs, params, grads)
         bound = ctx.bound.again(params)
         if ctx.spent:  # the first backward overwrote the tape
-            _, _, tape = bound.forward(x, states, ctx.lengths, ctx.reverse, True, ctx.masks)
+            _, tape = bound.forward(inputs, True)
         ctx.spent = True
-        needs = ctx.needs_input_grad[6:]
-        wanted = Wanted(needs[0], any(needs[1 : 1 + ctx.count]), any(needs[1 + ctx.count :]))
-        found = bound.backward(
-            tape, x, states, params, ctx.lengths, ctx.reverse, output, grad_output, grad_finals, wanted, ctx.masks
-        )
-        return (*nothing, found.x, *(found.states if ctx.has_states else ()), *found.params)
+        _, need, *needs = ctx.needs_input_grad
+        wanted = Wanted(need, any(needs[:count]), any(needs[count:]))
+        given = OutputGradients(grads[0], grads[1 : 1 + len(ctx.step.state_sizes)])
+        found = bound.backward(tape, inputs, output, given, wanted)
+        return None, found.x, *(() if states is None else found.states), *found.params
 
 
 def _eager_gradients(
-    ctx: Any, x: Tensor, tensors: Sequence[Tensor], grads: Sequence[Tensor | None]
+    ctx: Any, inputs: Inputs, params: Sequence[Tensor], grads: Sequence[Tensor | None]
 ) -> Sequence[Tensor | None]:
     """The same gradients in operations that can be differentiated again."""
-    step: Step = ctx.step
-    needs = ctx.needs_input_grad[6:]
+    needs = ctx.needs_input_grad[1:]
+    tensors = (inputs.x, *(inputs.states or ()), *params)
     with torch.enable_grad():
         # Aliases: connected to the inputs for the second derivative, but with no path from one input to another, whose
         # gradient the engine adds itself.
-        own = [t.view_as(t) if need else t.detach() for t, need in zip((x, *tensors), needs, strict=True)]
-        states = own[1 : 1 + ctx.count] if ctx.has_states else None
-        output, finals = run_eager(
-            step, own[0], states, own[1 + ctx.count :], ctx.lengths, ctx.reverse, ctx.masks, core=True
-        )
-        pairs = [(o, g) for o, g in zip((output, *finals), grads, strict=True) if g is not None and o.requires_grad]
-        inputs = [t for t, need in zip(own, needs, strict=True) if need]
-        if not pairs or not inputs:
-            return [None] * (1 + len(tensors))
+        own = [t.view_as(t) if need else t.detach() for t, need in zip(tensors, needs, strict=True)]
+        first = len(own) - len(params)
+        again = inputs._replace(x=own[0], states=None if inputs.states is None else own[1:first])
+        output, finals, _ = run_eager(ctx.step, again, own[first:], core=True)
+        pairs = [(o, g) for o, g in zip((output, *finals), grads, strict=False) if g is not None and o.requires_grad]
+        sources = [t for t, need in zip(own, needs, strict=True) if need]
+        if not pairs or not sources:
+            return [None] * len(tensors)
         outs, gs = zip(*pairs, strict=True)
-        found = iter(torch.autograd.grad(outs, inputs, gs, create_graph=True, allow_unused=True))
+        found = iter(torch.autograd.grad(outs, sources, gs, create_graph=True, allow_unused=True))
     return [next(found) if need else None for need in needs]
 
 
-def run_eager(
-    step: Step,
-    x: Tensor,
-    states: Sequence[Tensor] | None,
-    params: Sequence[Tensor],
-    lengths: Tensor | None,
-    reverse: bool,
-    masks: Sequence[Tensor] = (),
-    core: bool = False,
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The eager backend on a step, or (`core`) on what is left of it behind the prologue; `masks` are those of
-    what it runs. States are [1, B, S]; behind the final ones come the statistics, each [T, S].
+def run_eager(step: Step, inputs: Inputs, params: Sequence[Tensor], core: bool = False) -> Outputs:
+    """The eager backend on a step, or (`core`) on what is left of it behind the prologue; `params` and the masks are
+    those of what it runs.
     """
+    x, states, lengths, reverse, masks = inputs
     program = step.prologue.core if core else step.program
     starts = [x.new_zeros(x.shape[1], s) for s in step.state_sizes] if states is None else [s[0] for s in states]
     kind = x.device.type
@@ -110,4 +106,4 @@ def run_eager(
         output, finals, statistics = eager.recurrence(
             program, x, starts, params, step.sizes, None if lengths is None else lengths.tolist(), reverse, masks
         )
-    return output, (*[s.unsqueeze(0) for s in finals], *statistics)
+    return Outputs(output, tuple([s.unsqueeze(0) for s in finals]), tuple(statistics))

@@ -15,17 +15,54 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-from ..backends.base import Wanted
+from ..backends.base import Inputs, Kernel, OutputGradients, Wanted
 from ..errors import ShapeError
 from ..ir import Program
 from .choose import choose
 from .function import run_eager
 from .step import Step, check_masks, check_params
+
+_GIVEN = (
+    "Tensor x, Tensor[] states, Tensor[] params, Tensor[] masks, Tensor? lengths, str program, SymInt[] sizes, "
+    "bool reverse, str backend, bool half"
+)
+_FORWARD = f"({_GIVEN}, SymInt tape) -> (Tensor, Tensor[], Tensor)"
+_BACKWARD = (
+    f"(Tensor tape, {_GIVEN}, Tensor output, Tensor grad_output, Tensor[] grad_finals) -> (Tensor, Tensor[], Tensor[])"
+)
+
+
+class _Given(NamedTuple):
+    """What both operators are given, in the order of `_GIVEN`."""
+
+    x: Tensor
+    states: list[Tensor]
+    params: list[Tensor]
+    masks: list[Tensor]
+    lengths: Tensor | None
+    program: str
+    sizes: Sequence[int]
+    reverse: bool
+    backend: str
+    half: bool
+
+    @property
+    def step(self) -> Step:
+        """The step that it names."""
+        return step_of(self.program, tuple(self.sizes))
+
+    def checked(self) -> tuple[Step, Inputs, Kernel | None]:
+        """The step, what it runs over, and its kernel: what an operator is called with directly, no layer checked."""
+        step = self.step
+        lengths = _checked(self.lengths, self.x.shape[0], self.x.shape[1])
+        _check_inputs(step, self.x, self.states, self.params, self.masks)
+        kernel = choose(step, self.backend, self.x.device, torch.bfloat16 if self.half else self.x.dtype)
+        return step, Inputs(self.x, self.states, lengths, self.reverse, self.masks), kernel
 
 
 @lru_cache(maxsize=256)
@@ -43,7 +80,7 @@ def step_of(text: str, sizes: tuple[int, ...]) -> Step:
 def _check_inputs(
     step: Step, x: Tensor, states: Sequence[Tensor], params: Sequence[Tensor], masks: Sequence[Tensor]
 ) -> None:
-    """What an operator is called with directly was checked by no layer."""
+    """Everything fits the step."""
     if not step.direct:
         raise ShapeError(
             f"the program {step.program.name} computes with its parameters before the sequence; give the operator the "
@@ -75,119 +112,63 @@ def _checked(lengths: Tensor | None, steps: int, batch: int) -> Tensor | None:
     return lengths
 
 
-@torch.library.custom_op("ostinato::recurrence", mutates_args=())
-def recurrence_op(
-    x: Tensor,
-    states: Sequence[Tensor],
-    params: Sequence[Tensor],
-    masks: Sequence[Tensor],
-    lengths: Tensor | None,
-    program: str,
-    sizes: Sequence[int],
-    reverse: bool,
-    backend: str,
-    half: bool,
-    tape: int,
-) -> tuple[Tensor, list[Tensor], Tensor]:
+@torch.library.custom_op("ostinato::recurrence", mutates_args=(), schema=_FORWARD)
+def recurrence_op(*arguments: Any) -> tuple[Tensor, list[Tensor], Tensor]:
     """See the module."""
-    step = step_of(program, tuple(sizes))
-    lengths = _checked(lengths, x.shape[0], x.shape[1])
-    _check_inputs(step, x, states, params, masks)
-    kernel = choose(step, backend, x.device, torch.bfloat16 if half else x.dtype)
+    *given, tape = arguments
+    given = _Given(*given)
+    step, inputs, kernel = given.checked()
     if kernel is None:
-        output, finals = run_eager(step, x, states, params, lengths, reverse, masks)
-        return output.clone(memory_format=torch.contiguous_format), [s.clone() for s in finals], x.new_empty(tape)
-    output, finals, made = kernel.bind(params, step.plan_sizes).forward(
-        x, states, lengths, reverse, tape > 0, masks
-    )
-    return output.contiguous(), list(finals), x.new_empty(0) if made is None else made
+        output, finals, statistics = run_eager(step, inputs, given.params)
+        rest = [t.clone() for t in (*finals, *statistics)]
+        return output.clone(memory_format=torch.contiguous_format), rest, given.x.new_empty(tape)
+    outputs, made = kernel.bind(given.params).forward(inputs, tape > 0)
+    output, finals, statistics = outputs
+    return output.contiguous(), [*finals, *statistics], given.x.new_empty(0) if made is None else made
 
 
 @recurrence_op.register_fake
-def _(
-    x: Tensor,
-    states: Sequence[Tensor],
-    params: Sequence[Tensor],
-    masks: Sequence[Tensor],
-    lengths: Tensor | None,
-    program: str,
-    sizes: Sequence[int],
-    reverse: bool,
-    backend: str,
-    half: bool,
-    tape: int,
-) -> tuple[Tensor, list[Tensor], Tensor]:
-    step = step_of(program, tuple(sizes))
-    output = x.new_empty((x.shape[0], x.shape[1], step.output_size))
+def _(*arguments: Any) -> tuple[Tensor, list[Tensor], Tensor]:
+    *given, tape = arguments
+    given = _Given(*given)
+    step, x = given.step, given.x
     finals = [x.new_empty((1, x.shape[1], n)) for n in step.state_sizes]
-    return output, [*finals, *(x.new_empty((x.shape[0], n)) for n in step.statistic_sizes)], x.new_empty(tape)
+    statistics = [x.new_empty((x.shape[0], n)) for n in step.statistic_sizes]
+    return x.new_empty((x.shape[0], x.shape[1], step.output_size)), [*finals, *statistics], x.new_empty(tape)
 
 
-@torch.library.custom_op("ostinato::recurrence_backward", mutates_args=())
-def recurrence_backward_op(
-    tape: Tensor,
-    x: Tensor,
-    states: Sequence[Tensor],
-    params: Sequence[Tensor],
-    masks: Sequence[Tensor],
-    lengths: Tensor | None,
-    program: str,
-    sizes: Sequence[int],
-    reverse: bool,
-    backend: str,
-    half: bool,
-    output: Tensor,
-    grad_output: Tensor,
-    grad_finals: Sequence[Tensor],
-) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+@torch.library.custom_op("ostinato::recurrence_backward", mutates_args=(), schema=_BACKWARD)
+def recurrence_backward_op(*arguments: Any) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """See the module."""
-    step = step_of(program, tuple(sizes))
-    lengths = _checked(lengths, x.shape[0], x.shape[1])
-    _check_inputs(step, x, states, params, masks)
-    kernel = choose(step, backend, x.device, torch.bfloat16 if half else x.dtype)
+    tape, *given, output, grad_output, grad_finals = arguments
+    given = _Given(*given)
+    step, inputs, kernel = given.checked()
+    x, states, params = given.x, given.states, given.params
     if kernel is not None:
-        bound = kernel.bind(params, step.plan_sizes)
+        bound = kernel.bind(params)
         if tape.numel() < step.tape_values(x.shape[0], x.shape[1]):
-            # the graph was captured for inference
-            _, _, whole_tape = bound.forward(x, states, lengths, reverse, True, masks)
+            whole_tape = bound.forward(inputs, True)[1]  # the graph was captured for inference
         else:
             whole_tape = tape.clone()  # the kernel overwrites it, and an operator may not
-        found = bound.backward(
-            cast("Tensor", whole_tape),
-            x,
-            states,
-            params,
-            lengths,
-            reverse,
-            output,
-            grad_output,
-            grad_finals,
-            Wanted(True, True, True),
-            masks,
-        )
+        grads = OutputGradients(grad_output, grad_finals)
+        found = bound.backward(cast("Tensor", whole_tape), inputs, output, grads, Wanted(True, True, True))
         made: Sequence[Tensor | None] = (found.x, *found.states, *found.params)
     else:
-        tensors, grads = (x, *states, *params), (grad_output, *grad_finals)
-        made = _eager_gradients(step, tensors, len(states), lengths, reverse, masks, grads)
+        made = _eager_gradients(step, inputs, params, (grad_output, *grad_finals))
     whole = [_owned(g, t) for g, t in zip(made, (x, *states, *params), strict=True)]
     return whole[0], whole[1 : 1 + len(states)], whole[1 + len(states) :]
 
 
 def _eager_gradients(
-    step: Step,
-    tensors: Sequence[Tensor],
-    count: int,
-    lengths: Tensor | None,
-    reverse: bool,
-    masks: Sequence[Tensor],
-    grads: Sequence[Tensor],
+    step: Step, inputs: Inputs, params: Sequence[Tensor], grads: Sequence[Tensor]
 ) -> Sequence[Tensor | None]:
     """Forward again, and torch's autograd, which is switched off inside an operator."""
-    x, *rest = [t.detach().requires_grad_() for t in tensors]
+    states = inputs.states or ()
+    x, *rest = [t.detach().requires_grad_() for t in (inputs.x, *states, *params)]
     with torch._C._SetExcludeDispatchKeyGuard(torch._C.DispatchKey.AutogradFunctionality, False), torch.enable_grad():
-        output, finals = run_eager(step, x, rest[:count], rest[count:], lengths, reverse, masks)
-        own = (output, *finals[: len(step.state_sizes)])
-        pairs = [(o, g) for o, g in zip(own, grads, strict=True) if o.requires_grad]
+        again = inputs._replace(x=x, states=rest[: len(states)])
+        output, finals, _ = run_eager(step, again, rest[len(states) :])
+        pairs = [(o, g) for o, g in zip((output, *finals), grads, strict=True) if o.requires_grad]
         outs, gs = zip(*pairs, strict=True)
         return torch.autograd.grad(outs, (x, *rest), gs, allow_unused=True)
 
@@ -200,54 +181,42 @@ def _owned(grad: Tensor | None, like: Tensor) -> Tensor:
 
 
 @recurrence_backward_op.register_fake
-def _(
-    tape: Tensor,
-    x: Tensor,
-    states: Sequence[Tensor],
-    params: Sequence[Tensor],
-    masks: Sequence[Tensor],
-    lengths: Tensor | None,
-    program: str,
-    sizes: Sequence[int],
-    reverse: bool,
-    backend: str,
-    half: bool,
-    output: Tensor,
-    grad_output: Tensor,
-    grad_finals: Sequence[Tensor],
-) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+def _(*arguments: Any) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    _, *given, _, _, _ = arguments
+    given = _Given(*given)
+
     def like(t: Tensor) -> Tensor:
         return torch.empty_like(t, memory_format=torch.contiguous_format)
 
-    return like(x), [like(s) for s in states], [like(p) for p in params]
+    return like(given.x), [like(s) for s in given.states], [like(p) for p in given.params]
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, list[Tensor], Tensor]) -> None:
-    x, states, params, masks, lengths, program, sizes, reverse, backend, half, _ = inputs
-    ctx.save_for_backward(x, output[0], output[2], *([] if lengths is None else [lengths]), *masks, *states, *params)
-    ctx.rest = (program, sizes, reverse, backend, half)
-    ctx.counts = (lengths is not None, len(masks), len(states))
+    given = _Given(*inputs[:-1])
+    lengths = [] if given.lengths is None else [given.lengths]
+    ctx.save_for_backward(given.x, output[0], output[2], *lengths, *given.masks, *given.states, *given.params)
+    ctx.rest = given[5:]
+    ctx.counts = (len(lengths), len(given.masks), len(given.states))
 
 
 def _backward(
     ctx: Any, grad_output: Tensor | None, grad_finals: list[Tensor | None], _: Tensor | None
 ) -> tuple[Any, ...]:
     x, output, tape, *rest = ctx.saved_tensors
-    has_lengths, given, count = ctx.counts
-    lengths = rest.pop(0) if has_lengths else None
-    masks, rest = rest[:given], rest[given:]
-    states, params = rest[:count], rest[count:]
-    program, sizes, reverse, backend, half = ctx.rest
-    step = step_of(program, tuple(sizes))
+    parts: list[list[Tensor]] = []
+    for count in ctx.counts:
+        parts.append(rest[:count])
+        rest = rest[count:]
+    lengths, masks, states = parts
+    given = _Given(x, states, rest, masks, lengths[0] if lengths else None, *ctx.rest)
+    sizes = given.step.state_sizes
     finals = [  # what comes behind the states are statistics, which are not differentiated
         g if g is not None else x.new_zeros((1, x.shape[1], n))
-        for g, n in zip(grad_finals[: len(step.state_sizes)], step.state_sizes, strict=True)
+        for g, n in zip(grad_finals[: len(sizes)], sizes, strict=True)
     ]
     gradient = torch.zeros_like(output) if grad_output is None else grad_output
-    gx, gs, gp = torch.ops.ostinato.recurrence_backward(
-        tape, x, states, params, masks, lengths, program, sizes, reverse, backend, half, output, gradient, finals
-    )
-    return gx, gs, gp, [None] * given, None, None, None, None, None, None, None
+    gx, gs, gp = torch.ops.ostinato.recurrence_backward(tape, *given, output, gradient, finals)
+    return gx, gs, gp, [None] * len(masks), None, None, None, None, None, None, None
 
 
 recurrence_op.register_autograd(_backward, setup_context=_setup)

@@ -10,132 +10,107 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from ..backends.base import Bound
+from ..backends.base import Bound, Inputs, Outputs
 from .choose import NARROW, asked, choose, products_of, say_once
-from .function import Recurrence, run_eager
+from .function import Call, Recurrence, run_eager
 from .operator import recurrence_op
 from .step import Step, check_masks, check_params
 
 
 class Runner:
-    """A step at its place in a layer, in one direction; it keeps the kernel bound to the parameters of its last call.
+    """A step at its place in a layer; it keeps the kernel bound to the parameters of its last call.
 
     Call:
-        ``output, finals = runner(x, states, params, lengths, backend, masks=())``
+        ``output, finals, statistics = runner(inputs, params, backend)``
 
-        x: [T, B, D]; states, each [1, B, S], None for zeros; params: the layer's own, in the order of the Program;
-        masks: in the order of its masks, [T, B, S], [1, B, S], or for a matrix [rows, columns].
-        Returns the outputs [T, B, O] and the final states, each [1, B, S]; behind them the statistics that the Program
-        measures, each [T, S] in the order in which steps run, zeros where no sequence does, without a gradient.
+        params: the layer's own, in the order of the Program.
 
     A captured graph (torch.compile, export) gets the registered operator; torch.func's transforms get the eager
     backend, which they can see through; everything else the kernel, without the dispatcher's overhead.
     """
 
-    def __init__(self, step: Step, reverse: bool) -> None:
+    def __init__(self, step: Step) -> None:
         self.step = step
-        self.reverse = reverse
         self._last: tuple[tuple[Any, ...], Bound] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Runner, (self.step, self.reverse)
+        return Runner, (self.step,)
 
-    def __call__(
-        self,
-        x: Tensor,
-        states: Sequence[Tensor] | None,
-        params: Sequence[Tensor],
-        lengths: Tensor | None,
-        backend: str,
-        masks: Sequence[Tensor] = (),
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def __call__(self, inputs: Inputs, params: Sequence[Tensor], backend: str) -> Outputs:
         step = self.step
-        if masks or step.mask_shapes:
-            check_masks(step, x, masks)
+        if inputs.masks or step.mask_shapes:
+            check_masks(step, inputs.x, inputs.masks)
         if torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None:
-            return self._captured(x, states, params, lengths, backend, masks)
+            return self._captured(inputs, params, backend)
         if torch._C._are_functorch_transforms_active():
             say_once("torch.func transforms run on the eager backend, which they can differentiate and batch")
-            return run_eager(step, x, states, params, lengths, self.reverse, masks)
+            return run_eager(step, inputs, params)
         if forward_ad._current_level >= 0:
             say_once("forward-mode derivatives run on the eager backend, which carries tangents")
-            return run_eager(step, x, states, params, lengths, self.reverse, masks)
+            return run_eager(step, inputs, params)
+        x, states, *_, masks = inputs
         kind = products_of(x)
         if x.dtype in NARROW and choose(step, backend, x.device, kind) is not None:
-            return self._widened(x, states, params, lengths, backend, masks)
-        own, bound = self._bind(x, params, backend, masks, kind)
+            return self._widened(inputs, params, backend)
+        own, bound = self._bind(inputs, params, backend, kind)
         if bound is None:
-            return run_eager(step, x, states, params, lengths, self.reverse, masks)
-        inner = step.inner_masks(masks) if masks else ()
-        if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *own, *(states or ()))):
-            found = Recurrence.apply(
-                step, bound, lengths, self.reverse, inner, states is not None, x, *(states or ()), *own
-            )
-            return found[0], found[1:]
-        output, finals, _ = bound.forward(x, states, lengths, self.reverse, False, inner)
-        return output, finals
+            return run_eager(step, inputs, params)
+        if masks:
+            inputs = inputs._replace(masks=step.inner_masks(masks))
+        if torch.is_grad_enabled():
+            tensors = (x, *own) if states is None else (x, *states, *own)
+            if any(t.requires_grad for t in tensors):
+                output, *rest = Recurrence.apply(Call(step, bound, inputs), *tensors)
+                return step.outputs(output, rest)
+        return bound.forward(inputs, False)[0]
 
-    def _widened(
-        self,
-        x: Tensor,
-        states: Sequence[Tensor] | None,
-        params: Sequence[Tensor],
-        lengths: Tensor | None,
-        backend: str,
-        masks: Sequence[Tensor],
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def _widened(self, inputs: Inputs, params: Sequence[Tensor], backend: str) -> Outputs:
         """A kernel's sums and states are float32; bfloat16 and float16 are what comes in and goes out."""
-        wide = [t.float() for t in params]
-        starts = None if states is None else [t.float() for t in states]
+        x, states, *_, masks = inputs
+        wide = inputs._replace(
+            x=x.float(),
+            states=None if states is None else [t.float() for t in states],
+            masks=[m.float() for m in masks],
+        )
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=x.dtype == torch.bfloat16):
-            output, finals = self(x.float(), starts, wide, lengths, backend, [m.float() for m in masks])
-        return output.to(x.dtype), tuple([s.to(x.dtype) for s in finals])
+            found = self(wide, [t.float() for t in params], backend)
+        narrow = [tuple([t.to(x.dtype) for t in part]) for part in (found.finals, found.statistics)]
+        return Outputs(found.output.to(x.dtype), *narrow)
 
     def _bind(
-        self,
-        x: Tensor,
-        params: Sequence[Tensor],
-        backend: str,
-        masks: Sequence[Tensor],
-        kind: torch.dtype,
+        self, inputs: Inputs, params: Sequence[Tensor], backend: str, kind: torch.dtype
     ) -> tuple[Sequence[Tensor], Bound | None]:
         """What the kernel takes as parameters, and the kernel bound to it; None for the eager backend."""
+        step, x = self.step, inputs.x
         wanted = (backend, x.dtype, kind, x.device)
         last = self._last
         if last is not None and last[0] == wanted and last[1].same(params):
             return params, last[1]
         self._last = None  # it holds the memory of parameters that are gone
-        check_params(self.step, x, params)
-        kernel = choose(self.step, backend, x.device, kind)
+        check_params(step, x, params)
+        kernel = choose(step, backend, x.device, kind)
         if kernel is None:
             return params, None
-        if not self.step.direct:
-            own = self.step.derived(params, masks)
-            return own, kernel.bind(own, self.step.plan_sizes)
-        bound = kernel.bind(params, self.step.plan_sizes)
+        if not step.direct:
+            own = step.derived(params, inputs.masks)
+            return own, kernel.bind(own)
+        bound = kernel.bind(params)
         self._last = wanted, bound
         return params, bound
 
-    def _captured(
-        self,
-        x: Tensor,
-        states: Sequence[Tensor] | None,
-        params: Sequence[Tensor],
-        lengths: Tensor | None,
-        backend: str,
-        masks: Sequence[Tensor],
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def _captured(self, inputs: Inputs, params: Sequence[Tensor], backend: str) -> Outputs:
         step = self.step
+        x, states, lengths, reverse, masks = inputs
         if x.dtype in NARROW and asked(backend) != "eager" and x.device.type == "cpu":
-            return self._widened(x, states, params, lengths, backend, masks)
+            return self._widened(inputs, params, backend)
         own = params if step.direct else step.derived(params, masks)
         training = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *(states or ()), *own))
         if states is None:
             states = [x.new_zeros(1, x.shape[1], s) for s in step.state_sizes]
         tape = step.tape_values(x.shape[0], x.shape[1]) if training else 0
-        output, finals, _ = recurrence_op(
+        output, rest, _ = recurrence_op(
             *(x, list(states), list(own), step.inner_masks(masks), lengths, step.core_text, step.core_sizes),
-            *(self.reverse, asked(backend), products_of(x) != x.dtype, tape),
+            *(reverse, asked(backend), products_of(x) != x.dtype, tape),
         )
-        count = len(step.state_sizes)
-        return output, (*finals[:count], *(s.detach() for s in finals[count:]))
+        found = step.outputs(output, rest)
+        return found._replace(statistics=tuple([s.detach() for s in found.statistics]))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..backends import eager
-from ..backends.base import Kernel
+from ..backends.base import Kernel, Outputs
 from ..errors import ShapeError
 from ..ir import PARAMETERS, Program, levels, simplify, size_value, without_params
 from ..schedule import Plan, Prologue, make_plan, split_prologue
@@ -64,9 +64,13 @@ class Step:
         self.mask_shapes = [torch.Size(size_value(s, self.sizes) for s in shapes[m.name]) for m in program.masks]
         inside = {mask.name for mask in core.masks}
         self._inside = [i for i, mask in enumerate(program.masks) if mask.name in inside]
-        self._once = [
-            (i, n) for i, n in enumerate(program.nodes[: max(wanted, default=-1) + 1]) if level[i] == PARAMETERS
-        ]
+        once = [(i, n) for i, n in enumerate(program.nodes[: max(wanted, default=-1) + 1]) if level[i] == PARAMETERS]
+        place = {("param", name): k for k, name in enumerate(program.params)}
+        place.update({("mask", mask.name): k for k, mask in enumerate(program.masks)})
+        self._constants: dict[int, Any] = {i: n.attr for i, n in once if n.op == "const"}
+        self._params = [(i, place["param", str(n.attr)]) for i, n in once if n.op == "param"]
+        self._masks = [(i, place["mask", str(n.attr)]) for i, n in once if n.op == "mask"]
+        self._once = [(i, n) for i, n in once if n.op not in ("const", "param", "mask")]
 
     @classmethod
     def of(cls, program: Program, bias: bool, sizes: Mapping[str, int]) -> Step:
@@ -90,6 +94,11 @@ class Step:
         """How many values the tape of so many steps and sequences has."""
         return self._tape.values(steps, batch)
 
+    def outputs(self, output: Tensor, rest: Sequence[Tensor]) -> Outputs:
+        """What a run gives, from the output and, behind it, the final states and the statistics."""
+        count = len(self.state_sizes)
+        return Outputs(output, tuple(rest[:count]), tuple(rest[count:]))
+
     def inner_masks(self, masks: Sequence[Tensor]) -> list[Tensor]:
         """The masks that the kernel takes; those of matrices are at work before it."""
         return [masks[i] for i in self._inside]
@@ -103,23 +112,19 @@ class Step:
         if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
             with torch.autocast(kind, enabled=False):
                 return self.derived(params, masks)
-        named = dict(zip(self.program.params, params, strict=True))
-        given = {mask.name: tensor for mask, tensor in zip(self.program.masks, masks, strict=True)}
-        values: dict[int, Any] = {}
+        values = dict(self._constants)
+        for i, k in self._params:
+            values[i] = params[k]
+        for i, k in self._masks:
+            values[i] = masks[k]
         for i, node in self._once:
-            if node.op == "const":
-                values[i] = node.attr
-            elif node.op == "param":
-                values[i] = named[str(node.attr)]
-            elif node.op == "mask":
-                values[i] = given[str(node.attr)]
-            else:
-                values[i] = eager.evaluate(node, [values[a] for a in node.args], self.sizes)
+            values[i] = eager.evaluate(node, [values[a] for a in node.args], self.sizes)
         found = [values[i] for i in self._wanted]
         if not params:
             return found
         like = params[0]
-        return [v if v.dtype == like.dtype and v.device == like.device else v.to(like) for v in found]
+        dtype, device = like.dtype, like.device
+        return [v if v.dtype == dtype and v.device == device else v.to(like) for v in found]
 
 
 def check_masks(step: Step, x: Tensor, masks: Sequence[Tensor]) -> None:
@@ -148,9 +153,9 @@ def check_params(step: Step, x: Tensor, params: Sequence[Tensor]) -> None:
         ShapeError: one was replaced by another shape, dtype or device.
     """
     dtype, device = x.dtype, x.device
-    for p, want, name in zip(params, step.param_shapes, step.program.params, strict=True):
+    for k, (p, want) in enumerate(zip(params, step.param_shapes, strict=True)):
         if p.shape != want or p.dtype != dtype or p.device != device:
             raise ShapeError(
-                f"the parameter {name} is {p.dtype} {list(p.shape)} on {p.device}, but the cell takes {dtype} "
-                f"{list(want)} on {device}; put back one that fits"
+                f"the parameter {list(step.program.params)[k]} is {p.dtype} {list(p.shape)} on {p.device}, but the "
+                f"cell takes {dtype} {list(want)} on {device}; put back one that fits"
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ import torch
 from ...errors import CacheError
 from ...schedule import Plan
 from . import cache, compiler
-from .kernel import CKernel
+from .kernel import CKernel, CLibrary
 from .memory import Memory
 from .render import products, render
 
@@ -24,7 +25,7 @@ class CBackend:
     name = "c"
 
     def __init__(self) -> None:
-        self._made: dict[tuple[Plan, torch.dtype], CKernel] = {}
+        self._made: dict[tuple[Plan, torch.dtype], CLibrary] = {}
         self._lock = threading.Lock()
         self._memory = Memory()
 
@@ -36,26 +37,26 @@ class CBackend:
             return f"the tensors are {dtype}, and this backend takes float32, float64, bfloat16 and float16"
         return None
 
-    def compile(self, plan: Plan, dtype: torch.dtype) -> CKernel:
+    def compile(self, plan: Plan, dtype: torch.dtype, sizes: Sequence[int]) -> CKernel:
         """The kernel of a Plan; see `cache` for where it is kept."""
         key = (plan, dtype)
-        kernel = self._made.get(key)
-        if kernel is None:
+        library = self._made.get(key)
+        if library is None:
             with self._lock:
-                kernel = self._made.get(key)
-                if kernel is None:
-                    kernel = self._made[key] = self._load(plan, dtype)
-        return kernel
+                library = self._made.get(key)
+                if library is None:
+                    library = self._made[key] = self._load(plan, dtype)
+        return CKernel(library, sizes)
 
-    def _load(self, plan: Plan, dtype: torch.dtype) -> CKernel:
+    def _load(self, plan: Plan, dtype: torch.dtype) -> CLibrary:
         """Another process may trim the cache between finding a library and loading it: try once more."""
         try:
-            return CKernel(plan, self._library(plan, dtype), self._memory)
+            return CLibrary(plan, self._library(plan, dtype), self._memory)
         except OSError as first:
             if isinstance(first, CacheError):
                 raise
         try:
-            return CKernel(plan, self._library(plan, dtype), self._memory)
+            return CLibrary(plan, self._library(plan, dtype), self._memory)
         except OSError as error:
             raise CacheError(
                 f"a compiled kernel cannot be loaded ({error}); set XDG_CACHE_HOME to a folder that may hold programs"

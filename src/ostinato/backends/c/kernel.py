@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from ...errors import BackendError, ShapeError
 from ...schedule import Plan
-from ..base import Gradients, Wanted
+from ..base import Gradients, Inputs, OutputGradients, Outputs, Wanted
 from .memory import Memory
 
 _TRAINING, _WANT_INPUT, _WANT_PARAMS, _UNPACKED = 1, 2, 4, 8
@@ -54,26 +55,21 @@ class CBound:
     It holds the parameters' storage, so that no other tensor can come to lie at the same address while it is in use.
     """
 
-    def __init__(self, kernel: CKernel, params: Sequence[Tensor], sizes: Sequence[int]) -> None:
+    def __init__(self, kernel: CKernel, params: Sequence[Tensor]) -> None:
         self._kernel = kernel
-        self._sizes = sizes
-        self._state_sizes = [sizes[s] for s in kernel.state_sizes]
-        self._statistic_sizes = [sizes[s] for s in kernel.statistic_sizes]
-        self._output_size = sizes[kernel.output_size]
-        self._tape = kernel.plan.tape_size(sizes)
-        self._held = [p.detach() for p in params]
+        self._held = list(map(Tensor.detach, params))
         self._places, self._strides, self._numels = _layout(params)
-        self._order = kernel.order(tuple(map(Tensor.dim, params)))
         # a matrix of one row or column may be turned without another address, stride or count
-        self._shapes = [p.shape for p in params] if any(1 in p.shape for p in params) else None
+        self._shapes = list(map(_shape, params)) if kernel.narrow(params) else None
         self._copied = False
-        self._numbers = array("q", sizes)
-        for i in self._order:
-            p = self._held[i]
-            if p.dim() and p.stride(-1) != 1 and p.shape[-1] > 1:
+        self._numbers = array("q", kernel.sizes)
+        for i in kernel.order(params):
+            p, place, stride = self._held[i], self._places[i], self._strides[i]
+            if stride and stride[-1] != 1 and p.shape[-1] > 1:
                 p = self._held[i] = p.contiguous()
+                place, stride = p.data_ptr(), p.stride()
                 self._copied = True
-            self._numbers.extend((p.data_ptr(), p.stride(0)) if p.dim() == 2 else (p.data_ptr(),))
+            self._numbers.extend((place, stride[0]) if len(stride) == 2 else (place,))
         self._address = self._numbers.buffer_info()[0]
 
     def same(self, params: Sequence[Tensor]) -> bool:
@@ -81,7 +77,7 @@ class CBound:
             self._places == list(map(Tensor.data_ptr, params))
             and self._strides == list(map(Tensor.stride, params))
             and self._numels == list(map(Tensor.numel, params))
-            and (self._shapes is None or self._shapes == [p.shape for p in params])
+            and (self._shapes is None or self._shapes == list(map(_shape, params)))
             and not self._copied  # what was copied may have changed in place since
         )
 
@@ -94,80 +90,57 @@ class CBound:
                     f"a parameter was {old.dtype} {list(old.shape)} on {old.device} in forward and is {new.dtype} "
                     f"{list(new.shape)} on {new.device} in backward; run forward again before backward"
                 )
-        return CBound(self._kernel, params, self._sizes)
+        return CBound(self._kernel, params)
 
-    def forward(
-        self,
-        x: Tensor,
-        states: Sequence[Tensor] | None,
-        lengths: Tensor | None,
-        reverse: bool,
-        training: bool,
-        masks: Sequence[Tensor] = (),
-    ) -> tuple[Tensor, tuple[Tensor, ...], Tensor | None]:
-        x = _rows(x)
+    def forward(self, inputs: Inputs, training: bool) -> tuple[Outputs, Tensor | None]:
+        _, states, lengths, reverse, masks = inputs
+        kernel, x = self._kernel, _rows(inputs.x)
         steps, batch, _ = x.shape
         x_step, x_batch, _ = x.stride()
-        size = self._output_size
+        size = kernel.output_size
         if batch > 1 and x_batch > x_step:  # the layout of x: each sequence in one piece
             out = x.new_empty(batch, steps, size).transpose(0, 1)
             out_step, out_batch = size, steps * size
         else:
             out = x.new_empty(steps, batch, size)
             out_step, out_batch = batch * size, size
+        tape = kernel.tape(steps, batch, x.dtype) if training else None
         call = [
             *(steps, batch, torch.get_num_threads(), reverse),
             _TRAINING if training else _UNPACKED if steps * batch <= _UNPACKED_ROWS else 0,
             *(x.data_ptr(), x_step, x_batch, out.data_ptr(), out_step, out_batch),
             0 if lengths is None else lengths.data_ptr(),
             *_pool(),
+            0 if tape is None else tape.data_ptr(),
         ]
-        tape = None
-        if training:
-            tape = self._kernel.memory.empty(self._tape.values(steps, batch), x.dtype)
-        call.append(_address(tape))
-        finals: list[Tensor] = []
         keep: list[Tensor] = []  # contiguous copies live until the kernel returns
         for mask in masks:
             call += _given(mask, keep)
-        for i, size in enumerate(self._state_sizes):
+        finals = [x.new_empty(1, batch, size) for size in kernel.state_sizes]
+        for i, final in enumerate(finals):
             call += (0, 0) if states is None else _state(states[i], keep)
-            final = x.new_empty(1, batch, size)
             call.append(final.data_ptr())
-            finals.append(final)
-        for size in self._statistic_sizes:
-            statistic = x.new_zeros(steps, size)
-            call.append(statistic.data_ptr())
-            finals.append(statistic)
-        _run(self._kernel.forward, self._address, call)
-        return out, tuple(finals), tape
+        statistics = [x.new_zeros(steps, size) for size in kernel.statistic_sizes]
+        call += map(Tensor.data_ptr, statistics)
+        _run(kernel.library.forward, self._address, call)
+        return Outputs(out, tuple(finals), tuple(statistics)), tape
 
     def backward(
-        self,
-        tape: Tensor,
-        x: Tensor,
-        states: Sequence[Tensor] | None,
-        params: Sequence[Tensor],
-        lengths: Tensor | None,
-        reverse: bool,
-        output: Tensor,
-        grad_output: Tensor | None,
-        grad_finals: Sequence[Tensor | None],
-        wanted: Wanted,
-        masks: Sequence[Tensor] = (),
+        self, tape: Tensor, inputs: Inputs, output: Tensor, grads: OutputGradients, wanted: Wanted
     ) -> Gradients:
-        x = _rows(x)
+        _, states, lengths, reverse, masks = inputs
+        kernel, x = self._kernel, _rows(inputs.x)
         steps, batch, _ = x.shape
         call = [
             *(steps, batch, torch.get_num_threads(), reverse),
             _TRAINING | (_WANT_INPUT if wanted.x else 0) | (_WANT_PARAMS if wanted.params else 0),
             *_sequence(x),
             *_sequence(output),
-            _address(lengths),
+            0 if lengths is None else lengths.data_ptr(),
             *_pool(),
             tape.data_ptr(),
         ]
-        grad_output = torch.zeros_like(output) if grad_output is None else _rows(grad_output)
+        grad_output = torch.zeros_like(output) if grads.output is None else _rows(grads.output)
         grad_x = torch.empty_like(x) if wanted.x else None
         if grad_x is not None and grad_x.stride(2) != 1:
             grad_x = x.new_empty(x.shape)
@@ -176,46 +149,84 @@ class CBound:
             call += _given(mask, keep)
         call += (*_sequence(grad_output), *_sequence(grad_x))
         grad_states: list[Tensor | None] = []
-        for i, size in enumerate(self._state_sizes):
+        for i, size in enumerate(kernel.state_sizes):
             grad = x.new_empty(1, batch, size) if wanted.states else None
-            call += (*_state(None if states is None else states[i], keep), *_state(grad_finals[i], keep))
-            call.append(_address(grad))
+            call += (*_state(None if states is None else states[i], keep), *_state(grads.finals[i], keep))
+            call.append(0 if grad is None else grad.data_ptr())
             grad_states.append(grad)
-        grads: list[Tensor | None] = [None] * len(params)
-        if wanted.params:
-            grads = [torch.empty_like(p, memory_format=torch.contiguous_format) for p in params]
-        call += [_address(grads[i]) for i in self._order]
-        _run(self._kernel.backward, self._address, call)
-        return Gradients(grad_x, tuple(grad_states), tuple(grads))
+        order = kernel.order(self._held)
+        if not wanted.params:
+            call += [0] * len(order)
+            _run(kernel.library.backward, self._address, call)
+            return Gradients(grad_x, tuple(grad_states), (None,) * len(order))
+        grad_params = _contiguous(self._held)
+        call += [grad_params[i].data_ptr() for i in order]
+        _run(kernel.library.backward, self._address, call)
+        return Gradients(grad_x, tuple(grad_states), tuple(grad_params))
 
 
-class CKernel:
-    """See `ostinato.backends.base.Kernel`."""
+class CLibrary:
+    """The compiled code of a Plan for one dtype, for layers of all sizes."""
 
-    def __init__(self, plan: Plan, library: Path, memory: Memory) -> None:
+    def __init__(self, plan: Plan, path: Path, memory: Memory) -> None:
         self.plan = plan
         self.memory = memory
-        loaded = ctypes.CDLL(str(library))
+        loaded = ctypes.CDLL(str(path))
         self.forward, self.backward = loaded.ostinato_forward, loaded.ostinato_backward
         for function in (self.forward, self.backward):
             function.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
             function.restype = ctypes.c_int
-        at = {v: i for i, v in enumerate(plan.symbols)}
+
+
+class CKernel:
+    """See `ostinato.backends.base.Kernel`.
+
+    Attributes:
+        sizes: in the order of the Plan's symbols.
+        output_size, state_sizes, statistic_sizes: of what a run gives.
+    """
+
+    def __init__(self, library: CLibrary, sizes: Sequence[int]) -> None:
+        plan = library.plan
+        self.library = library
+        self.sizes = sizes
+        at = dict(zip(plan.symbols, sizes, strict=True))
+        self.output_size = at[plan.output_size]
         self.state_sizes = [at[s] for _, s in plan.states]
         self.statistic_sizes = [at[plan.steps[number]] for number in plan.statistics]
-        self.output_size = at[plan.output_size]
-        self._orders: dict[tuple[int, ...], list[int]] = {}
+        self._tape = plan.tape_size(sizes)
+        self._order: list[int] | None = None
+        self._narrow: bool | None = None
 
-    def bind(self, params: Sequence[Tensor], sizes: Sequence[int]) -> CBound:
+    def bind(self, params: Sequence[Tensor]) -> CBound:
         """The kernel with its parameters."""
-        return CBound(self, params, sizes)
+        return CBound(self, params)
 
-    def order(self, ranks: tuple[int, ...]) -> list[int]:
-        """Positions of the matrices, then vectors, then scalars; by rank, since cells share a kernel."""
-        found = self._orders.get(ranks)
-        if found is None:
-            found = self._orders[ranks] = sorted(range(len(ranks)), key=lambda i: -ranks[i])
-        return found
+    def tape(self, steps: int, batch: int, dtype: torch.dtype) -> Tensor:
+        """What forward writes for backward."""
+        return self.library.memory.empty(self._tape.values(steps, batch), dtype)
+
+    def order(self, params: Sequence[Tensor]) -> list[int]:
+        """Positions of the matrices, then vectors, then scalars; they have the same shapes in each call."""
+        if self._order is None:
+            self._order = sorted(range(len(params)), key=lambda i: -params[i].dim())
+        return self._order
+
+    def narrow(self, params: Sequence[Tensor]) -> bool:
+        """Whether there is a matrix of one row or column among them."""
+        if self._narrow is None:
+            self._narrow = any(1 in p.shape for p in params)
+        return self._narrow
+
+
+_shape: Callable[[Tensor], torch.Size] = attrgetter("shape")
+
+
+def _contiguous(params: Sequence[Tensor]) -> list[Tensor]:
+    """Memory for their gradients."""
+    if all(map(Tensor.is_contiguous, params)):  # then empty_like is so too, and takes no argument to say it
+        return list(map(torch.empty_like, params))
+    return [torch.empty_like(p, memory_format=torch.contiguous_format) for p in params]
 
 
 def _run(function: Any, bound: int, call: list[int]) -> None:
@@ -227,10 +238,6 @@ def _run(function: Any, bound: int, call: list[int]) -> None:
 
 def _layout(params: Sequence[Tensor]) -> tuple[list[int], list[tuple[int, ...]], list[int]]:
     return list(map(Tensor.data_ptr, params)), list(map(Tensor.stride, params)), list(map(Tensor.numel, params))
-
-
-def _address(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()
 
 
 def _rows(tensor: Tensor) -> Tensor:

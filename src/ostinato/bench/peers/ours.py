@@ -51,10 +51,10 @@ class Ours:
         variant = place.ready(self.layer.training, True, False).variant
         if not self.program.masks:
             return []
-        if variant.given:  # statistics of the batch, as they were kept
+        if variant.takes_statistics:  # statistics of the batch, as they were kept
             return list(place.running.given(self.layer._weights(place.running.all_names), x, None))
-        names = [mask.name for mask, _ in variant.masks]
-        drawn = dict(zip(names, variant.draw(x, None), strict=True))
+        names = [mask.name for mask in variant.step.program.masks]
+        drawn = dict(zip(names, variant.masks(x, None), strict=True))
         return [drawn[mask.name] for mask in self.program.masks]
 
 
@@ -91,7 +91,7 @@ def build_ours(
 def ran_on(layer: RNN, form: Form = PLAIN) -> str:
     """The name of the backend that runs a layer's calls on CPU."""
     (place,) = layer._stack.places
-    step = place.ready(layer.training, True, False).runner.step
+    step = place.ready(layer.training, True, False).variant.step
     kernel = choose(step, layer.backend, torch.device("cpu"), form.products)
     return "eager" if kernel is None else "c"
 
