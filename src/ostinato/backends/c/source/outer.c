@@ -14,9 +14,8 @@ void pack_operand(long count, const real *const *rows, long width, real *packed)
         real *to = packed + p * steps_of(count) * PANEL;
         for (long r = 0; r < count; r += 2, to += PANEL)
             for (long c = 0; c < PANEL; c += LANES) {
-                const long lanes = most(0, least(LANES, w - c)), at = p * PANEL + c;
-                const vec second = r + 1 < count ? load_part(rows[r + 1] + at, lanes) : splat(0);
-                store(to + c, pairs(load_part(rows[r] + at, lanes), second));
+                const vec second = r + 1 < count ? load_until(rows[r + 1] + p * PANEL, c, w) : splat(0);
+                store(to + c, pairs(load_until(rows[r] + p * PANEL, c, w), second));
             }
     }
     return;
