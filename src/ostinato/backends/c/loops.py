@@ -25,16 +25,15 @@ class Tables:
         self.states = {s: i for i, (s, _) in enumerate(plan.states)}
 
 
-def over_rows(name: str, loops: Sequence[LoopText], by_columns: bool) -> str:
-    """Pointwise loops over the rows of a step, one after another on each row; a member has its own rows, or columns."""
-    mine = "long k = 0; k < n; k++" if by_columns else "long k = share(p, n, 0); k < share(p, n, 1); k++"
+def over_rows(name: str, loops: Sequence[LoopText]) -> str:
+    """Pointwise loops over the rows of a step, one after another on each row; a member has its own rows."""
     body: list[str] = []
     for loop in loops:
-        body += ["        {", *loop.lines(by_columns), "        }"]
+        body += ["        {", *loop.lines(), "        }"]
     return "\n".join(
         [
             f"static void {name}(Job *g, Part *p, long t, long n) {{",
-            f"    for ({mine}) {{",
+            "    for (long k = share(p, n, 0); k < share(p, n, 1); k++) {",
             "        real *row = tape_row(g, p, t, k);",
             "        (void)row;",
             *body,
@@ -161,13 +160,17 @@ class LoopText:
             comment = f" /* {node.name} */" if node.name and i not in self.loads else ""
             line = f"const {'ivec' if truth else 'vec'} v{i} = {text};{comment}"
             if node.shape:
-                lines.append(f"                {line}")
+                self._lines_of(i, lines).append(f"                {line}")
             else:
                 self.known_of_row[i] = known[i]
                 self.row_values.append(f"            {line}")
         done = [(s, known[s.node]) for s in self.loop.stores]
         for s, value in done:  # loads come first: a store may overwrite what was loaded
             lines.append(f"                {self._store(s, value, tail)}")
+        return lines
+
+    def _lines_of(self, node: int, lines: list[str]) -> list[str]:
+        """Where a vector's line goes: with those of its loop."""
         return lines
 
     def _store(self, s: Store, value: str, tail: bool) -> str:
