@@ -251,7 +251,7 @@ def test_every_table_can_be_planned(table: str) -> None:
 def row(cell: str, peer: str, ratio: float | None, shape: Shape = GOAL_SHAPES[0], **changed: object) -> dict:
     return {
         "cell": cell, "form": "plain", "pass": "train", "T": shape.T, "B": shape.B, "H": shape.H, "peer": peer,
-        "ratio": ratio, "peak_share": 1.0, **changed,
+        "ratio": ratio, "peak_share": 1.0, "fma_share": None, **changed,
     }  # fmt: skip
 
 
