@@ -193,8 +193,8 @@ class _Pass(LoopText):
         padded = self._address(place)[1]
         return f"load_part({at}, lanes)" if tail and not padded else f"load({at})"
 
-    def _lines_of(self, node: int, lines: list[str]) -> list[str]:
-        fixed = node in self.loads and self.loads[node].kind in _OF_THE_STEP
+    def _lines_of(self, key: int | str, lines: list[str]) -> list[str]:
+        fixed = isinstance(key, int) and key in self.loads and self.loads[key].kind in _OF_THE_STEP
         return self.of_the_step if fixed else lines
 
     def _store(self, s: Store, value: str, tail: bool) -> str:

@@ -150,7 +150,7 @@ class LoopText:
                 self.known_of_row[key] = name
                 self.row_values.append(f"            const {kind} {name} = {text}")
             else:
-                lines.append(f"                const {kind} {name} = {text}")
+                self._lines_of(key, lines).append(f"                const {kind} {name} = {text}")
 
         nodes = self.r.plan.nodes
         done: list[tuple[Store, str]] = []
@@ -165,17 +165,6 @@ class LoopText:
             stack.pop()
             load = i in self.loads
             scalar = not node.shape
-<<<<<<< HEAD
-            text = self._load(self.loads[i], scalar, tail) if load else self._text(i, [known[a] for a in node.args])
-            known[i] = f"v{i}"
-            comment = f" /* {node.name} */" if node.name and i not in self.loads else ""
-            line = f"const {'ivec' if truth else 'vec'} v{i} = {text};{comment}"
-            if node.shape:
-                self._lines_of(i, lines).append(f"                {line}")
-            else:
-                self.known_of_row[i] = known[i]
-                self.row_values.append(f"            {line}")
-=======
             args = [] if load else [known[a] for a in node.args]
             if node.op in _DOWN and not load:
                 size = known[self._unsigned(node.args[0])]
@@ -185,22 +174,19 @@ class LoopText:
             text = self._load(self.loads[i], scalar, tail) if load else self._text(i, args)
             comment = f" /* {node.name} */" if node.name and not load else ""
             define(i, "ivec" if OPS[node.op].kind == "compare" else "vec", f"v{i}", f"{text};{comment}", scalar)
->>>>>>> main
         done = [(s, known[s.node]) for s in self.loop.stores]
         for s, value in done:  # loads come first: a store may overwrite what was loaded
             lines.append(f"                {self._store(s, value, tail)}")
         return lines
 
-<<<<<<< HEAD
-    def _lines_of(self, node: int, lines: list[str]) -> list[str]:
-        """Where a vector's line goes: with those of its loop."""
+    def _lines_of(self, key: int | str, lines: list[str]) -> list[str]:
+        """Where the line of a node, or of what belongs to one, goes: with those of its loop."""
         return lines
-=======
+
     def _unsigned(self, position: int) -> int:
         """What a node is the negative of, or itself."""
         node = self.r.plan.nodes[position]
         return node.args[0] if node.op == "neg" and position not in self.loads else position
->>>>>>> main
 
     def _store(self, s: Store, value: str, tail: bool) -> str:
         if s.total:
