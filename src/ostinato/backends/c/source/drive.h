@@ -75,18 +75,13 @@ static void carve_shared(Job *g, int first, int last, int skip_from, int skip_to
     }
 }
 
-#if HALF
 /* rows of numbers as rows of pairs */
-static void halves(long rows, long depth, const real *source, long source_row, real *target, long target_row) {
-    for (long k = 0; k < rows; k++) {
-        const real *from = source + k * source_row;
-        uint16_t *to = (uint16_t *)(target + k * target_row);
-        long j = 0;
-        for (; j + LANES <= depth; j += LANES) store_halves(to + j, load(from + j));
-        if (j < depth) store_halves(to + j, load_part(from + j, depth - j)); /* a row of pairs has room for it */
-    }
+static void __attribute__((unused)) pair_up(long rows, long depth, const real *source, long source_row, real *target,
+                                            long target_row) {
+    for (long r = 0; r < rows; r++)
+        for (long k = 0; k < steps_of(depth); k += LANES) /* a row of pairs has room for whole vectors */
+            store(target + r * target_row + k, steps_at(source + r * source_row, k, depth));
 }
-#endif
 
 /* its panels from the share `part` of `parts` to the next one */
 static void run(const Job *g, const Part *p, int index, long rows, const real *source, long source_row, real *target,
@@ -99,7 +94,7 @@ static void run(const Job *g, const Part *p, int index, long rows, const real *s
         const long from = panels * part / parts * PANEL, to = least(columns, panels * (part + 1) / parts * PANEL);
         if (to <= from) return;
 #if HALF
-        halves(rows, run_depth(g, r), source, source_row, p->halves, row_of(depth));
+        pair_up(rows, run_depth(g, r), source, source_row, p->halves, row_of(depth));
         source = p->halves, source_row = row_of(depth);
 #else
         (void)p;
