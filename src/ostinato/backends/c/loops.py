@@ -35,16 +35,15 @@ class Tables:
         return {"out": -1, "x": -2}[place.kind] if place.kind in ("out", "x") else place.column
 
 
-def over_rows(name: str, loops: Sequence[LoopText], by_columns: bool) -> str:
-    """Pointwise loops over the rows of a step, one after another on each row; a member has its own rows, or columns."""
-    mine = "long k = 0; k < n; k++" if by_columns else "long k = share(p, n, 0); k < share(p, n, 1); k++"
+def over_rows(name: str, loops: Sequence[LoopText]) -> str:
+    """Pointwise loops over the rows of a step, one after another on each row; a member has its own rows."""
     body: list[str] = []
     for loop in loops:
-        body += ["        {", *loop.lines(by_columns), "        }"]
+        body += ["        {", *loop.lines(), "        }"]
     return "\n".join(
         [
             f"static void {name}(Job *g, Part *p, long t, long n) {{",
-            f"    for ({mine}) {{",
+            "    for (long k = share(p, n, 0); k < share(p, n, 1); k++) {",
             "        real *row = tape_row(g, p, t, k);",
             "        (void)row;",
             *body,
@@ -159,7 +158,7 @@ class LoopText:
                 self.known_of_row[key] = name
                 self.row_values.append(f"            const {kind} {name} = {text}")
             else:
-                lines.append(f"                const {kind} {name} = {text}")
+                self._lines_of(key, lines).append(f"                const {kind} {name} = {text}")
 
         nodes = self.r.plan.nodes
         stack = [s.node for s in reversed(self.loop.stores)]
@@ -189,6 +188,10 @@ class LoopText:
             sums[key] = first, f"{value} + {known[s.node]}" if value else known[s.node]
         for s, value in sums.values():  # loads come first: a store may overwrite what was loaded
             lines.append(f"                {self._store(s, value, tail)}")
+        return lines
+
+    def _lines_of(self, key: int | str, lines: list[str]) -> list[str]:
+        """Where the line of a node, or of what belongs to one, goes: with those of its loop."""
         return lines
 
     def _unsigned(self, position: int) -> int:
