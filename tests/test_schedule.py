@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ostinato import Cell, cell, cells, emit
+import ostinato
+from ostinato import Cell, cells
 from ostinato.ir import OPS, simplify
 from ostinato.schedule import Loop, Plan, Run, make_plan, split_prologue
 from transformed import transformed
@@ -71,9 +72,9 @@ def test_a_delay_line_is_kept_nowhere_but_where_it_comes_from() -> None:
 def test_states_that_change_places_are_kept() -> None:
     """Neither is a delay line: nothing begins in a ring. Nor is what comes out of one."""
 
-    @cell(sizes={"x": "H"})
+    @ostinato.cell(sizes={"x": "H"})
     def ring(p, x, a, b, c):
-        return emit(p.v * a + p.w * b * c + x, b, a, a)
+        return ostinato.emit(p.v * a + p.w * b * c + x, b, a, a)
 
     plan = plan_of(ring)
     assert {place.kind for place in plan.history if place is not None} == {"col"}
