@@ -156,28 +156,43 @@ def check_kept(kept: Sequence[Sequence[Tensor]], x: Tensor) -> Sequence[Sequence
     return kept
 
 
-def check_causal(layer: Any, what: str) -> None:
-    """A layer's output depends on what it has read so far, so that it can run piece by piece."""
+def why_whole(layer: Any) -> str | None:
+    """Why a layer needs sequences whole, None if its output depends on what it has read so far."""
     if getattr(layer, "bidirectional", False):
-        raise ShapeError(
-            f"{what} runs forwards, but the layer is bidirectional and its reverse direction begins at the end; use "
+        return (
+            "runs forwards, but the layer is bidirectional and its reverse direction begins at the end; use "
             "bidirectional=False, or call the layer on the whole sequence"
         )
     if any(getattr(layer, "lookahead", ())):
-        raise ShapeError(
-            f"{what} sees no later input, but the layer has lookahead={max(layer.lookahead)}; use lookahead=0, or call "
+        return (
+            f"sees no later input, but the layer has lookahead={max(layer.lookahead)}; use lookahead=0, or call "
             "the layer on the whole sequence"
         )
-    check_statistics(layer, what)
+    return _why_counted(layer)
+
+
+def _why_counted(layer: Any) -> str | None:
+    """Why no piece of a sequence stands alone, if a cell of the layer counts the steps from where a call begins."""
+    if any(program.statistics for module in layer.modules() for program in getattr(module, "programs", ())):
+        return (
+            "runs piece by piece, but the statistics of batch_norm count from the first step of a call: each "
+            "piece would be normalised as the beginning; run the sequence whole, or take layer_norm"
+        )
+    return None
+
+
+def check_causal(layer: Any, what: str) -> None:
+    """A layer's output depends on what it has read so far, so that it can run piece by piece."""
+    why = why_whole(layer)
+    if why is not None:
+        raise ShapeError(f"{what} {why}")
 
 
 def check_statistics(layer: Any, what: str) -> None:
     """No cell of the layer counts the steps from where a call begins."""
-    if any(program.statistics for module in layer.modules() for program in getattr(module, "programs", ())):
-        raise ShapeError(
-            f"{what} runs piece by piece, but the statistics of batch_norm count from the first step of a call: each "
-            "piece would be normalised as the beginning; run the sequence whole, or take layer_norm"
-        )
+    why = _why_counted(layer)
+    if why is not None:
+        raise ShapeError(f"{what} {why}")
 
 
 def check_buffers(buffers: Sequence[Tensor]) -> None:

@@ -13,7 +13,7 @@ from ..errors import CellError, ShapeError
 from ..ir import Program
 from ..lang import Cell
 from ..runtime import check_choice
-from .checks import Lengths, check_buffers, check_causal, check_input, check_kept, check_statistics, lengths_tensor
+from .checks import Lengths, check_buffers, check_input, check_kept, check_statistics, lengths_tensor, why_whole
 from .family import Wanted
 from .initial import fill_initial, initial_option, initial_states
 from .initialize import Rule, initialize_all, rules_for
@@ -171,6 +171,7 @@ class RNN(nn.Module):
             self._stack.check_last()
         if stateful:
             check_statistics(self, "stateful=True")
+        self._whole = why_whole(self)
         self._kept: list[Place] | None = None
         self._register(device, dtype)
         self.reset_parameters()
@@ -331,7 +332,8 @@ class RNN(nn.Module):
         >>> torch.allclose(output, layer(torch.ones(2, 2, 3))[0][-1])
         True
         """
-        check_causal(self, "step")
+        if self._whole is not None:
+            raise ShapeError(f"step {self._whole}")
         if not isinstance(x, Tensor) or x.dim() not in (1, 2):
             got = f"shape {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
             raise ShapeError(f"a step takes x [B, D], or [D] for one sequence, got {got}; call the layer on sequences")

@@ -48,7 +48,7 @@ class Runner:
         if forward_ad._current_level >= 0:
             say_once("forward-mode derivatives run on the eager backend, which carries tangents")
             return run_eager(step, inputs, params)
-        x, states, *_, masks = inputs
+        x, states, _, _, masks = inputs
         kind = products_of(x)
         if x.dtype in NARROW and choose(step, backend, x.device, kind) is not None:
             return self._widened(inputs, params, backend)
@@ -66,7 +66,7 @@ class Runner:
 
     def _widened(self, inputs: Inputs, params: Sequence[Tensor], backend: str) -> Outputs:
         """A kernel's sums and states are float32; bfloat16 and float16 are what comes in and goes out."""
-        x, states, *_, masks = inputs
+        x, states, _, _, masks = inputs
         wide = inputs._replace(
             x=x.float(),
             states=None if states is None else [t.float() for t in states],
