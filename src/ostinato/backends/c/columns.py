@@ -169,10 +169,9 @@ class _Pass(LoopText):
     def _at(self, place: Place, write: bool = False) -> str:
         """The strip's part of a place; the next strip's is fetched where this one is first met."""
         at = self._address_of(place)
-        if at.endswith("at_row") or place in self.of_a_row:
-            if place not in self.strip.fetched:
-                self.strip.fetched.add(place)
-                self.fetches.append(f"                __builtin_prefetch({at} + LANES, {int(write)});")
+        if (at.endswith("at_row") or place in self.of_a_row) and place not in self.strip.fetched:
+            self.strip.fetched.add(place)
+            self.fetches.append(f"                __builtin_prefetch({at} + LANES, {int(write)});")
         return at
 
     def _address_of(self, place: Place) -> str:
