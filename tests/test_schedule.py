@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import ostinato
 from ostinato import Cell, cells
 from ostinato.ir import OPS, simplify
 from ostinato.schedule import Loop, Plan, Run, make_plan, split_prologue
@@ -61,3 +62,26 @@ def test_the_sums_of_a_normalisations_derivative_are_taken_in_one_pass(transform
     """Σ dy and Σ dy (v - mean(v)): one loop that both are sums of, and one that reads them."""
     plan = plan_of(TRANSFORMS[transform](cells.elman))
     assert sum(isinstance(slot, Loop) for slot in plan.backward) == 2
+
+
+def test_a_delay_line_is_kept_nowhere_but_where_it_comes_from() -> None:
+    """Backward finds the inputs before in x, and the states before in the output."""
+    for filter_ in (cells.fir, cells.fir(window=5)):
+        plan = plan_of(filter_)
+        assert not plan.columns
+        assert [str(place) for place in plan.history][:2] == ["x", "prev:x_1"]
+    plan = plan_of(cells.time_skip(delays=(2, 3)))
+    assert "prev:h" in {str(place) for place in plan.history}
+    kept = {place.column for place in plan.history if place is not None and place.kind == "col"}
+    assert not kept
+
+
+def test_states_that_change_places_are_kept() -> None:
+    """Neither is a delay line: nothing begins in a ring. Nor is what comes out of one."""
+
+    @ostinato.cell(sizes={"x": "H"})
+    def ring(p, x, a, b, c):
+        return ostinato.emit(p.v * a + p.w * b * c + x, b, a, a)
+
+    plan = plan_of(ring)
+    assert {place.kind for place in plan.history if place is not None} == {"col"}

@@ -1,8 +1,8 @@
 """Reductions of the derivative, with what all that is summed shares taken out of the sum.
 
 Σ s v = s Σ v where s is the same for all that is summed, and Σ (v - mean(v)) = 0, which a derivative of a variance asks
-for. So the two sums of a normalisation's derivative, Σ dy and Σ dy (v - mean(v)), wait for nothing but dy, and are taken
-in one pass. Rounding is another, so what the equations themselves say is left as it is.
+for. So the two sums of a normalisation's derivative, Σ dy and Σ dy (v - mean(v)), wait for nothing but dy, and are
+taken in one pass. Rounding is another, so what the equations themselves say is left as it is.
 """
 
 from __future__ import annotations

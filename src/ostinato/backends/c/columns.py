@@ -14,7 +14,7 @@ from .loops import LoopText, Tables
 
 _OF_THE_STEP = ("step", "vector", "scalar")  # the same for all rows
 _SUMS = ("grad_vector", "grad_scalar")  # what rows are added to
-_OF_A_ROW = ("x", "out", "grad_out", "mask")  # the caller's memory
+_OF_A_ROW = ("x", "out", "grad_out", "grad_x", "mask")  # the caller's memory
 
 
 def over_columns(
@@ -190,8 +190,6 @@ class _Pass(LoopText):
         if kind == "col":
             return f"{self.strip.base(place, f'tape_row(g, p, t, 0) + g->column[{place.name}]')} + at_row"
         first, _, row = address.partition(" + k * ")
-        if kind == "grad_x":
-            return f"{self.strip.base(place, address.replace(' + k - ', ' - '))} + k * row_of(g->size[SIZE_OF_X]) + j"
         assert row, place
         return f"{self.strip.base(place, first)} + at"
 
@@ -215,7 +213,7 @@ class _Pass(LoopText):
             return ""
         at, padded = self._at(s.place, True), self._address(s.place)[1]
         if s.add:
-            value = f"load({at}) + {value}"
+            value = f"{self._load(s.place, False, tail)} + {value}"
         if tail and not padded:
             return f"store_part({at}, {value}, lanes);"
         return f"store({at}, {f'first_lanes({value}, lanes)' if tail else value});"

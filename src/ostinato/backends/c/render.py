@@ -89,6 +89,8 @@ class _Renderer:
             "N_STATISTICS": len(plan.statistics),
             "ALWAYS_TOGETHER": int(bool(plan.steps)),
             "BY_COLUMNS": int(self.by_columns),
+            "FORWARD_IN_PLACE": int(_in_place(plan.forward) and _in_place(plan.infer)),
+            "BACKWARD_IN_PLACE": int(_in_place(plan.backward)),
             "N_RUNS": len(self.runs),
             "N_OUTER": outer,
             "N_BIASES": len(self._biases()),
@@ -129,7 +131,7 @@ class _Renderer:
                 ]
             )
             first += len(run.entries)
-        history = [-2 if h is None else -1 if h.kind == "out" else h.column for h in plan.history]
+        history = [at.history(place) for place in plan.history]
         outer = sorted(
             [[*self._end(w.operand), at.matrices[w.matrix], w.column] for w in plan.weight_grads], key=lambda r: r[:2]
         )
@@ -217,6 +219,18 @@ def _by_columns(plan: Plan) -> bool:
     work = [slot for slots in (plan.infer, plan.forward, plan.backward) for slot in slots if not isinstance(slot, Run)]
     totals = any(s.total for slot in work if isinstance(slot, Loop) for s in slot.stores)
     return bool(plan.steps) and len({slot.size for slot in work}) == 1 and not totals
+
+
+def _in_place(slots: Sequence[Slot]) -> bool:
+    """True if a state can be overwritten as it is computed: nothing but loops, and none behind reads the old value."""
+    written: set[str] = set()
+    for slot in slots:
+        if not isinstance(slot, Loop):
+            return False
+        if any(place.kind in ("prev", "grad_next") and place.name in written for _, place in slot.loads):
+            return False
+        written |= {s.place.name for s in slot.stores if s.place.kind in ("next", "grad_prev")}
+    return True
 
 
 class _Meets:
