@@ -28,8 +28,9 @@ class Runner:
         Returns the outputs [T, B, O] and the final states, each [1, B, S]; behind them the statistics that the Program
         measures, each [T, S] in the order in which steps run, zeros where no sequence does, without a gradient.
 
-    A captured graph (torch.compile, export) gets the registered operator; torch.func's transforms get the eager
-    backend, which they can see through; everything else the kernel, without the dispatcher's overhead.
+    torch.func's transforms get the eager backend, which they can see through, within a captured graph as well; such a
+    graph (torch.compile, export, torch.jit.trace) gets the registered operator otherwise; everything else the kernel,
+    without the dispatcher's overhead.
     """
 
     def __init__(self, step: Step, reverse: bool) -> None:
@@ -52,14 +53,18 @@ class Runner:
         step = self.step
         if masks or step.mask_shapes:
             check_masks(step, x, masks)
-        if torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None:
-            return self._captured(x, states, params, lengths, backend, masks)
+        compiling = torch.compiler.is_compiling()
         if torch._C._are_functorch_transforms_active():
-            say_once("torch.func transforms run on the eager backend, which they can differentiate and batch")
+            if not compiling:
+                say_once("torch.func transforms run on the eager backend, which they can differentiate and batch")
             return run_eager(step, x, states, params, lengths, self.reverse, masks)
+        if compiling or torch._C._get_tracing_state() is not None:
+            return self._captured(x, states, params, lengths, backend, masks)
         if forward_ad._current_level >= 0:
             say_once("forward-mode derivatives run on the eager backend, which carries tangents")
             return run_eager(step, x, states, params, lengths, self.reverse, masks)
+        if _get_current_dispatch_mode() is not None:
+            return self._captured(x, states, params, lengths, backend, masks)
         kind = products_of(x)
         if x.dtype in NARROW and choose(step, backend, x.device, kind) is not None:
             return self._widened(x, states, params, lengths, backend, masks)
@@ -129,7 +134,10 @@ class Runner:
         if x.dtype in NARROW and asked(backend) != "eager" and x.device.type == "cpu":
             return self._widened(x, states, params, lengths, backend, masks)
         own = params if step.direct else step.derived(params, masks)
-        training = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *(states or ()), *own))
+        # a trace is run again with gradients, whatever it was taken with
+        training = torch._C._get_tracing_state() is not None or (
+            torch.is_grad_enabled() and any(t.requires_grad for t in (x, *(states or ()), *own))
+        )
         if states is None:
             states = [x.new_zeros(1, x.shape[1], s) for s in step.state_sizes]
         tape = step.tape_values(x.shape[0], x.shape[1]) if training else 0

@@ -70,8 +70,8 @@ class CBound:
         self._numbers = array("q", sizes)
         for i in self._order:
             p = self._held[i]
-            if p.dim() and p.stride(-1) != 1 and p.shape[-1] > 1:
-                p = self._held[i] = p.contiguous()
+            if p.is_neg() or (p.dim() and p.stride(-1) != 1 and p.shape[-1] > 1):
+                p = self._held[i] = p.resolve_neg().contiguous()
                 self._copied = True
             self._numbers.extend((p.data_ptr(), p.stride(0)) if p.dim() == 2 else (p.data_ptr(),))
         self._address = self._numbers.buffer_info()[0]
@@ -110,8 +110,9 @@ class CBound:
         x_step, x_batch, _ = x.stride()
         size = self._output_size
         if batch > 1 and x_batch > x_step:  # the layout of x: each sequence in one piece
-            out = x.new_empty(batch, steps, size).transpose(0, 1)
+            # by its strides: a view, made here, could not be changed in place by the caller
             out_step, out_batch = size, steps * size
+            out = x.new_empty_strided((steps, batch, size), (out_step, out_batch, 1))
         else:
             out = x.new_empty(steps, batch, size)
             out_step, out_batch = batch * size, size
@@ -234,7 +235,9 @@ def _address(tensor: Tensor | None) -> int:
 
 
 def _rows(tensor: Tensor) -> Tensor:
-    """Rows must lie in one piece; time and batch may have any strides."""
+    """Rows must lie in one piece; time and batch may have any strides. A negation that torch put off is done now."""
+    if tensor.is_neg():
+        tensor = tensor.resolve_neg()
     return tensor if tensor.stride(2) == 1 or tensor.shape[2] == 1 else tensor.contiguous()
 
 
@@ -260,8 +263,8 @@ def _state(tensor: Tensor | None, keep: list[Tensor]) -> tuple[int, int]:
     if tensor is None:
         return 0, 0
     _, row, column = tensor.stride()
-    if column != 1:
-        tensor = tensor.contiguous()
+    if column != 1 or tensor.is_neg():
+        tensor = tensor.resolve_neg().contiguous()
         row = tensor.stride(1)
         keep.append(tensor)
     return tensor.data_ptr(), row

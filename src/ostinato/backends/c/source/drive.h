@@ -292,18 +292,19 @@ static void place_steps(Job *g) {
     g->tape = g->kept_steps + g->steps * g->kept_step;
 }
 
-/* The order of a tape's rows depends on the parts: it says which, since there may be other threads by then. */
+/* The order of a tape's rows depends on the parts: it says which, since there may be other threads by then. In numbers
+   that survive a caller who keeps saved tensors rounded to half precision, and in bounds whatever became of them. */
 static void write_parts(Job *g) {
-    const int64_t found[] = {g->together, g->parts};
-    memcpy(g->tape, found, sizeof found);
+    g->tape[0] = (real)(g->together != 0);
+    g->tape[1] = (real)g->parts;
     place_steps(g);
 }
 static void read_parts(Job *g) {
-    int64_t found[2];
-    memcpy(found, g->tape, sizeof found);
+    const int together = g->tape[0] == 1;
+    const real parts = g->tape[1];
     place_steps(g);
-    g->together = found[0] && g->threads > 1;
-    g->parts = g->together ? g->threads : found[0] ? 1 : (long)found[1];
+    g->together = together && g->threads > 1;
+    g->parts = g->together ? g->threads : !together && parts >= 1 && parts <= (real)g->batch ? (long)parts : 1;
 }
 
 static void each_part(Job *g, void (*work)(Job *, long)) {
