@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from ...ir import OPS
 from ...schedule import Loop, Place, Plan, StepLoop, Store
 
-_CALLS = ("sigmoid", "tanh", "relu", "exp", "log", "sqrt", "softplus", "abs")
+_CALLS = ("tanh", "relu", "exp", "log", "sqrt", "abs")
 _CALLS += ("sin", "cos", "floor", "maximum", "minimum")
+_DOWN = ("sigmoid", "softplus")  # computed from exp(-|x|), which those of x and of -x share
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 
 
@@ -24,17 +26,24 @@ class Tables:
         self.masks = {m: i for i, (m, _) in enumerate(plan.masks)}
         self.states = {s: i for i, (s, _) in enumerate(plan.states)}
 
+    def history(self, place: Place | None) -> int:
+        """An entry of the table HISTORY; see `history` in job.h."""
+        if place is None:
+            return -3
+        if place.kind == "prev":
+            return -4 - self.states[place.name]
+        return {"out": -1, "x": -2}[place.kind] if place.kind in ("out", "x") else place.column
 
-def over_rows(name: str, loops: Sequence[LoopText], by_columns: bool) -> str:
-    """Pointwise loops over the rows of a step, one after another on each row; a member has its own rows, or columns."""
-    mine = "long k = 0; k < n; k++" if by_columns else "long k = share(p, n, 0); k < share(p, n, 1); k++"
+
+def over_rows(name: str, loops: Sequence[LoopText]) -> str:
+    """Pointwise loops over the rows of a step, one after another on each row; a member has its own rows."""
     body: list[str] = []
     for loop in loops:
-        body += ["        {", *loop.lines(by_columns), "        }"]
+        body += ["        {", *loop.lines(), "        }"]
     return "\n".join(
         [
             f"static void {name}(Job *g, Part *p, long t, long n) {{",
-            f"    for ({mine}) {{",
+            "    for (long k = share(p, n, 0); k < share(p, n, 1); k++) {",
             "        real *row = tape_row(g, p, t, k);",
             "        (void)row;",
             *body,
@@ -58,7 +67,7 @@ class LoopText:
         self.loads = dict(loop.loads)
         self.pointers: dict[Place, tuple[str, str, bool]] = {}  # place -> name, address, padded
         self.row_values: list[str] = []  # scalars of the row, computed once before its loop
-        self.known_of_row: dict[int, str] = {}
+        self.known_of_row: dict[int | str, str] = {}
 
     def lines(self, shared: bool = False) -> list[str]:
         """The loop over one row, or over a member's share of its columns."""
@@ -103,7 +112,7 @@ class LoopText:
             which = "now" if kind in ("prev", "grad_next") else "next"
             return f"p->{which}[{s}] + k * row_of(g->size[SIZE_OF_STATE[{s}]])", True
         if kind == "grad_x":
-            return "p->grad_x + (p->offset[t] + k - p->chunk) * row_of(g->size[SIZE_OF_X])", True
+            return "grad_x_row(g, p, t, k)", bool(r.plan.deferred)
         if kind == "temp":
             return f"p->temp[{name}] + k * row_of(g->size[SIZE_OF_TEMP[{name}]])", True
         if kind == "mask":
@@ -142,8 +151,16 @@ class LoopText:
     def _body(self, tail: bool) -> list[str]:
         lines: list[str] = []
         known = dict(self.known_of_row)
+
+        def define(key: int | str, kind: str, name: str, text: str, scalar: bool) -> None:
+            known[key] = name
+            if scalar:
+                self.known_of_row[key] = name
+                self.row_values.append(f"            const {kind} {name} = {text}")
+            else:
+                self._lines_of(key, lines).append(f"                const {kind} {name} = {text}")
+
         nodes = self.r.plan.nodes
-        done: list[tuple[Store, str]] = []
         stack = [s.node for s in reversed(self.loop.stores)]
         while stack:
             i = stack[-1]
@@ -153,22 +170,34 @@ class LoopText:
                 stack.extend(reversed(waiting)) if i not in known else stack.pop()
                 continue
             stack.pop()
-            truth = node.op in ("lt", "le", "gt", "ge")
             load = i in self.loads
             scalar = not node.shape
-            text = self._load(self.loads[i], scalar, tail) if load else self._text(i, [known[a] for a in node.args])
-            known[i] = f"v{i}"
-            comment = f" /* {node.name} */" if node.name and i not in self.loads else ""
-            line = f"const {'ivec' if truth else 'vec'} v{i} = {text};{comment}"
-            if node.shape:
-                lines.append(f"                {line}")
-            else:
-                self.known_of_row[i] = known[i]
-                self.row_values.append(f"            {line}")
-        done = [(s, known[s.node]) for s in self.loop.stores]
-        for s, value in done:  # loads come first: a store may overwrite what was loaded
+            args = [] if load else [known[a] for a in node.args]
+            if node.op in _DOWN and not load:
+                size = known[self._unsigned(node.args[0])]
+                if f"down_{size}" not in known:
+                    define(f"down_{size}", "vec", f"down_{size}", f"exp_down({size});", scalar)
+                args.append(f"down_{size}")
+            text = self._load(self.loads[i], scalar, tail) if load else self._text(i, args)
+            comment = f" /* {node.name} */" if node.name and not load else ""
+            define(i, "ivec" if OPS[node.op].kind == "compare" else "vec", f"v{i}", f"{text};{comment}", scalar)
+        sums: dict[tuple[Place, int], tuple[Store, str]] = {}  # what is added to one place is added up before
+        for s in self.loop.stores:
+            key = (s.place, s.node if s.total else -1)
+            first, value = sums.get(key, (s, ""))
+            sums[key] = first, f"{value} + {known[s.node]}" if value else known[s.node]
+        for s, value in sums.values():  # loads come first: a store may overwrite what was loaded
             lines.append(f"                {self._store(s, value, tail)}")
         return lines
+
+    def _lines_of(self, key: int | str, lines: list[str]) -> list[str]:
+        """Where the line of a node, or of what belongs to one, goes: with those of its loop."""
+        return lines
+
+    def _unsigned(self, position: int) -> int:
+        """What a node is the negative of, or itself."""
+        node = self.r.plan.nodes[position]
+        return node.args[0] if node.op == "neg" and position not in self.loads else position
 
     def _store(self, s: Store, value: str, tail: bool) -> str:
         if s.total:
@@ -177,10 +206,10 @@ class LoopText:
         if s.place.kind == "grad_scalar":
             value = f"first_lanes({value}, lanes)" if tail else value
             return f"store({name}, load({name}) + {value});"
+        if s.add:
+            value = f"{self._load(s.place, False, tail)} + {value}"
         if not padded and tail:
             return f"store_part({name} + j, {value}, lanes);"
-        if s.add:
-            value = f"load({name} + j) + {value}"
         return f"store({name} + j, {f'first_lanes({value}, lanes)' if tail and padded else value});"
 
     def _text(self, position: int, args: Sequence[str]) -> str:
@@ -206,6 +235,8 @@ class LoopText:
                 square = f"({args[0]} * {args[0]})"
                 return f"{square} * {args[0]}" if exponent == 3.0 else f"{square} * {square}"
             return f"v_pow({args[0]}, {_number(exponent)})"
+        if node.op in _DOWN:
+            return f"{node.op}_of({', '.join(args)})"
         if node.op in _CALLS:
             return f"v_{node.op}({', '.join(args)})"
         raise ValueError(f"no C for {node.op}")

@@ -75,18 +75,13 @@ static void carve_shared(Job *g, int first, int last, int skip_from, int skip_to
     }
 }
 
-#if HALF
 /* rows of numbers as rows of pairs */
-static void halves(long rows, long depth, const real *source, long source_row, real *target, long target_row) {
-    for (long k = 0; k < rows; k++) {
-        const real *from = source + k * source_row;
-        uint16_t *to = (uint16_t *)(target + k * target_row);
-        long j = 0;
-        for (; j + LANES <= depth; j += LANES) store_halves(to + j, load(from + j));
-        if (j < depth) store_halves(to + j, load_part(from + j, depth - j)); /* a row of pairs has room for it */
-    }
+static void __attribute__((unused)) pair_up(long rows, long depth, const real *source, long source_row, real *target,
+                                            long target_row) {
+    for (long r = 0; r < rows; r++)
+        for (long k = 0; k < steps_of(depth); k += LANES) /* a row of pairs has room for whole vectors */
+            store(target + r * target_row + k, steps_at(source + r * source_row, k, depth));
 }
-#endif
 
 /* its panels from the share `part` of `parts` to the next one */
 static void run(const Job *g, const Part *p, int index, long rows, const real *source, long source_row, real *target,
@@ -99,7 +94,7 @@ static void run(const Job *g, const Part *p, int index, long rows, const real *s
         const long from = panels * part / parts * PANEL, to = least(columns, panels * (part + 1) / parts * PANEL);
         if (to <= from) return;
 #if HALF
-        halves(rows, run_depth(g, r), source, source_row, p->halves, row_of(depth));
+        pair_up(rows, run_depth(g, r), source, source_row, p->halves, row_of(depth));
         source = p->halves, source_row = row_of(depth);
 #else
         (void)p;
@@ -166,6 +161,7 @@ static void carve_halves(Job *g, Part *p) {
 }
 
 static void carve_parts(Job *g, int backward) {
+    const int in_place = backward ? BACKWARD_IN_PLACE : FORWARD_IN_PLACE;
     for (long j = 0; j < g->parts; j++) {
         Part none = {0}, *p = g->arena ? &g->part[j] : &none;
         if (j && g->together) {
@@ -179,7 +175,7 @@ static void carve_parts(Job *g, int backward) {
         carve_halves(g, p);
         for (int s = 0; s < N_STATES; s++) {
             p->now[s] = CARVE(g, real, count * state_row(g, s) + 1);
-            p->next[s] = CARVE(g, real, count * state_row(g, s) + 1);
+            p->next[s] = in_place ? p->now[s] : CARVE(g, real, count * state_row(g, s) + 1);
         }
         long kept = 0;
         for (int i = 0; i < N_STEPS; i++) {
@@ -197,7 +193,7 @@ static void carve_parts(Job *g, int backward) {
             continue;
         }
         p->tape = g->tape + p->row * g->row_size;
-        p->grad_x = CARVE(g, real, rows * width);
+        p->grad_x = CARVE(g, real, DEFERRED_TO > DEFERRED_FROM ? rows * width : width);
         carve_sums(g, p);
     }
 }

@@ -182,31 +182,43 @@ void multiply_unpacked(long rows, const real *matrix, long matrix_rows, long mat
     }
 }
 
+/* Rows become columns. Neighbouring lanes of rows half the matrix apart: bit by bit, the number of the row and that of the
+ * column change places. */
+INLINE void transpose(vec v[LANES]) {
+    ivec low, high;
+    for (int l = 0; l < LANES; l++) low[l] = l / 2 + l % 2 * LANES, high[l] = low[l] + LANES / 2;
+#pragma GCC unroll 8
+    for (int side = LANES; side > 1; side /= 2) {
+        vec turned[LANES];
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES / 2; i++) {
+            turned[2 * i] = __builtin_shuffle(v[i], v[i + LANES / 2], low);
+            turned[2 * i + 1] = __builtin_shuffle(v[i], v[i + LANES / 2], high);
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; i++) v[i] = turned[i];
+    }
+}
+
 /* Columns [column, column + matrix rows) of the packed matrix become the rows of `matrix`: panels for a @ matrixᵀ.
  * The columns up to the next whole vector become 0. */
 void pack_rows(const real *matrix, long matrix_row, long rows, long depth, real *packed, long column) {
-#if HALF
     const long steps = steps_of(depth);
-    for (long start = 0; start < depth; start += 2 * LANES) {
-        const long stop = least(depth, start + 2 * LANES);
-        for (long r = 0; r < padded(rows); r++) {
-            const long c = column + r;
-            uint16_t *to = (uint16_t *)(packed + (c / PANEL) * steps * PANEL + c % PANEL);
-            for (long k = start; k < stop + stop % 2; k++)
-                to[k / 2 * 2 * PANEL + k % 2] = r < rows && k < depth ? half_of(matrix[r * matrix_row + k]) : 0;
-        }
-    }
-    return;
-#endif
-    for (long start = 0; start < depth; start += LANES) {
-        const long stop = least(depth, start + LANES);
-        for (long r = 0; r < padded(rows); r++) {
-            const long c = column + r;
-            real *to = packed + (c / PANEL) * depth * PANEL + c % PANEL;
-            if (r < rows)
-                for (long k = start; k < stop; k++) to[k * PANEL] = matrix[r * matrix_row + k];
+    for (long r = 0; r < rows; r += LANES) {
+        const long c = column + r, high = least(LANES, rows - r); /* columns of the tape begin at whole vectors */
+        real *to = packed + c / PANEL * steps * PANEL + c % PANEL;
+        for (long k = 0; k < steps; k += LANES) {
+            const long deep = least(LANES, steps - k);
+            vec v[LANES];
+#pragma GCC unroll 16
+            for (int i = 0; i < LANES; i++)
+                v[i] = i < high ? steps_at(matrix + (r + i) * matrix_row, k, depth) : splat(0);
+            transpose(v);
+            if (deep == LANES)
+#pragma GCC unroll 16
+                for (int i = 0; i < LANES; i++) store(to + (k + i) * PANEL, v[i]);
             else
-                for (long k = start; k < stop; k++) to[k * PANEL] = 0;
+                for (int i = 0; i < deep; i++) store(to + (k + i) * PANEL, v[i]);
         }
     }
 }
@@ -219,10 +231,9 @@ void pack_columns(const real *matrix, long matrix_row, long rows, long columns, 
         real *to = packed + (p * steps_of(depth) + at / 2) * PANEL; /* columns of the tape begin at whole vectors */
         for (long r = 0; r < padded(rows); r += 2, to += PANEL)
             for (long c = 0; c < PANEL; c += LANES) {
-                const long lanes = most(0, least(LANES, width - c));
-                const real *from = matrix + r * matrix_row + p * PANEL + c;
-                const vec first = r < rows ? load_part(from, lanes) : splat(0);
-                store(to + c, pairs(first, r + 1 < rows ? load_part(from + matrix_row, lanes) : splat(0)));
+                const real *from = matrix + r * matrix_row + p * PANEL;
+                const vec first = load_until(from, c, r < rows ? width : 0);
+                store(to + c, pairs(first, load_until(from + matrix_row, c, r + 1 < rows ? width : 0)));
             }
     }
     return;

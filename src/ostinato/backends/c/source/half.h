@@ -8,34 +8,28 @@
 #include <immintrin.h>
 
 typedef whole may_alias_whole __attribute__((may_alias));
-typedef uint16_t half_vec __attribute__((vector_size(VECTOR_BYTES / 2)));
-typedef uint32_t uvec __attribute__((vector_size(VECTOR_BYTES)));
-typedef half_vec unaligned_half_vec __attribute__((aligned(2), may_alias));
 
 INLINE vec spread_left(const real *p) { return (vec)isplat(*(const may_alias_whole *)p); }
 INLINE vec multiply_add(vec a, vec b, vec sum) { return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b); }
 
-/* the nearest bfloat16, ties to even, in the upper half of each lane; NaN stays NaN */
-INLINE uvec nearest_half(vec v) {
-    const uvec bits = (uvec)v, rounded = bits + 0x7fff + ((bits >> 16) & 1);
-    return (uvec)choose(v == v, (vec)rounded, (vec)(bits | 0x400000));
-}
+/* The nearest bfloat16 of each, ties to even: of `first` in the lower half of the vector, of `second` in the upper one. NaN
+ * stays NaN; what is below the normal numbers becomes 0, as it does in the product. */
+INLINE vec halves(vec first, vec second) { return (vec)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first); }
+/* a pair of each lane of `first` and of `second` */
 INLINE vec pairs(vec first, vec second) {
-    return (vec)((nearest_half(first) >> 16) | (nearest_half(second) & 0xffff0000u));
+    short order[2 * LANES];
+    for (int l = 0; l < LANES; l++) order[2 * l] = (short)l, order[2 * l + 1] = (short)(l + LANES);
+    return (vec)_mm512_permutexvar_epi16(_mm512_loadu_si512(order), (__m512i)halves(first, second));
 }
-/* neighbours become pairs */
-INLINE void store_halves(uint16_t *to, vec v) {
-    *(unaligned_half_vec *)to = __builtin_convertvector(nearest_half(v) >> 16, half_vec);
-}
-INLINE uint16_t half_of(real a) {
-    uint32_t bits;
-    memcpy(&bits, &a, sizeof bits);
-    return a != a ? (uint16_t)(bits >> 16 | 0x40) : (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+/* steps [k, k + LANES) of a row of so many numbers, 0 beyond them: neighbours become pairs */
+INLINE vec steps_at(const real *row, long k, long depth) {
+    return halves(load_until(row, 2 * k, depth), load_until(row, 2 * k + LANES, depth));
 }
 #else
 #define HALF 0
 INLINE vec spread_left(const real *p) { return splat(*p); }
 INLINE vec multiply_add(vec a, vec b, vec sum) { return sum + a * b; }
+INLINE vec steps_at(const real *row, long k, long depth) { return load_until(row, k, depth); }
 #endif
 
 /* so many steps of k as `depth` numbers make */

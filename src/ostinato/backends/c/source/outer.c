@@ -6,6 +6,12 @@ static __attribute__((noinline)) void outer_tile(long count, const real *left, c
          PANEL);
 }
 
+/* A tile's sums lie in as many rows of the gradient, far apart: asked for while the tile before it is multiplied. */
+INLINE void fetch_tile(const real *target, long target_row) {
+    for (int i = 0; i < TILE_ROWS; i++)
+        for (int v = 0; v < PANEL; v += 64 / (int)sizeof(real)) __builtin_prefetch(target + i * target_row + v, 1);
+}
+
 /* packed[panel][row][PANEL] from `count` rows at row(r) = values + offset[r], `width` wide */
 void pack_operand(long count, const real *const *rows, long width, real *packed) {
 #if HALF
@@ -14,9 +20,8 @@ void pack_operand(long count, const real *const *rows, long width, real *packed)
         real *to = packed + p * steps_of(count) * PANEL;
         for (long r = 0; r < count; r += 2, to += PANEL)
             for (long c = 0; c < PANEL; c += LANES) {
-                const long lanes = most(0, least(LANES, w - c)), at = p * PANEL + c;
-                const vec second = r + 1 < count ? load_part(rows[r + 1] + at, lanes) : splat(0);
-                store(to + c, pairs(load_part(rows[r] + at, lanes), second));
+                const vec second = r + 1 < count ? load_until(rows[r + 1] + p * PANEL, c, w) : splat(0);
+                store(to + c, pairs(load_until(rows[r] + p * PANEL, c, w), second));
             }
     }
     return;
@@ -61,6 +66,8 @@ void add_outer(long count, const real *gradient, long gradient_row, long first, 
             for (long i = 0; i < tiles; i++) {
                 const long m = m0 + i * TILE_ROWS, high = least(TILE_ROWS, m1 - m);
                 real *to = target + m * target_row + p * PANEL;
+                if (i + 1 < tiles) fetch_tile(to + TILE_ROWS * target_row, target_row);
+                else if (p + 1 < panels_of(width)) fetch_tile(target + m0 * target_row + (p + 1) * PANEL, target_row);
                 if (high == TILE_ROWS) {
                     outer_tile(steps, left + i * steps * TILE_ROWS, operand + p * steps * PANEL, to, target_row);
                 } else { /* rows beyond the matrix go to a tile of their own */

@@ -50,6 +50,11 @@ INLINE vec load_part(const real *p, long lanes) {
     memcpy(&v, p, (size_t)lanes * sizeof(real));
     return v;
 }
+/* lanes [at, at + LANES) of a row of so many values, 0 beyond them */
+INLINE vec load_until(const real *row, long at, long count) {
+    if (at + LANES <= count) return load(row + at);
+    return at < count ? load_part(row + at, count - at) : splat(0);
+}
 INLINE void store_part(real *p, vec v, long lanes) { memcpy(p, &v, (size_t)lanes * sizeof(real)); }
 INLINE vec first_lanes(vec v, long lanes) {
     ivec lane;
