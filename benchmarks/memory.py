@@ -13,13 +13,13 @@ from typing import Annotated
 import torch
 import typer
 
-from ostinato.bench.contestants import parse_cells
-from ostinato.bench.machine import describe_run
-from ostinato.bench.memory import MEMORY_SHAPE, METHOD, measure_memory
-from ostinato.bench.peers import TORCH_MODULES
-from ostinato.bench.record import check_writable, write_record
+from ostinato.bench.measure.machine import describe_run
+from ostinato.bench.measure.memory import MEMORY_SHAPE, METHOD, measure_memory
+from ostinato.bench.peers.torch_nn import TORCH_MODULES
+from ostinato.bench.report.record import check_writable, write_record
 from ostinato.bench.script import run_script
-from ostinato.bench.shapes import parse_shapes
+from ostinato.bench.task.cells import parse_cells
+from ostinato.bench.task.shapes import parse_shapes
 
 
 def main(

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ostinato.bench.markdown import BEGIN, END, render_figures, replace_figures
-from ostinato.bench.record import load_record, write_text
+from ostinato.bench.report.markdown import BEGIN, END, render_figures, replace_figures
+from ostinato.bench.report.record import load_record, write_text
+from ostinato.bench.report.tables import TABLES
 from ostinato.bench.script import run_script
-from ostinato.bench.tables import TABLES
 from ostinato.errors import RunError
 
 KINDS = ("bench", "memory", "startup")

@@ -13,12 +13,12 @@ from typing import Annotated
 import torch
 import typer
 
-from ostinato.bench.contestants import parse_cells
-from ostinato.bench.machine import describe_run, import_times
-from ostinato.bench.record import check_writable, write_record
+from ostinato.bench.measure.machine import describe_run, import_times
+from ostinato.bench.measure.startup import METHOD, STARTUP_SHAPE, measure_startup
+from ostinato.bench.report.record import check_writable, write_record
 from ostinato.bench.script import run_script
-from ostinato.bench.shapes import parse_shapes
-from ostinato.bench.startup import METHOD, STARTUP_SHAPE, measure_startup
+from ostinato.bench.task.cells import parse_cells
+from ostinato.bench.task.shapes import parse_shapes
 
 
 def main(

@@ -7,15 +7,16 @@ import math
 import pytest
 import torch
 
-from ostinato.bench import others
-from ostinato.bench.contest import Problem, TorchContestant, difference
-from ostinato.bench.loops import LOOPS
-from ostinato.bench.peak import best_sgemm, merge_peaks
-from ostinato.bench.peers import TORCH_MODULES, build_peer, why_no_peer
-from ostinato.bench.record import ROW_KEYS
-from ostinato.bench.rows import measure_group, with_shares
-from ostinato.bench.shapes import DEFAULT_SHAPES, PASSES, PEERS, Shape, parse_names, parse_shapes
-from ostinato.bench.timing import Samples, Timer, geometric_mean, interleave
+from ostinato.bench.measure import others
+from ostinato.bench.measure.peak import best_sgemm, merge_peaks
+from ostinato.bench.measure.rows import measure_group, with_shares
+from ostinato.bench.measure.timing import Samples, Timer, geometric_mean, interleave
+from ostinato.bench.peers.build import build_peer, why_no_peer
+from ostinato.bench.peers.loops import LOOPS
+from ostinato.bench.peers.torch_nn import TORCH_MODULES
+from ostinato.bench.report.record import ROW_KEYS
+from ostinato.bench.task.contest import Problem, TorchContestant, difference
+from ostinato.bench.task.shapes import DEFAULT_SHAPES, PASSES, PEERS, Shape, parse_names, parse_shapes
 from ostinato.errors import DataError, ShapeError
 
 SHAPE = Shape(5, 3, 6)

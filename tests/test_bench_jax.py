@@ -11,9 +11,9 @@ import sys
 
 import pytest
 
-from ostinato.bench.loops import LOOPS
-from ostinato.bench.peers import has_jax
-from ostinato.bench.shapes import PASSES
+from ostinato.bench.peers.loops import LOOPS
+from ostinato.bench.peers.with_jax import has_jax
+from ostinato.bench.task.shapes import PASSES
 
 pytestmark = pytest.mark.skipif(not has_jax(), reason="JAX is not installed")
 
@@ -21,10 +21,11 @@ CHILD = """
 import json
 import sys
 import torch
-from ostinato.bench.contest import Problem, difference
-from ostinato.bench.loops import LOOPS
-from ostinato.bench.peers import build_peer, limit_jax_threads
-from ostinato.bench.shapes import PASSES, Shape
+from ostinato.bench.task.contest import Problem, difference
+from ostinato.bench.peers.loops import LOOPS
+from ostinato.bench.peers.build import build_peer
+from ostinato.bench.peers.with_jax import limit_jax_threads
+from ostinato.bench.task.shapes import PASSES, Shape
 
 limit_jax_threads(1)
 found = {}

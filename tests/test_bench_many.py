@@ -10,22 +10,22 @@ import torch
 
 from ostinato import CellError, DataError, cells
 from ostinato.bench import run as engine
-from ostinato.bench.beside import Copying, build_beside
-from ostinato.bench.contest import Problem, difference
-from ostinato.bench.contestants import TRANSFORMED, cell_named, extra_sizes, parse_cells
-from ostinato.bench.forms import FORMS, PLAIN
-from ostinato.bench.goals import GOALS, judge
-from ostinato.bench.loops import LOOPS
-from ostinato.bench.markdown import render_figures
-from ostinato.bench.ours import build_ours
-from ostinato.bench.peers import why_no_peer
-from ostinato.bench.record import load_record
-from ostinato.bench.recurrent import RECURRENT
+from ostinato.bench.peers.beside import Copying, build_beside
+from ostinato.bench.peers.build import why_no_peer
+from ostinato.bench.peers.loops import LOOPS
+from ostinato.bench.peers.ours import build_ours
+from ostinato.bench.peers.recurrent import RECURRENT
+from ostinato.bench.peers.written import WrittenLoop
+from ostinato.bench.report.goals import GOALS, judge
+from ostinato.bench.report.markdown import render_figures
+from ostinato.bench.report.record import load_record
+from ostinato.bench.report.tables import CATALOGUE_SHAPES, GOAL_SHAPES, TABLES
 from ostinato.bench.run import Options, plan_groups, run
-from ostinato.bench.shapes import Shape
-from ostinato.bench.tables import CATALOGUE_SHAPES, GOAL_SHAPES, TABLES
-from ostinato.bench.work import WEIGHTS, work_of
-from ostinato.bench.written import WrittenLoop
+from ostinato.bench.task.cells import TRANSFORMED, cell_named, extra_sizes, parse_cells
+from ostinato.bench.task.contest import Problem, difference
+from ostinato.bench.task.forms import FORMS, PLAIN
+from ostinato.bench.task.shapes import Shape
+from ostinato.bench.task.work import WEIGHTS, work_of
 from ostinato.ir import OPS, simplify
 
 SHAPE = Shape(5, 3, 6)
@@ -251,7 +251,7 @@ def test_every_table_can_be_planned(table: str) -> None:
 def row(cell: str, peer: str, ratio: float | None, shape: Shape = GOAL_SHAPES[0], **changed: object) -> dict:
     return {
         "cell": cell, "form": "plain", "pass": "train", "T": shape.T, "B": shape.B, "H": shape.H, "peer": peer,
-        "ratio": ratio, "peak_share": 1.0, **changed,
+        "ratio": ratio, "peak_share": 1.0, "fma_share": None, **changed,
     }  # fmt: skip
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ostinato.bench.goals import GOALS, Goal, all_verdicts, judge
-from ostinato.bench.markdown import BEGIN, END, render_figures, replace_figures
-from ostinato.bench.record import ROW_KEYS, check_writable, load_record, write_record
-from ostinato.bench.shapes import PEERS
+from ostinato.bench.report.goals import GOALS, Goal, all_verdicts, judge
+from ostinato.bench.report.markdown import BEGIN, END, render_figures, replace_figures
+from ostinato.bench.report.record import ROW_KEYS, check_writable, load_record, write_record
+from ostinato.bench.task.shapes import PEERS
 from ostinato.errors import RunError
 
 # The record
@@ -72,7 +72,7 @@ def goal_row(
 ) -> dict:
     return {
         "cell": cell, "form": "plain", "pass": "train", "T": 100, "B": b, "H": h, "peer": peer, "ratio": ratio,
-        "peak_share": share,
+        "peak_share": share, "fma_share": share,
     }  # fmt: skip
 
 
@@ -97,6 +97,16 @@ def test_the_share_of_the_peak_counts_once_however_many_peers() -> None:
     rows = [goal_row("lstm", 64, 256, 1.0, peer, 0.5) for peer in PEERS]
     assert judge(goal, rows).misses == ("lstm (64, 256): 0.50, 33% short",)
     assert judge(goal, [goal_row("lstm", 64, 128, 1.0), goal_row("lstm", 16, 256, 1.0)]).met is None
+
+
+def test_a_missed_goal_says_what_the_peak_would_allow() -> None:
+    goal = Goal("g", "ratio", lambda row: True, mean=5.0, ceiling=True)
+    rows = [{**goal_row("lstm", 16, 64, 2.0), "fma_share": 0.5}, {**goal_row("lstm", 64, 256, 0.9), "fma_share": 0.9}]
+    assert judge(goal, rows).misses[-1].endswith("at the fma peak, it would be 1.00 to 4.00, mean 2.00")
+    # A cell without products has no such bound, and a goal that is met needs none.
+    bare = {**goal_row("retention", 16, 64, 2.0), "fma_share": 0.0}
+    assert judge(goal, [bare]).misses == ("geometric mean: 2.00, 60% short",)
+    assert judge(goal, [{**rows[0], "ratio": 6.0}]).misses == ()
 
 
 # The page

@@ -13,16 +13,17 @@ from typer.testing import CliRunner
 
 from ostinato import cells
 from ostinato.bench import run as engine
-from ostinato.bench.contest import Problem, difference
-from ostinato.bench.contestants import parse_cells
-from ostinato.bench.loops import LOOPS
-from ostinato.bench.ours import build_ours, gradients_of_views
-from ostinato.bench.peak import compiler
-from ostinato.bench.peers import TORCH_MODULES, build_peer
-from ostinato.bench.record import ROW_KEYS, load_record
-from ostinato.bench.rows import Row
+from ostinato.bench.measure.peak import compiler
+from ostinato.bench.measure.rows import Row
+from ostinato.bench.peers.build import build_peer
+from ostinato.bench.peers.loops import LOOPS
+from ostinato.bench.peers.ours import build_ours, gradients_of_views
+from ostinato.bench.peers.torch_nn import TORCH_MODULES
+from ostinato.bench.report.record import ROW_KEYS, load_record
 from ostinato.bench.run import Group, Options, check_options, plan_groups, run
-from ostinato.bench.shapes import PASSES, STREAM_SHAPE, Shape
+from ostinato.bench.task.cells import parse_cells
+from ostinato.bench.task.contest import Problem, difference
+from ostinato.bench.task.shapes import PASSES, STREAM_SHAPE, Shape
 from ostinato.cli.bench import bench
 from ostinato.errors import CellError, DataError, OstinatoError, RunError
 
@@ -214,7 +215,7 @@ def test_the_verb_prints_a_table_and_writes_the_record(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_measuring_of_the_machine")
 def test_the_verb_fails_where_a_peer_differs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ostinato.bench.rows.difference", lambda ours, peer, tolerance: "output differs")
+    monkeypatch.setattr("ostinato.bench.measure.rows.difference", lambda ours, peer, tolerance: "output differs")
     chosen = ["--cells", "elman", "--shapes", "5x3x6", "--passes", "infer", "--peers", "torch.nn"]
     result = invoke(*chosen, "--quick")
     assert result.exit_code == 1

@@ -94,12 +94,16 @@ def test_a_cell_says_what_it_is_in_a_sentence_with_its_source(cell):
     assert text.equations, f"{cell.name}: no equations in the docstring"
 
 
-IN_PROSE = {"slstm", "clockwork"}  # one option each, which the notes explain
+PRESETS = [c for c in EVERY if Facts(c).preset_of is not None]
 
 
-@pytest.mark.parametrize(
-    "cell", [c for c in EVERY if Facts(c).preset_of is None and c.name not in IN_PROSE], ids=lambda cell: cell.name
-)
+@pytest.mark.parametrize("cell", PRESETS, ids=lambda cell: cell.name)
+def test_the_equations_of_a_preset_have_its_parameters(cell):
+    told = set(re.findall(r"\b[WUVpb]_\w\b", "\n".join(read(cell.doc).equations)))
+    assert told == set(cell.program().params)
+
+
+@pytest.mark.parametrize("cell", [c for c in EVERY if c not in PRESETS], ids=lambda cell: cell.name)
 def test_each_option_of_a_cell_is_told_by_itself(cell):
     told = {name: said for name, _, said in Facts(cell).options}
     own = [said for said in told.values() if not re.fullmatch(r"as in `\w+`\.", said)]

@@ -29,7 +29,10 @@ EXAMPLES: dict[str, tuple[int, ...]] = {
     "normal(0.5)": (H, 5),
     "xavier": (H, 5),
     "xavier_normal": (H, 5),
+    "xavier_uniform": (H, 5),
     "kaiming": (H, 5),
+    "kaiming_normal": (H, 5),
+    "kaiming_uniform": (H, 5),
     "orthogonal": (H, 5),
     "orthogonal(2)": (H, 5),
     "identity": (H, 5),
@@ -179,6 +182,9 @@ def test_normal_xavier_kaiming_have_their_variance() -> None:
     assert_even(draw("xavier", 100, 50), -math.sqrt(6 / 150), math.sqrt(6 / 150))
     assert_normal(draw("xavier_normal", 100, 50), math.sqrt(2 / 150))
     assert_normal(draw("kaiming", 100, 50), math.sqrt(2 / 50))
+    assert_even(draw("kaiming_uniform", 100, 50), -math.sqrt(6 / 50), math.sqrt(6 / 50))
+    assert torch.equal(draw("kaiming", 10, 5), draw("kaiming_normal", 10, 5))
+    assert torch.equal(draw("xavier", 10, 5), draw("xavier_uniform", 10, 5))
 
 
 @pytest.mark.parametrize("shape", [(6, 6), (7, 4), (4, 7), (1, 1)])

@@ -90,6 +90,8 @@ def test_sizes_that_cannot_be_are_refused():
         model_of(embedding_size=0)
     with pytest.raises(ShapeError, match="dropout is 1.0"):
         model_of(dropout=1.0)
+    with pytest.raises(ShapeError, match="a language model runs piece by piece, .* batch_norm .* layer_norm"):
+        LanguageModel(11, "batch_norm(lstm, 50)")
     with pytest.raises(ShapeError, match=r"tied weights need .* got 5 and 6; pass embedding_size=6"):
         model_of(tied=True, embedding_size=5)
     with pytest.raises(CellError, match="lstm"):

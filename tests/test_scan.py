@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import random
 from collections.abc import Callable
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from torch import Tensor
@@ -220,6 +223,78 @@ def test_random_numbers_are_drawn_at_every_step(noise: Any) -> None:
     first = scan(lambda h, x: (h, noise(h)), start, xs)[1]
     torch.manual_seed(0)
     assert torch.equal(first, scan(lambda h, x: (h, noise(h)), start, xs)[1])
+
+
+DRAWN = numpy.random.default_rng(0)
+TURNS = itertools.count()
+
+
+def coin(h: Any) -> Any:
+    return h + 1.0 if random.random() < 0.5 else h - 1.0  # in half of the cases the same twice
+
+
+@pytest.mark.parametrize(
+    ("noise", "why"),
+    [
+        (lambda h: h + random.gauss(0, 1), "its numbers or its operations differ"),
+        (lambda h: numpy.random.rand() * h, "its numbers or its operations differ"),  # noqa: NPY002
+        (lambda h: h + float(DRAWN.normal()), "its numbers or its operations differ"),
+        (lambda h: h + torch.tensor(DRAWN.normal(size=4)), "the tensors it makes differ"),
+        (lambda h: h + B * torch.from_numpy(numpy.random.rand(4)), "the tensors it makes differ"),  # noqa: NPY002
+        (lambda h: h + next(TURNS), "its numbers or its operations differ"),
+        (lambda h: torch.erf(h) if next(TURNS) % 2 else h, "once it cannot be read: torch.erf does not take symbols"),
+        (coin, "its numbers or its operations differ"),
+    ],
+    ids=["random", "numpy", "a generator", "a tensor", "an array", "a count", "a count of calls", "coin"],
+)
+@pytest.mark.parametrize("backend", ["auto", "eager"])
+def test_numbers_from_outside_of_torch_are_refused(noise: Any, why: str, backend: str) -> None:
+    """They would be drawn once, while the step is read, and stand for all steps."""
+    random.seed(3)
+    if not next(TURNS) % 2:  # the next one is even: the step that counts its calls can be read first
+        next(TURNS)
+    with pytest.raises(ShapeError, match=f"not the same when it is read twice \\({why}.*\\).* give them in xs, or"):
+        scan(lambda h, x: (h, noise(h)), torch.ones(4, dtype=torch.float64), numbers("xs", 5, 3, 3), backend=backend)
+
+
+def test_a_step_that_is_the_same_when_it_is_read_again_is_not_refused() -> None:
+    """One that makes tensors and uses constants, NaN among them, while another thread draws random numbers."""
+
+    def same(h: Any, x: Any) -> Any:
+        random.random()  # as another thread may
+        h = torch.tanh(torch.cat([W, W * float("nan")])[:4].clone() @ h + U @ x)
+        return h, h * float("inf")
+
+    start, xs = torch.zeros(4, dtype=torch.float64), numbers("xs", 5, 3, 3)
+    carry, ys = scan(same, start, xs, backend="c")
+    torch.testing.assert_close(carry, scan(silent, start, xs)[0])
+    assert torch.equal(ys[-1], carry * float("inf"))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's own, behind a break
+@pytest.mark.parametrize("step", [elman, looking])
+def test_in_a_compiled_function_it_breaks_the_graph(step: Any) -> None:
+    """Values and gradients of what is around it and in it; a step that is made there as well.
+
+    fullgraph=True says why it cannot, and what can.
+    """
+    weight = numbers("weight", 4, 4, scale=0.4).requires_grad_()
+
+    def call(xs: Tensor) -> Tensor:
+        carry, _ = scan(step, torch.zeros(4, dtype=torch.float64), 2 * xs)
+        _, ys = scan(lambda h, x: (torch.tanh(weight @ h) + U @ x, h), carry, xs)
+        return ys.square().mean(0)
+
+    xs = numbers("xs", 5, 3, 3).requires_grad_()
+    found: list[dict[str, Tensor | None]] = []
+    for function in (call, torch.compile(call, backend="aot_eager", dynamic=False)):
+        value = function(xs)
+        gradients = torch.autograd.grad(value.sum(), [xs, weight])
+        found.append({"value": value, "dx": gradients[0], "dweight": gradients[1]})
+    assert_agree(found[1], found[0], torch.float64)
+    with pytest.raises(torch._dynamo.exc.Unsupported, match=r"leave out fullgraph=True, or write the step as a cell"):
+        torch.compile(call, fullgraph=True, backend="aot_eager")(xs)
+    torch._dynamo.reset()
 
 
 @pytest.mark.parametrize("step", [elman, looking, counting])

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 
 import ostinato
-from ostinato.errors import DataError, RunError
+from ostinato.errors import DataError, RunError, ShapeError
 from ostinato.training import TrainConfig, generate, load_model, resume_text, train_text
 from ostinato.training.checkpoint import find_checkpoint, read_checkpoint
 from ostinato.training.evaluation import HeldOut
@@ -191,6 +191,14 @@ def test_slow_evaluations_take_a_fifth_of_the_time_at_most(tmp_path, monkeypatch
     assert outcome.finished
     evaluations = sum(bool(row["validation_nats"]) for row in losses(tmp_path / "run"))
     assert 2 <= evaluations <= 4  # 0.4 seconds each, one of them at the end
+
+
+def test_a_cell_whose_statistics_count_steps_is_refused_before_anything_is_written(tmp_path):
+    """A piece of truncated backpropagation would be normalised as the beginning of the text."""
+    for cell in ("batch_norm(lstm, 50)", "zoneout(batch_norm(gru, 50), 0.1)"):
+        with pytest.raises(ShapeError, match="count from the first step of a call: .* take layer_norm"):
+            train_text(tiny(tmp_path, cell=cell), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_text_or_another_model_is_another_run(tmp_path):

@@ -18,59 +18,15 @@ from __future__ import annotations
 import typing as _typing
 
 from . import cells, transforms
-from .errors import (
-    BackendError,
-    CacheError,
-    CellError,
-    CompileError,
-    DataError,
-    OstinatoError,
-    ProgramError,
-    RunError,
-    ShapeError,
-    UnsafeCacheError,
-)
+from . import errors as _errors
+from .errors import *
 from .ir import Program
-from .lang import (
-    Cell,
-    abs,
-    cell,
-    concat,
-    cos,
-    dropout,
-    emit,
-    exp,
-    floor,
-    log,
-    maximum,
-    mean,
-    minimum,
-    relu,
-    sigmoid,
-    sin,
-    softplus,
-    sqrt,
-    tanh,
-    total,
-    transpose,
-    where,
-)
+from .lang import Cell, cell, concat
+from .lang import functions as _functions
+from .lang.functions import *
 
 if _typing.TYPE_CHECKING:
-    from .nn import (
-        GRU,
-        LSTM,
-        RNN,
-        Elman,
-        chrono_,
-        chrono_rules,
-        detach_state,
-        from_keras,
-        from_torch,
-        scan,
-        to_torch,
-        truncate,
-    )
+    from .nn import *
 
 __version__ = "0.1.0"
 
@@ -78,68 +34,26 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
-    "BackendError",
-    "CacheError",
     "Cell",
-    "CellError",
-    "CompileError",
-    "DataError",
     "Elman",
-    "OstinatoError",
     "Program",
-    "ProgramError",
-    "RunError",
-    "ShapeError",
-    "UnsafeCacheError",
-    "abs",
     "cell",
     "cells",
     "chrono_",
     "chrono_rules",
     "concat",
-    "cos",
     "detach_state",
-    "dropout",
-    "emit",
-    "exp",
-    "floor",
     "from_keras",
     "from_torch",
-    "log",
-    "maximum",
-    "mean",
-    "minimum",
-    "relu",
     "scan",
-    "sigmoid",
-    "sin",
-    "softplus",
-    "sqrt",
-    "tanh",
     "to_torch",
-    "total",
     "transforms",
-    "transpose",
     "truncate",
-    "where",
 ]
+__all__ += _errors.__all__
+__all__ += _functions.__all__
 
-_LAYERS = frozenset(
-    {
-        "GRU",
-        "LSTM",
-        "RNN",
-        "Elman",
-        "chrono_",
-        "chrono_rules",
-        "detach_state",
-        "from_keras",
-        "from_torch",
-        "scan",
-        "to_torch",
-        "truncate",
-    }
-)
+_LAYERS = frozenset(__all__) - frozenset(globals())
 
 
 def __getattr__(name: str) -> _typing.Any:

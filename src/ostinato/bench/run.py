@@ -14,20 +14,21 @@ import torch
 
 from ..errors import DataError
 from ..runtime import check_choice
-from .beside import build_beside
-from .contest import Contestant, Problem
-from .contestants import cell_named
-from .forms import FORMS
-from .machine import describe_run, import_times
-from .ours import build_ours
-from .peak import best_sgemm, fma_peak, merge_peaks, sgemm_peaks
-from .peers import limit_jax_threads, why_no_jax, why_no_peer
-from .record import check_writable, write_record
-from .recurrent import why_no_torchrecurrent
-from .rows import Row, measure_group, with_shares
-from .shapes import PER_WORK, QUICK_SHAPES, STREAM_SHAPE, Shape, parse_names
-from .tables import TABLES
-from .timing import Timer
+from .measure.machine import describe_run, import_times
+from .measure.peak import best_sgemm, fma_peak, merge_peaks, sgemm_peaks
+from .measure.rows import Row, measure_group, with_shares
+from .measure.timing import Timer
+from .peers.beside import build_beside
+from .peers.build import why_no_peer
+from .peers.ours import build_ours
+from .peers.recurrent import why_no_torchrecurrent
+from .peers.with_jax import limit_jax_threads, why_no_jax
+from .report.record import check_writable, write_record
+from .report.tables import TABLES
+from .task.cells import cell_named
+from .task.contest import Contestant, Problem
+from .task.forms import FORMS
+from .task.shapes import PER_WORK, QUICK_SHAPES, STREAM_SHAPE, Shape, parse_names
 
 __all__ = ["Group", "Options", "check_options", "plan_groups", "run"]
 

@@ -1,4 +1,4 @@
-"""The catalogue: every cell of the library by name. A new one is a function in its family's file and one line here."""
+"""The catalogue: every cell of the library by name. A new one is a function in its family's file, listed there."""
 
 from __future__ import annotations
 
@@ -6,198 +6,57 @@ import difflib
 
 from ..errors import CellError
 from ..lang import Cell
-from .beyond import (
-    fastgrnn,
-    highway,
-    slstm,
-    ugrnn,
-)
-from .diagonal import (
-    indrnn,
-    lru,
-    qrnn,
-    sru,
-)
-from .elman import (
-    elman,
-    irnn,
-    jordan,
-    simple,
-)
-from .filters import (
-    fir,
-    iir,
-    linear,
-)
-from .gru import (
-    gru,
-    gru_reset_after,
-    mut1,
-    mut2,
-    mut3,
-)
-from .lstm import (
-    cifg,
-    goodfellow_lstm,
-    lstm,
-    lstm_1997,
-    lstm_b,
-    lstm_f,
-    lstm_i,
-    lstm_np,
-    lstm_o,
-    projected_lstm,
-    squashed_lstm,
-)
-from .minimal import (
-    janet,
-    mgu,
-    mingru,
-    minlstm,
-)
-from .peephole import (
-    full_peephole_lstm,
-    goodfellow_peephole_lstm,
-    lstm_cifg,
-    lstm_fgr,
-    lstm_nfg,
-    lstm_niaf,
-    lstm_nig,
-    lstm_noaf,
-    lstm_nog,
-    peephole_cifg,
-    peephole_lstm,
-)
-from .structured import (
-    antisymmetric,
-    lmu,
-)
-from .time_constants import (
-    clockwork,
-    leaky,
-    narx,
-    retention,
-    time_skip,
-)
+from . import beyond as _beyond
+from . import diagonal as _diagonal
+from . import elman as _elman
+from . import filters as _filters
+from . import gru as _gru
+from . import lstm as _lstm
+from . import minimal as _minimal
+from . import peephole as _peephole
+from . import structured as _structured
+from . import time_constants as _time_constants
+from .beyond import *
+from .diagonal import *
+from .elman import *
+from .filters import *
+from .gru import *
+from .lstm import *
+from .minimal import *
+from .peephole import *
+from .structured import *
+from .time_constants import *
 
-__all__ = [
-    "antisymmetric",
-    "catalogue",
-    "cifg",
-    "clockwork",
-    "elman",
-    "fastgrnn",
-    "fir",
-    "full_peephole_lstm",
-    "get",
-    "goodfellow_lstm",
-    "goodfellow_peephole_lstm",
-    "gru",
-    "gru_reset_after",
-    "highway",
-    "iir",
-    "indrnn",
-    "irnn",
-    "janet",
-    "jordan",
-    "leaky",
-    "linear",
-    "lmu",
-    "lru",
-    "lstm",
-    "lstm_1997",
-    "lstm_b",
-    "lstm_cifg",
-    "lstm_f",
-    "lstm_fgr",
-    "lstm_i",
-    "lstm_nfg",
-    "lstm_niaf",
-    "lstm_nig",
-    "lstm_noaf",
-    "lstm_nog",
-    "lstm_np",
-    "lstm_o",
-    "mgu",
-    "mingru",
-    "minlstm",
-    "mut1",
-    "mut2",
-    "mut3",
-    "narx",
-    "peephole_cifg",
-    "peephole_lstm",
-    "projected_lstm",
-    "qrnn",
-    "retention",
-    "simple",
-    "slstm",
-    "squashed_lstm",
-    "sru",
-    "time_skip",
-    "ugrnn",
-]
+# In the form that type checkers read.
+__all__ = ["catalogue", "get"]
+__all__ += _beyond.__all__
+__all__ += _diagonal.__all__
+__all__ += _elman.__all__
+__all__ += _filters.__all__
+__all__ += _gru.__all__
+__all__ += _lstm.__all__
+__all__ += _minimal.__all__
+__all__ += _peephole.__all__
+__all__ += _structured.__all__
+__all__ += _time_constants.__all__
 
-_CATALOGUE = (
-    elman,
-    irnn,
-    simple,
-    jordan,
-    lstm,
-    projected_lstm,
-    peephole_lstm,
-    full_peephole_lstm,
-    lstm_1997,
-    cifg,
-    peephole_cifg,
-    squashed_lstm,
-    goodfellow_lstm,
-    goodfellow_peephole_lstm,
-    lstm_nig,
-    lstm_nfg,
-    lstm_nog,
-    lstm_niaf,
-    lstm_noaf,
-    lstm_cifg,
-    lstm_np,
-    lstm_fgr,
-    lstm_i,
-    lstm_f,
-    lstm_o,
-    lstm_b,
-    gru,
-    gru_reset_after,
-    mgu,
-    mut1,
-    mut2,
-    mut3,
-    mingru,
-    minlstm,
-    janet,
-    ugrnn,
-    highway,
-    slstm,
-    fastgrnn,
-    indrnn,
-    sru,
-    qrnn,
-    lru,
-    antisymmetric,
-    lmu,
-    leaky,
-    clockwork,
-    time_skip,
-    narx,
-    retention,
-    fir,
-    iir,
-    linear,
+_FAMILIES = (
+    _elman,
+    _lstm,
+    _peephole,
+    _gru,
+    _minimal,
+    _beyond,
+    _diagonal,
+    _structured,
+    _time_constants,
+    _filters,
 )
 
 
 def catalogue() -> dict[str, Cell]:
-    """Every cell by its name."""
-    return {c.name: c for c in _CATALOGUE}
+    """Every cell by its name, family by family."""
+    return {c.name: c for family in _FAMILIES for c in vars(family).values() if isinstance(c, Cell)}
 
 
 def get(name: str) -> Cell:

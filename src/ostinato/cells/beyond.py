@@ -7,6 +7,8 @@ from typing import Any
 from ..lang import cell, exp, maximum, sigmoid, softplus, tanh, where
 from .choices import choose, whole
 
+__all__ = ["fastgrnn", "highway", "slstm", "ugrnn"]
+
 
 @cell(init={"b_g": 1.0})
 def ugrnn(p: Any, x: Any, h: Any) -> Any:
@@ -60,7 +62,7 @@ def slstm(p: Any, x: Any, h: Any, c: Any, n: Any, m: Any, *, forget_gate: str = 
 
     z = tanh(W_z x + U_z h + b_z);  o = sigmoid(W_o x + U_o h + b_o)
     a = W_i x + U_i h + b_i, the logarithm of the input gate
-    l = log sigmoid(W_f x + U_f h + b_f), with forget_gate "exponential" W_f x + U_f h + b_f: that of the forget gate
+    l = log sigmoid(W_f x + U_f h + b_f), that of the forget gate
     k = l + m, or a where n = 0: at a start there is nothing to keep
     m' = max(k, a);  i = exp(a - m');  f = exp(k - m')
     c' = f * c + i * z;  n' = f * n + i
@@ -71,6 +73,12 @@ def slstm(p: Any, x: Any, h: Any, c: Any, n: Any, m: Any, *, forget_gate: str = 
     there is one: U is full. Not its mLSTM, whose memory is a matrix. The memory is c' / n' in units of exp(m'): three
     numbers that mean something together only. They are therefore no activations of their own (auxiliary): transforms
     such as zoneout act on h, and |h'| <= 1 stays true; only h may start from a learned state.
+
+    Args:
+        forget_gate: "sigmoid", or "exponential": l = W_f x + U_f h + b_f.
+
+    Raises:
+        CellError: forget_gate is neither.
     """
     z = tanh(p.W_z @ x + p.U_z @ h + p.b_z)
     o = sigmoid(p.W_o @ x + p.U_o @ h + p.b_o)

@@ -12,6 +12,8 @@ from ..lang import cell, cos, emit, exp, sigmoid, sin, tanh
 from .choices import activation as named
 from .choices import choose, past, whole, within
 
+__all__ = ["indrnn", "lru", "qrnn", "sru"]
+
 
 @cell(init={"u": "uniform(0, 1)"})
 def indrnn(p: Any, x: Any, h: Any, *, activation: str = "relu") -> Any:

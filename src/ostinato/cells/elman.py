@@ -8,6 +8,8 @@ from ..lang import cell, emit, relu
 from .choices import activation as named
 from .choices import choose
 
+__all__ = ["elman", "irnn", "jordan", "simple"]
+
 
 @cell
 def elman(p: Any, x: Any, h: Any, *, activation: str = "tanh") -> Any:

@@ -10,6 +10,8 @@ from typing import Any
 from ..lang import cell, emit
 from .choices import past, whole
 
+__all__ = ["fir", "iir", "linear"]
+
 
 def _before(options: Mapping[str, Any]) -> tuple[str, ...]:
     """The names of the inputs before x that the window holds."""

@@ -8,6 +8,8 @@ from typing import Any
 from ..lang import cell, sigmoid, tanh
 from .choices import choose
 
+__all__ = ["gru", "gru_reset_after", "mut1", "mut2", "mut3"]
+
 
 @cell
 def gru(p: Any, x: Any, h: Any) -> Any:

@@ -10,6 +10,21 @@ from typing import Any
 
 from ..lang import cell, sigmoid
 from .choices import activation, check_gates, choose, forget_rules
+from .presets import preset
+
+__all__ = [
+    "cifg",
+    "goodfellow_lstm",
+    "lstm",
+    "lstm_1997",
+    "lstm_b",
+    "lstm_f",
+    "lstm_i",
+    "lstm_np",
+    "lstm_o",
+    "projected_lstm",
+    "squashed_lstm",
+]
 
 
 def _sizes(options: Mapping[str, Any]) -> dict[str, str]:
@@ -91,15 +106,11 @@ def lstm(
     return h, c
 
 
-projected_lstm = lstm.preset(
+projected_lstm = preset(
+    lstm,
     "projected_lstm",
     """Long short-term memory whose output is projected to P values, torch's proj_size (Sak et al. 2014).
 
-        i = sigmoid(W_i x + U_i h + b_i)
-        f = sigmoid(W_f x + U_f h + b_f)
-        g = tanh(W_g x + U_g h + b_g)
-        o = sigmoid(W_o x + U_o h + b_o)
-        c' = f * c + i * g
         h' = W_p (o * tanh(c'))
 
     x: [D]; h: [P]; c: [H]. W_*: [H, D], U_*: [H, P], b_*: [H], W_p: [P, H]. The paper's block also has peepholes:
@@ -108,15 +119,12 @@ projected_lstm = lstm.preset(
     projection=True,
 )
 
-lstm_1997 = lstm.preset(
+lstm_1997 = preset(
+    lstm,
     "lstm_1997",
     """Long short-term memory as it was first, without a forget gate (Hochreiter & Schmidhuber 1997).
 
-        i = sigmoid(W_i x + U_i h + b_i)
-        g = tanh(W_g x + U_g h + b_g)
-        o = sigmoid(W_o x + U_o h + b_o)
-        c' = c + i * g
-        h' = o * tanh(c')
+        f = 1
 
     x: [D]; h, c: [H]. Not `lstm`, which can forget, nor `lstm_nfg`, which has peepholes. The paper squashes by
     4 sigmoid(a) - 2 and 2 sigmoid(a) - 1 where tanh stands: input_activation="logistic(-2, 2)",
@@ -125,16 +133,13 @@ lstm_1997 = lstm.preset(
     forget_gate=False,
 )
 
-cifg = lstm.preset(
+cifg = preset(
+    lstm,
     "cifg",
     """LSTM with coupled gates: what is forgotten makes room for what is written (Greff et al. 2017).
 
         f = sigmoid(W_f x + U_f h + b_f)
         i = 1 - f
-        g = tanh(W_g x + U_g h + b_g)
-        o = sigmoid(W_o x + U_o h + b_o)
-        c' = f * c + i * g
-        h' = o * tanh(c')
 
     x: [D]; h, c: [H]. The gates do not see the memory: `peephole_cifg` is where they do, and `lstm_cifg` is the
     paper's own, which has the input gate's weights, f = 1 - i. b_f starts from 1.
@@ -142,16 +147,12 @@ cifg = lstm.preset(
     input_gate="coupled",
 )
 
-squashed_lstm = lstm.preset(
+squashed_lstm = preset(
+    lstm,
     "squashed_lstm",
     """LSTM with a squashed memory, as some lectures print the block (after Gers et al. 2000).
 
-        i = sigmoid(W_i x + U_i h + b_i)
-        f = sigmoid(W_f x + U_f h + b_f)
-        g = tanh(W_g x + U_g h + b_g)
-        o = sigmoid(W_o x + U_o h + b_o)
         c' = sigmoid(f * c + i * g)
-        h' = o * tanh(c')
 
     x: [D]; h, c: [H]. Not `lstm`: the sigmoid around the memory lets its gradient vanish, which the block was made
     to prevent, and no memory is negative.
@@ -159,16 +160,15 @@ squashed_lstm = lstm.preset(
     memory_activation="sigmoid",
 )
 
-goodfellow_lstm = lstm.preset(
+goodfellow_lstm = preset(
+    lstm,
     "goodfellow_lstm",
     """LSTM block of the book "Deep Learning", with a sigmoid input unit (Goodfellow et al. 2016).
 
         f = sigmoid(W_f x + U_f h + b_f)
         i = sigmoid(W_i x + U_i h + b_i)                 the external input gate
         g = sigmoid(W_g x + U_g h + b_g)                 the input unit
-        o = sigmoid(W_o x + U_o h + b_o)
         c' = f * c + i * g                               the state unit, s in the book
-        h' = tanh(c') * o
 
     x: [D]; h, c: [H]. The figure (10.16) allows any squashing function in the input unit: input_activation="tanh"
     makes it `lstm`. Where the gates see the state it is `goodfellow_peephole_lstm`.
@@ -176,15 +176,12 @@ goodfellow_lstm = lstm.preset(
     input_activation="sigmoid",
 )
 
-lstm_i = lstm.preset(
+lstm_i = preset(
+    lstm,
     "lstm_i",
     """LSTM without an input gate, LSTM-i (Jozefowicz et al. 2015).
 
-        f = sigmoid(W_f x + U_f h + b_f)
-        g = tanh(W_g x + U_g h + b_g)
-        o = sigmoid(W_o x + U_o h + b_o)
-        c' = f * c + g
-        h' = o * tanh(c')
+        i = 1
 
     x: [D]; h, c: [H]. Not `lstm_nig`, which has peepholes. b_f starts from 0, as in the paper, where only LSTM-b
     starts from 1.
@@ -193,30 +190,24 @@ lstm_i = lstm.preset(
     forget_bias=0.0,
 )
 
-lstm_f = lstm.preset(
+lstm_f = preset(
+    lstm,
     "lstm_f",
     """LSTM without a forget gate, LSTM-f (Jozefowicz et al. 2015).
 
-        i = sigmoid(W_i x + U_i h + b_i)
-        g = tanh(W_g x + U_g h + b_g)
-        o = sigmoid(W_o x + U_o h + b_o)
-        c' = c + i * g
-        h' = o * tanh(c')
+        f = 1
 
     x: [D]; h, c: [H]. The equations of `lstm_1997`. Not `lstm_nfg`, which has peepholes.
     """,
     forget_gate=False,
 )
 
-lstm_o = lstm.preset(
+lstm_o = preset(
+    lstm,
     "lstm_o",
     """LSTM without an output gate, LSTM-o (Jozefowicz et al. 2015).
 
-        i = sigmoid(W_i x + U_i h + b_i)
-        f = sigmoid(W_f x + U_f h + b_f)
-        g = tanh(W_g x + U_g h + b_g)
-        c' = f * c + i * g
-        h' = tanh(c')
+        o = 1
 
     x: [D]; h, c: [H]. Not `lstm_nog`, which has peepholes. b_f starts from 0, as in the paper.
     """,
@@ -224,31 +215,19 @@ lstm_o = lstm.preset(
     forget_bias=0.0,
 )
 
-lstm_b = lstm.preset(
+lstm_b = preset(
+    lstm,
     "lstm_b",
     """LSTM whose forget gate's bias starts from 1, LSTM-b (Jozefowicz et al. 2015).
-
-        i = sigmoid(W_i x + U_i h + b_i)
-        f = sigmoid(W_f x + U_f h + b_f)
-        g = tanh(W_g x + U_g h + b_g)
-        o = sigmoid(W_o x + U_o h + b_o)
-        c' = f * c + i * g
-        h' = o * tanh(c')
 
     x: [D]; h, c: [H]. The same as `lstm`, whose forget_bias is 1 too.
     """,
 )
 
-lstm_np = lstm.preset(
+lstm_np = preset(
+    lstm,
     "lstm_np",
     """LSTM without peepholes, NP (Greff et al. 2017).
-
-        i = sigmoid(W_i x + U_i h + b_i)
-        f = sigmoid(W_f x + U_f h + b_f)
-        g = tanh(W_g x + U_g h + b_g)
-        o = sigmoid(W_o x + U_o h + b_o)
-        c' = f * c + i * g
-        h' = o * tanh(c')
 
     x: [D]; h, c: [H]. The same as `lstm`; the paper's "vanilla LSTM" is `peephole_lstm`.
     """,

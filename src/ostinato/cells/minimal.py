@@ -8,6 +8,8 @@ from typing import Any
 from ..lang import cell, sigmoid, softplus, tanh, where
 from .choices import choose, forget_rules, number
 
+__all__ = ["janet", "mgu", "mingru", "minlstm"]
+
 
 @cell
 def mgu(p: Any, x: Any, h: Any) -> Any:

@@ -7,6 +7,21 @@ from typing import Any
 
 from ..lang import cell, sigmoid, tanh
 from .choices import activation, check_gates, choose, forget_rules
+from .presets import preset
+
+__all__ = [
+    "full_peephole_lstm",
+    "goodfellow_peephole_lstm",
+    "lstm_cifg",
+    "lstm_fgr",
+    "lstm_nfg",
+    "lstm_niaf",
+    "lstm_nig",
+    "lstm_noaf",
+    "lstm_nog",
+    "peephole_cifg",
+    "peephole_lstm",
+]
 
 
 def _sizes(options: Mapping[str, Any]) -> dict[str, str]:
@@ -84,16 +99,14 @@ def peephole_lstm(
     return h, c
 
 
-full_peephole_lstm = peephole_lstm.preset(
+full_peephole_lstm = preset(
+    peephole_lstm,
     "full_peephole_lstm",
     """LSTM whose gates see all of the memory through full matrices (after Gers et al. 2002).
 
         i = sigmoid(W_i x + U_i h + V_i c + b_i)
         f = sigmoid(W_f x + U_f h + V_f c + b_f)
-        g = tanh(W_g x + U_g h + b_g)
-        c' = f * c + i * g
         o = sigmoid(W_o x + U_o h + V_o c' + b_o)
-        h' = o * tanh(c')
 
     x: [D]; h, c: [H]; V_*: [H, H]. What is meant where gates are written as W [c, h, x]. Not `peephole_lstm`, whose
     peepholes are diagonal, as in the paper: V_o c' is a second recurrent product in the step.
@@ -101,16 +114,13 @@ full_peephole_lstm = peephole_lstm.preset(
     peepholes="full",
 )
 
-peephole_cifg = peephole_lstm.preset(
+peephole_cifg = preset(
+    peephole_lstm,
     "peephole_cifg",
     """LSTM with coupled gates that see the memory (after Greff et al. 2017).
 
         f = sigmoid(W_f x + U_f h + p_f * c + b_f)
         i = 1 - f
-        g = tanh(W_g x + U_g h + b_g)
-        c' = f * c + i * g
-        o = sigmoid(W_o x + U_o h + p_o * c' + b_o)
-        h' = o * tanh(c')
 
     x: [D]; h, c: [H]. Not `cifg`, whose gates see h alone, nor `lstm_cifg`, the paper's, which has the weights of the
     input gate, f = 1 - i. b_f starts from 1. peepholes="full" for matrices.
@@ -118,7 +128,8 @@ peephole_cifg = peephole_lstm.preset(
     input_gate="coupled",
 )
 
-goodfellow_peephole_lstm = peephole_lstm.preset(
+goodfellow_peephole_lstm = preset(
+    peephole_lstm,
     "goodfellow_peephole_lstm",
     """LSTM block of the book "Deep Learning" whose gates see the state (Goodfellow et al. 2016).
 
@@ -126,8 +137,6 @@ goodfellow_peephole_lstm = peephole_lstm.preset(
         i = sigmoid(W_i x + U_i h + p_i * c + b_i)       the external input gate
         g = sigmoid(W_g x + U_g h + b_g)                 the input unit
         c' = f * c + i * g                               the state unit, s in the book
-        o = sigmoid(W_o x + U_o h + p_o * c' + b_o)
-        h' = tanh(c') * o
 
     x: [D]; h, c: [H]. The dashed lines of figure 10.16: three more weights for each unit. Without them it is
     `goodfellow_lstm`; with input_activation="tanh" it is `peephole_lstm`.
@@ -135,76 +144,59 @@ goodfellow_peephole_lstm = peephole_lstm.preset(
     input_activation="sigmoid",
 )
 
-lstm_nig = peephole_lstm.preset(
+lstm_nig = preset(
+    peephole_lstm,
     "lstm_nig",
     """LSTM with peepholes and no input gate, NIG (Greff et al. 2017).
 
-        f = sigmoid(W_f x + U_f h + p_f * c + b_f)
-        g = tanh(W_g x + U_g h + b_g)
-        c' = f * c + g
-        o = sigmoid(W_o x + U_o h + p_o * c' + b_o)
-        h' = o * tanh(c')
+        i = 1
 
     x: [D]; h, c: [H]. `peephole_lstm` with i = 1. Not `lstm_i`, which has no peepholes.
     """,
     input_gate=False,
 )
 
-lstm_nfg = peephole_lstm.preset(
+lstm_nfg = preset(
+    peephole_lstm,
     "lstm_nfg",
     """LSTM with peepholes and no forget gate, NFG (Greff et al. 2017).
 
-        i = sigmoid(W_i x + U_i h + p_i * c + b_i)
-        g = tanh(W_g x + U_g h + b_g)
-        c' = c + i * g
-        o = sigmoid(W_o x + U_o h + p_o * c' + b_o)
-        h' = o * tanh(c')
+        f = 1
 
     x: [D]; h, c: [H]. `peephole_lstm` with f = 1. Not `lstm_1997` and `lstm_f`, which have no peepholes.
     """,
     forget_gate=False,
 )
 
-lstm_nog = peephole_lstm.preset(
+lstm_nog = preset(
+    peephole_lstm,
     "lstm_nog",
     """LSTM with peepholes and no output gate, NOG (Greff et al. 2017).
 
-        i = sigmoid(W_i x + U_i h + p_i * c + b_i)
-        f = sigmoid(W_f x + U_f h + p_f * c + b_f)
-        g = tanh(W_g x + U_g h + b_g)
-        c' = f * c + i * g
-        h' = tanh(c')
+        o = 1
 
     x: [D]; h, c: [H]. `peephole_lstm` with o = 1. Not `lstm_o`, which has no peepholes.
     """,
     output_gate=False,
 )
 
-lstm_niaf = peephole_lstm.preset(
+lstm_niaf = preset(
+    peephole_lstm,
     "lstm_niaf",
     """LSTM with peepholes and no input activation function, NIAF (Greff et al. 2017).
 
-        i = sigmoid(W_i x + U_i h + p_i * c + b_i)
-        f = sigmoid(W_f x + U_f h + p_f * c + b_f)
         g = W_g x + U_g h + b_g
-        c' = f * c + i * g
-        o = sigmoid(W_o x + U_o h + p_o * c' + b_o)
-        h' = o * tanh(c')
 
     x: [D]; h, c: [H]. Not `lstm_noaf`, which has no output activation function.
     """,
     input_activation="identity",
 )
 
-lstm_noaf = peephole_lstm.preset(
+lstm_noaf = preset(
+    peephole_lstm,
     "lstm_noaf",
     """LSTM with peepholes and no output activation function, NOAF (Greff et al. 2017).
 
-        i = sigmoid(W_i x + U_i h + p_i * c + b_i)
-        f = sigmoid(W_f x + U_f h + p_f * c + b_f)
-        g = tanh(W_g x + U_g h + b_g)
-        c' = f * c + i * g
-        o = sigmoid(W_o x + U_o h + p_o * c' + b_o)
         h' = o * c'
 
     x: [D]; h, c: [H]. Not `lstm_niaf`, which has no input activation function.
@@ -212,16 +204,12 @@ lstm_noaf = peephole_lstm.preset(
     output_activation="identity",
 )
 
-lstm_cifg = peephole_lstm.preset(
+lstm_cifg = preset(
+    peephole_lstm,
     "lstm_cifg",
     """LSTM with peepholes and coupled input and forget gates, CIFG (Greff et al. 2017).
 
-        i = sigmoid(W_i x + U_i h + p_i * c + b_i)
         f = 1 - i
-        g = tanh(W_g x + U_g h + b_g)
-        c' = f * c + i * g
-        o = sigmoid(W_o x + U_o h + p_o * c' + b_o)
-        h' = o * tanh(c')
 
     x: [D]; h, c: [H]. `peephole_cifg` is the same with the weights' signs turned, i = 1 - f; `cifg` has no peepholes.
     b_i starts from -1, so that the memory keeps what it has.

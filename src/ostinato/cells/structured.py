@@ -8,6 +8,8 @@ from typing import Any
 from ..lang import cell, sigmoid, tanh, transpose
 from .choices import within
 
+__all__ = ["antisymmetric", "lmu"]
+
 
 @cell(init={"U": "xavier_normal"})
 def antisymmetric(p: Any, x: Any, h: Any, *, gated: bool = False, epsilon: float = 0.01, gamma: float = 0.01) -> Any:

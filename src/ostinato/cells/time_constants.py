@@ -12,6 +12,8 @@ from ..lang import cell, floor, sigmoid, tanh, total, where
 from .choices import activation as named
 from .choices import past, rising, whole, within
 
+__all__ = ["clockwork", "leaky", "narx", "retention", "time_skip"]
+
 
 def _scales(options: Mapping[str, Any]) -> dict[str, float | str]:
     low = within("leaky", "shortest", options["shortest"], 1.0)
@@ -84,11 +86,17 @@ def clockwork(p: Any, x: Any, h: Any, t: Any, *, periods: tuple[int, ...] = (1, 
     h' = new where t mod period = 0, else h
     t' = t + 1, counted modulo the least common multiple of the periods
 
-    Shapes: x [D], h, b and period [H], t [1], W [H, D], U and mask [H, H]. The units are cut into as many blocks as
-    there are periods, as equal as they can be, fast ones first; mask (1 or 0, fixed) lets a block see itself and the
-    slower ones. t counts the steps from the state's 0, where every block runs; it is exact while that multiple is a
-    whole number of the dtype (up to 256 in bfloat16, 2^24 in float32), and no activation (auxiliary). All blocks are
-    computed at each step: the clock chooses what is kept, not what is worked.
+    Shapes: x [D], h, b and period [H], t [1], W [H, D], U and mask [H, H]; mask (1 or 0, fixed) lets a block see itself
+    and the slower ones. t counts the steps from the state's 0, where every block runs; it is exact while that multiple
+    is a whole number of the dtype (up to 256 in bfloat16, 2^24 in float32), and no activation (auxiliary). All blocks
+    are computed at each step: the clock chooses what is kept, not what is worked.
+
+    Args:
+        periods: in steps, rising, each at least 1. The units are cut into as many blocks, as equal as they can be, fast
+            ones first.
+
+    Raises:
+        CellError: the periods are no such numbers.
     """
     around = math.lcm(*_periods({"periods": periods}))
     now = total(t)

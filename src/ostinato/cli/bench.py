@@ -42,10 +42,10 @@ def bench(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from ..bench.contestants import parse_cells
+    from ..bench.report.table import busy_warning, describe_head, rows_table
     from ..bench.run import Group, Options, run
-    from ..bench.shapes import PASSES, PEERS, parse_names, parse_shapes
-    from ..bench.table import busy_warning, describe_head, rows_table
+    from ..bench.task.cells import parse_cells
+    from ..bench.task.shapes import PASSES, PEERS, parse_names, parse_shapes
     from .console import is_terminal
 
     options = Options(

@@ -2,53 +2,11 @@
 
 from __future__ import annotations
 
+from . import functions as _functions
 from .cell import Cell, cell
-from .functions import (
-    abs,
-    cos,
-    dropout,
-    emit,
-    exp,
-    floor,
-    log,
-    maximum,
-    mean,
-    minimum,
-    relu,
-    sigmoid,
-    sin,
-    softplus,
-    sqrt,
-    tanh,
-    total,
-    transpose,
-    where,
-)
+from .functions import *
 from .symbol import concat
 from .trace import trace_step
 
-__all__ = [
-    "Cell",
-    "abs",
-    "cell",
-    "concat",
-    "cos",
-    "dropout",
-    "emit",
-    "exp",
-    "floor",
-    "log",
-    "maximum",
-    "mean",
-    "minimum",
-    "relu",
-    "sigmoid",
-    "sin",
-    "softplus",
-    "sqrt",
-    "tanh",
-    "total",
-    "trace_step",
-    "transpose",
-    "where",
-]
+__all__ = ["Cell", "cell", "concat", "trace_step"]
+__all__ += _functions.__all__

@@ -11,7 +11,6 @@ from ..ir import Mask
 from .symbol import Extent, Symbol, as_symbol, describe, first_extent, pointwise, refuse, settle, settle_vector
 
 __all__ = [
-    "Emitted",
     "abs",
     "cos",
     "dropout",

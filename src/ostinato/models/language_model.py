@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..errors import ShapeError
 from ..nn import RNN
+from ..nn.checks import check_statistics
 from .state import State
 
 __all__ = ["LanguageModel"]
@@ -34,7 +35,7 @@ class LanguageModel(nn.Module):
         sizes: numbers for the cell's own size symbols, such as `{"P": 32}`.
 
     Raises:
-        ShapeError: sizes that do not fit together.
+        ShapeError: sizes that do not fit together, or a cell with batch_norm: texts are read piece by piece.
         CellError: an unknown cell.
 
     >>> import torch
@@ -75,6 +76,7 @@ class LanguageModel(nn.Module):
         self._assemble(vocab_size, rnn, dropout, tied)
 
     def _assemble(self, vocab_size: int, rnn: RNN, dropout: float, tied: bool) -> None:
+        check_statistics(rnn, "a language model")
         if tied and rnn.input_size != rnn.output_size:
             raise ShapeError(
                 f"tied weights need an embedding as wide as the layers' output, got {rnn.input_size} and "

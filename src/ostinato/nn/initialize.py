@@ -114,8 +114,8 @@ def initialize(
     uniform(a, b)            even within a..b
     log_uniform(a, b)        its logarithm even within log a..log b, 0 < a: for time constants over a wide range
     normal(std)              normal, of mean 0
-    xavier, xavier_normal    variance 2/(rows + columns), uniform or normal (Glorot & Bengio 2010)
-    kaiming                  normal, of variance 2/columns (He et al. 2015)
+    xavier_uniform, _normal  variance 2/(rows + columns) (Glorot & Bengio 2010); xavier is the uniform one
+    kaiming_uniform, _normal variance 2/columns (He et al. 2015); kaiming is the normal one
     lecun, (gain)            normal, of variance gain²/columns (LeCun et al. 1998)
     orthogonal, (gain)       orthonormal rows or columns, times the gain, 1 (Saxe et al. 2014)
     identity, (scale)        the identity times the scale, 1 (Le et al. 2015)

@@ -119,8 +119,16 @@ def _normal(blank: Tensor, draw: Draw) -> Tensor:
     return blank.normal_(0, draw.numbers[0], generator=draw.generator)
 
 
+def _xavier(blank: Tensor, draw: Draw) -> Tensor:
+    return init.xavier_uniform_(blank, generator=draw.generator)
+
+
 def _kaiming(blank: Tensor, draw: Draw) -> Tensor:
     return init.kaiming_normal_(blank, nonlinearity="relu", generator=draw.generator)
+
+
+def _kaiming_uniform(blank: Tensor, draw: Draw) -> Tensor:
+    return init.kaiming_uniform_(blank, nonlinearity="relu", generator=draw.generator)
 
 
 def _lecun(blank: Tensor, draw: Draw) -> Tensor:
@@ -220,9 +228,12 @@ _TABLE = (
     Kind("uniform[(a, b)]", "any", _uniform, (0, 2), lambda *ab: list(ab) == sorted(ab), "give a <= b"),
     Kind("log_uniform(a, b)", "any", _log_uniform, (2,), lambda a, b: 0 < a <= b, "give 0 < a <= b"),
     Kind("normal(std)", "any", _normal, (1,), _not_negative, "give std >= 0"),
-    Kind("xavier", "matrix", lambda t, d: init.xavier_uniform_(t, generator=d.generator)),
+    Kind("xavier", "matrix", _xavier),
+    Kind("xavier_uniform", "matrix", _xavier),
     Kind("xavier_normal", "matrix", lambda t, d: init.xavier_normal_(t, generator=d.generator)),
     Kind("kaiming", "matrix", _kaiming),
+    Kind("kaiming_normal", "matrix", _kaiming),
+    Kind("kaiming_uniform", "matrix", _kaiming_uniform),
     Kind("lecun[(gain)]", "matrix", _lecun, (0, 1), _not_negative, "give gain >= 0"),
     Kind("orthogonal[(gain)]", "matrix", lambda t, d: init.orthogonal_(t, _first(d), d.generator), (0, 1)),
     Kind("identity[(scale)]", "matrix", lambda t, d: init.eye_(t) * _first(d), (0, 1)),

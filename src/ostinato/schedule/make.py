@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 
 from ..ir import Program
 from .graph import Graph, acc_number, build_graph
 from .keep import Keep, decide
 from .order import arrange, runs
-from .plan import BatchMean, Column, Entry, Loop, Place, Plan, Run, Slot, StepLoop, Store, WeightGrad
+from .plan import BatchMean, Column, Entry, Place, Plan, Run, Slot, StepLoop, Store, WeightGrad
 from .ready import Ready, once_for_the_step, reached, reads, reductions
+from .write import Writer
 
 _Loads = dict[int, Place]
 
@@ -41,6 +42,7 @@ class _Maker:
         self.temps: list[str] = []
         self.temp_of: dict[int, int] = {}
         self.temp_of_node: dict[int, tuple[Place, Place]] = {}
+        self.writer = Writer(self.nodes, core, self.columns, self.temps)
         self.operand_column: dict[int, int] = {}
         self.steps: list[str] = []
         self.base = self._base_loads()
@@ -173,43 +175,6 @@ class _Maker:
     def _states(self) -> list[tuple[str, str]]:
         return list(self.core.state_sizes.items())
 
-    def _write(
-        self,
-        stores: dict[int, list[Store]],
-        products: Mapping[int, Sequence[Slot]],
-        loads: _Loads,
-        kept: dict[int, tuple[int, Place]],
-    ) -> tuple[Slot, ...]:
-        """The slots in order; a kept value is loaded in the slots behind the one that stores it."""
-        slots: list[Slot] = []
-        for k in sorted({*stores, *products}):
-            slots += products.get(k, [])
-            ready = {**loads, **{n: place for n, (slot, place) in kept.items() if slot < k}}
-            sizes: dict[str, list[Store]] = {}
-            for store in stores.get(k, []):
-                sizes.setdefault(self._size(store), []).append(store)
-            for size, group in sizes.items():
-                used = reads(self.nodes, [s.node for s in group], ready)
-                slots.append(Loop(size, tuple(group), tuple((n, ready[n]) for n in sorted(used))))
-        return tuple(slots)
-
-    def _size(self, store: Store) -> str:
-        shape = self.nodes[store.node].shape
-        if shape:
-            return shape[0]
-        kind, name = store.place.kind, store.place.name
-        if kind == "grad_scalar":
-            return "1"
-        if kind in ("next", "grad_prev"):
-            return self.core.state_sizes[name]
-        if kind == "out":
-            return self.core.output_size
-        if kind == "grad_x":
-            return self.core.input_size
-        if kind == "grad_vector":
-            return self.core.params[name][0]
-        return self.columns[store.place.column].size
-
     # Backward
 
     def _backward(
@@ -333,7 +298,7 @@ class _Maker:
         for i, place in self.alike_forward.items():
             between.setdefault(self.ready.of(i), []).append(self._once(i, place, loads))
         plain = self._forward_stores(None)
-        infer = self._write(plain, between, loads, {})
+        infer = self.writer.slots(plain, between, loads, {})
         grad_column = dict(self.order)
         first = self._backward(grad_column)
         stored = {n: Place("col", str(c)) for n, c in self.operand_column.items()}
@@ -368,9 +333,9 @@ class _Maker:
             hoist,
             fills,
             infer,
-            self._write(self._forward_stores(keep), between, loads, kept),
+            self.writer.slots(self._forward_stores(keep), between, loads, kept),
             keep.history,
-            self._write(stores, products, loads_back, {}),
+            self.writer.slots(stores, products, loads_back, {}),
             deferred,
             tuple(grads),
             tuple((name, columns[grad]) for name, grad in self.graph.vector_grads if grad in columns),
@@ -384,9 +349,11 @@ class _Maker:
     def _conflicts(self, stores: dict[int, list[Store]], loads: _Loads, grad_column: dict[int, int]) -> Iterable[int]:
         """Accumulators whose column is still read in a slot behind the one that writes their gradient."""
         last: dict[Place, int] = {}
-        for slot, group in stores.items():
-            for node in reads(self.nodes, [s.node for s in group], loads):
-                place = loads[node]
+        carried = self.writer.carry(stores, loads, {})
+        for slot, group in carried.stores.items():
+            ready = {**loads, **carried.loads[slot]}
+            for node in reads(self.nodes, [s.node for s in group], ready):
+                place = ready[node]
                 last[place] = max(last.get(place, -1), slot)
         return [
             acc

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from ...ir import OPS
 from ...schedule import Loop, Place, Plan, StepLoop, Store
 
-_CALLS = ("sigmoid", "tanh", "relu", "exp", "log", "sqrt", "softplus", "abs")
+_CALLS = ("tanh", "relu", "exp", "log", "sqrt", "abs")
 _CALLS += ("sin", "cos", "floor", "maximum", "minimum")
+_DOWN = ("sigmoid", "softplus")  # computed from exp(-|x|), which those of x and of -x share
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 
 
@@ -58,7 +60,7 @@ class LoopText:
         self.loads = dict(loop.loads)
         self.pointers: dict[Place, tuple[str, str, bool]] = {}  # place -> name, address, padded
         self.row_values: list[str] = []  # scalars of the row, computed once before its loop
-        self.known_of_row: dict[int, str] = {}
+        self.known_of_row: dict[int | str, str] = {}
 
     def lines(self, shared: bool = False) -> list[str]:
         """The loop over one row, or over a member's share of its columns."""
@@ -142,6 +144,15 @@ class LoopText:
     def _body(self, tail: bool) -> list[str]:
         lines: list[str] = []
         known = dict(self.known_of_row)
+
+        def define(key: int | str, kind: str, name: str, text: str, scalar: bool) -> None:
+            known[key] = name
+            if scalar:
+                self.known_of_row[key] = name
+                self.row_values.append(f"            const {kind} {name} = {text}")
+            else:
+                lines.append(f"                const {kind} {name} = {text}")
+
         nodes = self.r.plan.nodes
         done: list[tuple[Store, str]] = []
         stack = [s.node for s in reversed(self.loop.stores)]
@@ -153,22 +164,26 @@ class LoopText:
                 stack.extend(reversed(waiting)) if i not in known else stack.pop()
                 continue
             stack.pop()
-            truth = node.op in ("lt", "le", "gt", "ge")
             load = i in self.loads
             scalar = not node.shape
-            text = self._load(self.loads[i], scalar, tail) if load else self._text(i, [known[a] for a in node.args])
-            known[i] = f"v{i}"
-            comment = f" /* {node.name} */" if node.name and i not in self.loads else ""
-            line = f"const {'ivec' if truth else 'vec'} v{i} = {text};{comment}"
-            if node.shape:
-                lines.append(f"                {line}")
-            else:
-                self.known_of_row[i] = known[i]
-                self.row_values.append(f"            {line}")
+            args = [] if load else [known[a] for a in node.args]
+            if node.op in _DOWN and not load:
+                size = known[self._unsigned(node.args[0])]
+                if f"down_{size}" not in known:
+                    define(f"down_{size}", "vec", f"down_{size}", f"exp_down({size});", scalar)
+                args.append(f"down_{size}")
+            text = self._load(self.loads[i], scalar, tail) if load else self._text(i, args)
+            comment = f" /* {node.name} */" if node.name and not load else ""
+            define(i, "ivec" if OPS[node.op].kind == "compare" else "vec", f"v{i}", f"{text};{comment}", scalar)
         done = [(s, known[s.node]) for s in self.loop.stores]
         for s, value in done:  # loads come first: a store may overwrite what was loaded
             lines.append(f"                {self._store(s, value, tail)}")
         return lines
+
+    def _unsigned(self, position: int) -> int:
+        """What a node is the negative of, or itself."""
+        node = self.r.plan.nodes[position]
+        return node.args[0] if node.op == "neg" and position not in self.loads else position
 
     def _store(self, s: Store, value: str, tail: bool) -> str:
         if s.total:
@@ -206,6 +221,8 @@ class LoopText:
                 square = f"({args[0]} * {args[0]})"
                 return f"{square} * {args[0]}" if exponent == 3.0 else f"{square} * {square}"
             return f"v_pow({args[0]}, {_number(exponent)})"
+        if node.op in _DOWN:
+            return f"{node.op}_of({', '.join(args)})"
         if node.op in _CALLS:
             return f"v_{node.op}({', '.join(args)})"
         raise ValueError(f"no C for {node.op}")

@@ -71,7 +71,8 @@ class _Renderer:
     def _sizes(self, bounds: Sequence[int]) -> str:
         plan = self.plan
         outer = len(plan.weight_grads)
-        means = [slot for slot in plan.forward if isinstance(slot, BatchMean)]
+        loops = [slot for slot in (*plan.infer, *plan.forward) if isinstance(slot, Loop)]
+        temps = [s.place.column for slot in loops for s in slot.stores if s.place.kind == "temp"]
         counts = {
             "N_SYMBOLS": len(self.tables.symbols),
             "N_STATES": len(self.tables.states),
@@ -82,7 +83,7 @@ class _Renderer:
             "N_TEMPS": len(plan.temps),
             "N_STEPS": len(plan.steps),
             "KEPT_STEPS": plan.kept_steps,
-            "FORWARD_TEMPS": 1 + max((s.source.column for s in means if s.source.kind == "temp"), default=-1),
+            "FORWARD_TEMPS": 1 + max(temps, default=-1),
             "N_MASKS": len(plan.masks),
             "N_STATISTICS": len(plan.statistics),
             "ALWAYS_TOGETHER": int(bool(plan.steps)),

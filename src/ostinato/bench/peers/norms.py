@@ -8,7 +8,7 @@ from dataclasses import replace
 from torch import Tensor
 from torch.nn import functional
 
-from ..ir import STATE, Node, Program, levels
+from ...ir import STATE, Node, Program, levels
 
 __all__ = ["NORMS", "with_early_sums", "with_norms"]
 

@@ -1,4 +1,4 @@
-"""What is measured beside the catalogue: cells that transforms make, under the names the table prints."""
+"""Which cells are measured: the catalogue's, and those that transforms make, under the names the table prints."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import difflib
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
-from .. import cells, transforms
-from ..errors import CellError, DataError
-from ..ir import Program
-from ..lang import Cell
+from ... import cells, transforms
+from ...errors import CellError, DataError
+from ...ir import Program
+from ...lang import Cell
 
 __all__ = ["GROUPS", "TRANSFORMED", "cell_named", "extra_sizes", "parse_cells"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..measure.rows import Row
+from ..measure.timing import geometric_mean
+from ..task.shapes import PER_WORK
 from .goals import Verdict, all_verdicts
-from .rows import Row
-from .shapes import PER_WORK
 from .table import busy_warning, format_ms
 from .tables import TABLES
-from .timing import geometric_mean
 
 __all__ = ["BEGIN", "END", "render_figures", "replace_figures"]
 

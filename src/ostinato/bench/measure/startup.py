@@ -1,6 +1,6 @@
 """The first call of a layer: with an empty kernel cache, and from the cache, each in a fresh process.
 
-Run as a module it is such a process: `python -m ostinato.bench.startup CONTESTANT CELL TxBxH` prints one line
+Run as a module it is such a process: `python -m ostinato.bench.measure.startup CONTESTANT CELL TxBxH` prints one line
 of JSON. Its torch has already run a product, so that starting the threads is charged to nobody.
 """
 
@@ -15,9 +15,9 @@ import tempfile
 import time
 from typing import Any
 
-from ..errors import RunError
-from .peers import TORCH_MODULES
-from .shapes import Shape, parse_shapes
+from ...errors import RunError
+from ..peers.torch_nn import TORCH_MODULES
+from ..task.shapes import Shape, parse_shapes
 
 __all__ = ["STARTUP_SHAPE", "measure_startup"]
 
@@ -64,7 +64,7 @@ _TIMES = ("build_s", "first_s", "backward_s", "second_s")
 
 
 def _spawn(contestant: str, cell: str, shape: Shape, cache: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "ostinato.bench.startup", contestant, cell, str(shape)]
+    command = [sys.executable, "-m", "ostinato.bench.measure.startup", contestant, cell, str(shape)]
     environment = {**os.environ, "XDG_CACHE_HOME": cache}
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if result.returncode:
@@ -75,8 +75,8 @@ def _spawn(contestant: str, cell: str, shape: Shape, cache: str) -> dict[str, An
 def _child(contestant: str, cell: str, shape: Shape) -> dict[str, Any]:
     import torch
 
-    from .. import RNN
-    from .ours import ran_on
+    from ... import RNN
+    from ..peers.ours import ran_on
 
     x = torch.randn(shape.T, shape.B, shape.D, requires_grad=True)
     # torch's own libraries start before the clock does: products, and the factorisation that initialisation uses

@@ -1,6 +1,6 @@
 """Peak memory of a training step, each contestant in a fresh process.
 
-Run as a module it is such a process: `python -m ostinato.bench.memory CONTESTANT CELL TxBxH` prints one line
+Run as a module it is such a process: `python -m ostinato.bench.measure.memory CONTESTANT CELL TxBxH` prints one line
 of JSON. The process makes the layer and the data, takes a short step that loads the kernels and starts the
 threads, resets the kernel's high-water mark of resident memory, and takes three full training steps.
 """
@@ -17,11 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import RunError
-from .contest import Contestant, Problem
-from .loops import LOOPS
-from .peers import TORCH_MODULES, build_peer
-from .shapes import Shape, parse_shapes
+from ...errors import RunError
+from ..peers.build import build_peer
+from ..peers.loops import LOOPS
+from ..peers.torch_nn import TORCH_MODULES
+from ..task.contest import Contestant, Problem
+from ..task.shapes import Shape, parse_shapes
 
 __all__ = ["MEMORY_SHAPE", "measure_memory"]
 
@@ -63,7 +64,7 @@ def measure_memory(cell: str, shape: Shape = MEMORY_SHAPE, repeats: int = 3) -> 
 
 
 def _spawn(contestant: str, cell: str, shape: Shape) -> dict[str, Any]:
-    command = [sys.executable, "-m", "ostinato.bench.memory", contestant, cell, str(shape)]
+    command = [sys.executable, "-m", "ostinato.bench.measure.memory", contestant, cell, str(shape)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         raise RunError(f"measuring {contestant} {cell} failed: {result.stderr.strip()[-500:]}")
@@ -85,7 +86,7 @@ def _child(contestant: str, cell: str, shape: Shape) -> dict[str, Any]:
 
 def _builder(contestant: str, problem: Problem) -> tuple[str, Any]:
     if contestant == "ostinato":
-        from .ours import build_ours
+        from ..peers.ours import build_ours
 
         return build_ours(problem).backend, lambda p: build_ours(p).contestant
     import torch

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..backends.c.compiler import find
-from ..errors import CompileError
+from ...backends.c.compiler import find
+from ...errors import CompileError
 from .fma_source import FMA_SOURCE
 
 __all__ = ["SGEMM_SIZES", "best_sgemm", "compiler", "fma_peak", "merge_peaks", "sgemm_peaks"]

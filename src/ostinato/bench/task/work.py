@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..ir import INPUT, OPS, Program, levels, size_value
+from ...ir import INPUT, OPS, Program, levels, size_value
 from .shapes import Shape
 
 __all__ = ["WEIGHTS", "Work", "work_of"]

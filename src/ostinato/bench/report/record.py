@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import RunError
+from ...errors import RunError
 
 __all__ = ["ROW_KEYS", "check_writable", "load_record", "write_record", "write_text"]
 

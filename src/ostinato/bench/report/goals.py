@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .contestants import GROUPS
-from .loops import LOOPS
+from ..measure.timing import geometric_mean
+from ..peers.loops import LOOPS
+from ..task.cells import GROUPS
 from .tables import GOAL_SHAPES
-from .timing import geometric_mean
 
 __all__ = ["GOALS", "Goal", "Verdict", "all_verdicts", "judge"]
 
@@ -22,6 +22,8 @@ class Goal:
 
     each: every row must reach this; mean: their geometric mean must reach this. None where there is no bound.
     slowest: of the peers that apply to the same cell, pass and shape the slowest counts.
+    ceiling: say what the ratio would be if our products ran at the peak of the arithmetic units and the rest of the
+        work took no time; a goal above that cannot be met on the machine.
     """
 
     what: str
@@ -30,11 +32,14 @@ class Goal:
     each: float | None = None
     mean: float | None = None
     slowest: bool = False
+    ceiling: bool = False
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a goal fared: `met` is None where nothing was measured; `misses` names rows and by how much."""
+    """How a goal fared: `met` is None where nothing was measured; `misses` names rows and by how much, and last what
+    the machine's peak would allow.
+    """
 
     what: str
     wanted: str
@@ -93,6 +98,7 @@ def _goals() -> tuple[Goal, ...]:
                 _rows(pass_, "eager-loop", [cell]),
                 None,
                 5.0,
+                ceiling=True,
             )
             for pass_ in ("train", "infer")
         ]
@@ -144,7 +150,12 @@ def _goals_of_many() -> list[Goal]:
                 slowest=True,
             ),
             Goal(
-                f"{what} against an eager loop, training", "ratio", _rows("train", "eager-loop", names), 1.5, 5.0
+                f"{what} against an eager loop, training",
+                "ratio",
+                _rows("train", "eager-loop", names),
+                1.5,
+                5.0,
+                ceiling=True,
             ),
         ]
     against = _rows("train", "torchrecurrent", ())
@@ -235,12 +246,25 @@ def judge(goal: Goal, rows: Sequence[Row]) -> Verdict:
     mean = geometric_mean(list(figures.values()))
     if goal.mean is not None and not mean >= goal.mean:
         misses.append(f"geometric mean: {mean:.2f}, {1 - mean / goal.mean:.0%} short")
+    if goal.ceiling and misses:
+        misses += _ceiling(chosen.values())
     got = (
         f"{min(figures.values()):.2f} to {max(figures.values()):.2f}, mean {mean:.2f}"
         if figures
         else "no figure"
     )
     return Verdict(goal.what, wanted, got, not misses, tuple(misses))
+
+
+def _ceiling(rows: Iterable[Row]) -> list[str]:
+    """The ratios of a kernel whose products run at the fma peak and whose other work takes no time."""
+    most = [row["ratio"] / row["fma_share"] for row in rows if row["ratio"] and row["fma_share"]]
+    if not most:
+        return []
+    return [
+        f"with nothing but the products, at the fma peak, it would be {min(most):.2f} to {max(most):.2f}, "
+        f"mean {geometric_mean(most):.2f}"
+    ]
 
 
 def _name(row: Row) -> str:

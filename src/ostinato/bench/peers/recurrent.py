@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .contest import Contestant, Problem, TorchContestant
+from ..task.contest import Contestant, Problem, TorchContestant
 
 __all__ = ["RECURRENT", "build_torchrecurrent", "why_no_torchrecurrent"]
 

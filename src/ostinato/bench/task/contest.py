@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ..ir import size_value
-from .contestants import cell_named, extra_sizes
+from ...ir import size_value
+from .cells import cell_named, extra_sizes
 from .shapes import Shape
 
 __all__ = ["STREAM_CHECK_STEPS", "Call", "Contestant", "Problem", "TorchContestant", "difference", "repeatable"]

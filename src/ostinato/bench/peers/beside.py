@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .contest import Call, Contestant, Problem, TorchContestant
-from .forms import PLAIN, Form, pack
+from ..task.contest import Call, Contestant, Problem, TorchContestant
+from ..task.forms import PLAIN, Form, pack
+from .build import build_peer
 from .loops import LOOPS
 from .ours import Ours, build_ours
-from .peers import build_peer
 from .written import WrittenLoop
 
 __all__ = ["Copying", "build_beside"]

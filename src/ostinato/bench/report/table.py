@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
-from .others import BUSY
-from .rows import Row
+from ..measure.others import BUSY
+from ..measure.rows import Row
 
 __all__ = ["busy_warning", "describe_head", "format_ms", "rows_table"]
 

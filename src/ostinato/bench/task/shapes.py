@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..errors import DataError, ShapeError
+from ...errors import DataError, ShapeError
 
 __all__ = [
     "DEFAULT_SHAPES",

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..backends.eager.run import evaluate
-from ..ir import INPUT, STATE, Program, size_value
+from ...backends.eager.run import evaluate
+from ...ir import INPUT, STATE, Program, size_value
 from .arrange import CALLS, OPERATORS, Arrangement, Pack
 from .norms import NORMS, with_early_sums, with_norms
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from .contest import TOLERANCE, Contestant, difference
+from ..task.contest import TOLERANCE, Contestant, difference
 from .others import Others
 from .timing import Samples, Timer, interleave
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..ir import Program
-from ..nn import RNN
-from ..runtime import choose
-from .contest import Problem, TorchContestant
-from .contestants import cell_named, extra_sizes
-from .forms import PLAIN, Form
-from .work import Work, work_of
+from ...ir import Program
+from ...nn import RNN
+from ...runtime import choose
+from ..task.cells import cell_named, extra_sizes
+from ..task.contest import Problem, TorchContestant
+from ..task.forms import PLAIN, Form
+from ..task.work import Work, work_of
 
 __all__ = ["Ours", "build_ours", "gradients_of_views", "ran_on"]
 

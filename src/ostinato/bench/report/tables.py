@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .contestants import GROUPS
-from .loops import LOOPS
-from .shapes import DEFAULT_SHAPES, PASSES, Shape
+from ..peers.loops import LOOPS
+from ..task.cells import GROUPS
+from ..task.shapes import DEFAULT_SHAPES, PASSES, Shape
 
 __all__ = ["CATALOGUE_SHAPES", "GOAL_SHAPES", "TABLES", "Table"]
 

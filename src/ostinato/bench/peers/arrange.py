@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from ..ir import INPUT, STATE, Program, levels
+from ...ir import INPUT, STATE, Program, levels
 from .norms import NORMS
 
 __all__ = ["CALLS", "OPERATORS", "Arrangement", "Pack"]

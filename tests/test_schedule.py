@@ -1,0 +1,56 @@
+"""What a Plan says of every cell and transform: the order of a step, and what is computed in it."""
+
+from __future__ import annotations
+
+import pytest
+
+from ostinato import Cell, cells
+from ostinato.ir import OPS, simplify
+from ostinato.schedule import Loop, Plan, Run, make_plan, split_prologue
+from transformed import transformed
+
+SECTIONS = ("infer", "forward", "backward")
+EVERY = [*cells.catalogue().values(), *transformed().values()]
+
+
+def plan_of(cell: Cell) -> Plan:
+    return make_plan(split_prologue(simplify(cell.program())).core)
+
+
+def computed(plan: Plan, loop: Loop) -> set[int]:
+    """The nodes that a loop computes."""
+    loads = dict(loop.loads)
+    found: set[int] = set()
+    stack = [store.node for store in loop.stores]
+    while stack:
+        i = stack.pop()
+        if i not in found and i not in loads:
+            found.add(i)
+            stack.extend(plan.nodes[i].args)
+    return found
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_no_section_computes_a_dear_vector_twice(section: str) -> None:
+    for cell in EVERY:
+        plan = plan_of(cell)
+        dear = {i for i, node in enumerate(plan.nodes) if node.shape and OPS[node.op].dear}
+        seen: set[int] = set()
+        for loop in getattr(plan, section):
+            if isinstance(loop, Loop):
+                now = computed(plan, loop) & dear
+                assert not now & seen, cell.name
+                seen |= now
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_temporary_is_written_before_it_is_read(section: str) -> None:
+    for cell in EVERY:
+        written: set[str] = set()
+        for slot in getattr(plan_of(cell), section):
+            if isinstance(slot, Loop):
+                read = {place.name for _, place in slot.loads if place.kind == "temp"}
+                assert read <= written, cell.name
+                written |= {store.place.name for store in slot.stores if store.place.kind == "temp"}
+            elif isinstance(slot, Run) and slot.target.kind == "temp":
+                written.add(slot.target.name)
