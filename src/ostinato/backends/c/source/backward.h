@@ -40,7 +40,7 @@ static void backward_chunk(Job *g, Part *p, long t0, long t1) {
     if (g->flags & WANT_INPUT) {
         for (int i = DEFERRED_FROM; i < DEFERRED_TO; i++)
             run(g, p, i, last - first, base + first * g->row_size + g->column[ENTRIES[RUNS[i].first].column], g->row_size,
-                p->grad_x + first * width, width, 0, 1);
+                0, p->grad_x + first * width, width, 0, 1);
         for (long r = first, t = t0; r < last; r++) {
             while (r >= p->offset[t + 1] - p->offset[t0]) t++;
             const long k = r - (p->offset[t] - p->offset[t0]);
