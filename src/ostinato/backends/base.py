@@ -20,11 +20,11 @@ class Gradients(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """Which gradients backward computes."""
+    """Which gradients backward computes; of the parameters one by one, since some may be fixed."""
 
     x: bool
     states: bool
-    params: bool
+    params: Sequence[bool]
 
 
 class Bound(Protocol):

@@ -162,7 +162,7 @@ class CBound:
         steps, batch, _ = x.shape
         call = [
             *(steps, batch, torch.get_num_threads(), reverse),
-            _TRAINING | (_WANT_INPUT if wanted.x else 0) | (_WANT_PARAMS if wanted.params else 0),
+            _TRAINING | (_WANT_INPUT if wanted.x else 0) | (_WANT_PARAMS if any(wanted.params) else 0),
             *_sequence(x),
             *_sequence(output),
             _address(lengths),
@@ -183,9 +183,10 @@ class CBound:
             call += (*_state(None if states is None else states[i], keep), *_state(grad_finals[i], keep))
             call.append(_address(grad))
             grad_states.append(grad)
-        grads: list[Tensor | None] = [None] * len(params)
-        if wanted.params:
-            grads = [torch.empty_like(p, memory_format=torch.contiguous_format) for p in params]
+        grads = [
+            torch.empty_like(p, memory_format=torch.contiguous_format) if want else None
+            for p, want in zip(params, wanted.params, strict=True)
+        ]
         call += [_address(grads[i]) for i in self._order]
         _run(self._kernel.backward, self._address, call)
         return Gradients(grad_x, tuple(grad_states), tuple(grads))
