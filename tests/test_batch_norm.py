@@ -87,27 +87,36 @@ def test_the_statistics_are_those_of_the_sequences_that_run(backend: str, revers
 
 
 @needs_c
-@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=str)
+@pytest.mark.parametrize("lengths", [None, [4, 6, 6, 0, 6, 6, 5, 6, 6]], ids=str)
 @pytest.mark.parametrize("hidden", [1, 33, 63])
 @pytest.mark.parametrize("cell", [cells.elman, cells.gru, cells.lstm], ids=lambda cell: cell.name)
 def test_threads_share_a_step_by_columns(cell: Any, hidden: int, lengths: Any) -> None:
-    """Values, gradients and statistics are those of the eager backend, whatever the number of threads."""
+    """Values, gradients and statistics are those of the eager backend, and the same to the bit for all thread counts.
+
+    Nine sequences: of the last three, the variance can be so small that eager's own gradients move by 5e-13 when x
+    moves by one rounding.
+    """
 
     def measured(backend: str) -> dict[str, Tensor]:
         rnn = fill(RNN(transforms.batch_norm(cell, 10), 3, hidden, backend=backend, dtype=torch.float64))
-        source = x().requires_grad_()
+        source = x(batch=9).requires_grad_()
         output, _ = rnn(source, lengths=lengths)
         sources = {"x": source, **dict(rnn.named_parameters())}
         weighted = (output * numbers("weights", *output.shape)).sum()
         gradients = torch.autograd.grad(weighted, list(sources.values()))
+        found = dict(zip([f"grad {name}" for name in sources], gradients, strict=True))
         kept = {name: value.double() for name, value in running(rnn).items()}
-        return {"output": output.detach(), **kept, **dict(zip(sources, gradients, strict=True))}
+        return {"output": output.detach(), **kept, **found}
 
     expected = measured("eager")
     try:
-        for threads in (1, 2, 3, 5):
+        torch.set_num_threads(1)
+        alone = measured("c")
+        assert_agree(alone, expected, torch.float64)
+        for threads in (2, 3, 5):
             torch.set_num_threads(threads)
-            assert_agree(measured("c"), expected, torch.float64)
+            together = measured("c")
+            assert [name for name, value in together.items() if not torch.equal(value, alone[name])] == []
     finally:
         torch.set_num_threads(1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import ostinato
 from ostinato import Cell, cells
 from ostinato.ir import OPS, simplify
 from ostinato.schedule import Loop, Plan, Run, make_plan, split_prologue
@@ -54,3 +55,26 @@ def test_a_temporary_is_written_before_it_is_read(section: str) -> None:
                 written |= {store.place.name for store in slot.stores if store.place.kind == "temp"}
             elif isinstance(slot, Run) and slot.target.kind == "temp":
                 written.add(slot.target.name)
+
+
+def test_a_delay_line_is_kept_nowhere_but_where_it_comes_from() -> None:
+    """Backward finds the inputs before in x, and the states before in the output."""
+    for filter_ in (cells.fir, cells.fir(window=5)):
+        plan = plan_of(filter_)
+        assert not plan.columns
+        assert [str(place) for place in plan.history][:2] == ["x", "prev:x_1"]
+    plan = plan_of(cells.time_skip(delays=(2, 3)))
+    assert "prev:h" in {str(place) for place in plan.history}
+    kept = {place.column for place in plan.history if place is not None and place.kind == "col"}
+    assert not kept
+
+
+def test_states_that_change_places_are_kept() -> None:
+    """Neither is a delay line: nothing begins in a ring. Nor is what comes out of one."""
+
+    @ostinato.cell(sizes={"x": "H"})
+    def ring(p, x, a, b, c):
+        return ostinato.emit(p.v * a + p.w * b * c + x, b, a, a)
+
+    plan = plan_of(ring)
+    assert {place.kind for place in plan.history if place is not None} == {"col"}

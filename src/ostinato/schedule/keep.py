@@ -46,7 +46,7 @@ def decide(
     nodes = graph.nodes
     roots = [s.node for group in backward.values() for s in group]
     forward = reached(graph)
-    asked = _asked_states(graph, _met(graph, forward, roots, stored))
+    asked = _asked_states(graph, core, _met(graph, forward, roots, stored))
     history = _history(graph, core, asked, new_column)
     loads = {**_next_values(graph, core, asked), **stored}
 
@@ -82,26 +82,54 @@ def _met(graph: Graph, forward: set[int], roots: Iterable[int], stops: Mapping[i
     return met
 
 
-def _asked_states(graph: Graph, met: Iterable[int]) -> set[str]:
-    """States before a step that backward reads: in its loops, or as the operand of a weight gradient."""
+def _asked_states(graph: Graph, core: Program, met: Iterable[int]) -> set[str]:
+    """States before a step that backward reads: in its loops, as the operand of a weight gradient, or as another state
+    that is this one a step later.
+    """
     operands = [p.operand for acc in graph.accs for p in acc.products if not p.transposed]
-    return {str(graph.nodes[i].attr) for i in (*met, *operands) if graph.nodes[i].op == "state"}
+    asked = {str(graph.nodes[i].attr) for i in (*met, *operands) if graph.nodes[i].op == "state"}
+    line = _delayed(graph, core)
+    for state in tuple(asked):
+        while state in line:
+            state = line[state]
+            asked.add(state)
+    return asked
 
 
 def _history(
     graph: Graph, core: Program, asked: set[str], new_column: Callable[[str, str], int]
 ) -> tuple[Place | None, ...]:
-    """Where each state's value after a step stays: the output if it is that, else a column of its own."""
+    """Where each state's value after a step stays: x, or another state before the step, if it is that, or the output,
+    else a column of its own.
+    """
     places: list[Place | None] = []
+    line = _delayed(graph, core)
     for state, node in zip(core.states, graph.next_states, strict=True):
         if state not in asked:
             places.append(None)
+        elif graph.nodes[node].op == "input":
+            places.append(Place("x"))
+        elif state in line:
+            places.append(Place("prev", line[state]))
         elif graph.output == (("", node),):
             places.append(Place("out"))
         else:
             shape = graph.nodes[node].shape
             places.append(Place("col", str(new_column(shape[0] if shape else core.state_sizes[state], state))))
     return tuple(places)
+
+
+def _delayed(graph: Graph, core: Program) -> dict[str, str]:
+    """The states that are another one a step later, and which: delay lines, but no rings, in which nothing begins."""
+    after = {s: graph.nodes[node] for s, node in zip(core.states, graph.next_states, strict=True)}
+    line = {s: str(node.attr) for s, node in after.items() if node.op == "state"}
+
+    def begins(state: str) -> bool:
+        for _ in line:
+            state = line.get(state, state)
+        return state not in line
+
+    return {s: other for s, other in line.items() if begins(s)}
 
 
 def _next_values(graph: Graph, core: Program, asked: set[str]) -> dict[int, Place]:

@@ -155,7 +155,8 @@ class Plan:
         columns: the tape.
         hoist: products of x, for many steps at once; fills: accumulators without one and their biases.
         infer, forward: the slots of a step without and with what backward needs.
-        history: where backward finds a state's value after a step (None: not needed).
+        history: where backward finds a state's value after a step (None: not needed): in the output, a column, x, or
+            where another state's value before the step is found.
         backward: the slots of a step's derivative; deferred: the products for the gradient of x.
         weight_grads: matrix gradients; bias_grads: (vector, column) whose rows are summed.
         temps: sizes of the temporary vectors of a row; steps: of those of a step, of which the first `kept_steps` stay

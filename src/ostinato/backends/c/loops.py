@@ -26,17 +26,24 @@ class Tables:
         self.masks = {m: i for i, (m, _) in enumerate(plan.masks)}
         self.states = {s: i for i, (s, _) in enumerate(plan.states)}
 
+    def history(self, place: Place | None) -> int:
+        """An entry of the table HISTORY; see `history` in job.h."""
+        if place is None:
+            return -3
+        if place.kind == "prev":
+            return -4 - self.states[place.name]
+        return {"out": -1, "x": -2}[place.kind] if place.kind in ("out", "x") else place.column
 
-def over_rows(name: str, loops: Sequence[LoopText], by_columns: bool) -> str:
-    """Pointwise loops over the rows of a step, one after another on each row; a member has its own rows, or columns."""
-    mine = "long k = 0; k < n; k++" if by_columns else "long k = share(p, n, 0); k < share(p, n, 1); k++"
+
+def over_rows(name: str, loops: Sequence[LoopText]) -> str:
+    """Pointwise loops over the rows of a step, one after another on each row; a member has its own rows."""
     body: list[str] = []
     for loop in loops:
-        body += ["        {", *loop.lines(by_columns), "        }"]
+        body += ["        {", *loop.lines(), "        }"]
     return "\n".join(
         [
             f"static void {name}(Job *g, Part *p, long t, long n) {{",
-            f"    for ({mine}) {{",
+            "    for (long k = share(p, n, 0); k < share(p, n, 1); k++) {",
             "        real *row = tape_row(g, p, t, k);",
             "        (void)row;",
             *body,
@@ -105,7 +112,7 @@ class LoopText:
             which = "now" if kind in ("prev", "grad_next") else "next"
             return f"p->{which}[{s}] + k * row_of(g->size[SIZE_OF_STATE[{s}]])", True
         if kind == "grad_x":
-            return "p->grad_x + (p->offset[t] + k - p->chunk) * row_of(g->size[SIZE_OF_X])", True
+            return "grad_x_row(g, p, t, k)", bool(r.plan.deferred)
         if kind == "temp":
             return f"p->temp[{name}] + k * row_of(g->size[SIZE_OF_TEMP[{name}]])", True
         if kind == "mask":
@@ -151,10 +158,9 @@ class LoopText:
                 self.known_of_row[key] = name
                 self.row_values.append(f"            const {kind} {name} = {text}")
             else:
-                lines.append(f"                const {kind} {name} = {text}")
+                self._lines_of(key, lines).append(f"                const {kind} {name} = {text}")
 
         nodes = self.r.plan.nodes
-        done: list[tuple[Store, str]] = []
         stack = [s.node for s in reversed(self.loop.stores)]
         while stack:
             i = stack[-1]
@@ -175,9 +181,17 @@ class LoopText:
             text = self._load(self.loads[i], scalar, tail) if load else self._text(i, args)
             comment = f" /* {node.name} */" if node.name and not load else ""
             define(i, "ivec" if OPS[node.op].kind == "compare" else "vec", f"v{i}", f"{text};{comment}", scalar)
-        done = [(s, known[s.node]) for s in self.loop.stores]
-        for s, value in done:  # loads come first: a store may overwrite what was loaded
+        sums: dict[tuple[Place, int], tuple[Store, str]] = {}  # what is added to one place is added up before
+        for s in self.loop.stores:
+            key = (s.place, s.node if s.total else -1)
+            first, value = sums.get(key, (s, ""))
+            sums[key] = first, f"{value} + {known[s.node]}" if value else known[s.node]
+        for s, value in sums.values():  # loads come first: a store may overwrite what was loaded
             lines.append(f"                {self._store(s, value, tail)}")
+        return lines
+
+    def _lines_of(self, key: int | str, lines: list[str]) -> list[str]:
+        """Where the line of a node, or of what belongs to one, goes: with those of its loop."""
         return lines
 
     def _unsigned(self, position: int) -> int:
@@ -192,10 +206,10 @@ class LoopText:
         if s.place.kind == "grad_scalar":
             value = f"first_lanes({value}, lanes)" if tail else value
             return f"store({name}, load({name}) + {value});"
+        if s.add:
+            value = f"{self._load(s.place, False, tail)} + {value}"
         if not padded and tail:
             return f"store_part({name} + j, {value}, lanes);"
-        if s.add:
-            value = f"load({name} + j) + {value}"
         return f"store({name} + j, {f'first_lanes({value}, lanes)' if tail and padded else value});"
 
     def _text(self, position: int, args: Sequence[str]) -> str:

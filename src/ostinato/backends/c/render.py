@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 
 from ...schedule import TAPE_NOTES, BatchMean, Loop, Place, Plan, Run, Slot, StepLoop
+from .columns import over_columns
 from .loops import LoopText, Tables, over_rows, over_the_step
 
 SOURCE = Path(__file__).parent / "source"
@@ -88,6 +89,8 @@ class _Renderer:
             "N_STATISTICS": len(plan.statistics),
             "ALWAYS_TOGETHER": int(bool(plan.steps)),
             "BY_COLUMNS": int(self.by_columns),
+            "FORWARD_IN_PLACE": int(_in_place(plan.forward) and _in_place(plan.infer)),
+            "BACKWARD_IN_PLACE": int(_in_place(plan.backward)),
             "N_RUNS": len(self.runs),
             "N_OUTER": outer,
             "N_BIASES": len(self._biases()),
@@ -128,7 +131,7 @@ class _Renderer:
                 ]
             )
             first += len(run.entries)
-        history = [-2 if h is None else -1 if h.kind == "out" else h.column for h in plan.history]
+        history = [at.history(place) for place in plan.history]
         outer = sorted(
             [[*self._end(w.operand), at.matrices[w.matrix], w.column] for w in plan.weight_grads], key=lambda r: r[:2]
         )
@@ -166,13 +169,22 @@ class _Renderer:
                 calls.append("meet(g, p);")
             calls.append(text)
 
-        put_out = () if back else self.plan.statistics
-        for _, neighbours in groupby(slots, type):
+        put_out = {} if back else {number: k for k, number in enumerate(self.plan.statistics)}
+        section = list(slots)
+
+        def kind(slot: Slot) -> object:
+            return isinstance(slot, Run) if self.by_columns else type(slot)
+
+        for _, neighbours in groupby(section, kind):
             group = list(neighbours)
+            loop = f"{name}_{len(loops)}"
             same = [slot for slot in group if isinstance(slot, Loop)]
+            if self.by_columns and not isinstance(group[0], Run):
+                loops.append(over_columns(loop, self.tables, group, section, put_out, back))
+                call(f"{loop}(g, p, t, n);", *group)
+                continue
             if same:  # neighbouring loops go through the rows together: what one writes is still at hand
-                loop = f"{name}_{len(loops)}"
-                loops.append(over_rows(loop, [LoopText(self.tables, slot, back) for slot in same], self.by_columns))
+                loops.append(over_rows(loop, [LoopText(self.tables, slot, back) for slot in same]))
                 call(f"{loop}(g, p, t, n);", *same)
             for slot in group:
                 if isinstance(slot, Run):
@@ -181,7 +193,7 @@ class _Renderer:
                     call(f"step_run(g, p, {self.runs.index(slot)}, t, n);", slot)
                 elif isinstance(slot, BatchMean):
                     size = f"g->size[{self.tables.symbols[slot.size]}]"
-                    number = self.plan.statistics.index(slot.target.column) if slot.target.column in put_out else -1
+                    number = put_out.get(slot.target.column, -1)
                     statistic = f"g->statistic[{number}] + t * {size}" if number >= 0 else "0"
                     place = f"{self._base(slot.source)}, step_vector(g, p, t, {slot.target.name}), {statistic}"
                     call(f"batch_mean(p, n, {size}, {place});", slot)
@@ -209,6 +221,18 @@ def _by_columns(plan: Plan) -> bool:
     return bool(plan.steps) and len({slot.size for slot in work}) == 1 and not totals
 
 
+def _in_place(slots: Sequence[Slot]) -> bool:
+    """True if a state can be overwritten as it is computed: nothing but loops, and none behind reads the old value."""
+    written: set[str] = set()
+    for slot in slots:
+        if not isinstance(slot, Loop):
+            return False
+        if any(place.kind in ("prev", "grad_next") and place.name in written for _, place in slot.loads):
+            return False
+        written |= {s.place.name for s in slot.stores if s.place.kind in ("next", "grad_prev")}
+    return True
+
+
 class _Meets:
     """Where threads that work on one part wait for one another: before what reads, or overwrites, others' work."""
 
@@ -220,7 +244,7 @@ class _Meets:
 
     def before(self, *slots: Slot) -> bool:
         """Whether they meet before these neighbours, which are next."""
-        waits = self.last is None or self._waits(slots[0], self.last)
+        waits = self.last is None or any(self._waits(slot, self.last) for slot in slots)
         if waits:
             self.written.clear()
             self.products = False

@@ -40,7 +40,7 @@ static void backward_chunk(Job *g, Part *p, long t0, long t1) {
     const long width = row_of(g->size[SIZE_OF_X]), rows = p->offset[t1] - p->offset[t0];
     const long first = share(p, rows, 0), last = share(p, rows, 1);
     real *base = tape_row(g, p, t0, 0);
-    if (g->flags & WANT_INPUT) {
+    if ((g->flags & WANT_INPUT) && DEFERRED_TO > DEFERRED_FROM) {
         for (int i = DEFERRED_FROM; i < DEFERRED_TO; i++)
             run(g, p, i, last - first, base + first * g->row_size + g->column[ENTRIES[RUNS[i].first].column], g->row_size,
                 0, p->grad_x + first * width, width, 0, 1);

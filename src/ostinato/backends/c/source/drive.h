@@ -159,6 +159,7 @@ static void carve_halves(Job *g, Part *p) {
 }
 
 static void carve_parts(Job *g, int backward) {
+    const int in_place = backward ? BACKWARD_IN_PLACE : FORWARD_IN_PLACE;
     for (long j = 0; j < g->parts; j++) {
         Part none = {0}, *p = g->arena ? &g->part[j] : &none;
         if (j && g->together) {
@@ -172,7 +173,7 @@ static void carve_parts(Job *g, int backward) {
         carve_halves(g, p);
         for (int s = 0; s < N_STATES; s++) {
             p->now[s] = CARVE(g, real, count * state_row(g, s) + 1);
-            p->next[s] = CARVE(g, real, count * state_row(g, s) + 1);
+            p->next[s] = in_place ? p->now[s] : CARVE(g, real, count * state_row(g, s) + 1);
         }
         long kept = 0;
         for (int i = 0; i < N_STEPS; i++) {
@@ -191,7 +192,7 @@ static void carve_parts(Job *g, int backward) {
             continue;
         }
         p->tape = g->tape + p->row * g->row_size;
-        p->grad_x = CARVE(g, real, rows * width);
+        p->grad_x = CARVE(g, real, DEFERRED_TO > DEFERRED_FROM ? rows * width : width);
         carve_sums(g, p);
     }
 }

@@ -90,9 +90,18 @@ INLINE real *step_vector(const Job *g, const Part *p, long t, int i) {
     return p->step[i] + (i < KEPT_STEPS ? t * g->kept_step : 0);
 }
 /* where backward finds state s after step t; t = -1 is the start */
+enum { IN_OUT = -1, IN_X = -2, NOWHERE = -3, BEFORE = -4 };
 INLINE const real *history(const Job *g, const Part *p, int s, long t, long k) {
+    for (; t >= 0 && HISTORY[s] <= BEFORE; t--) s = BEFORE - HISTORY[s]; /* it is another one before the step */
     if (t < 0) return g->state[s].start ? g->state[s].start + p->batch[k] * g->state[s].start_batch : g->zeros;
+    if (HISTORY[s] == IN_X) return x_row(g, p, t, k);
     return HISTORY[s] < 0 ? out_row(g, p, t, k) : tape_row(g, p, t, k) + g->column[HISTORY[s]];
+}
+/* of x: where it stays, unless products are still added to it */
+INLINE real *grad_x_row(const Job *g, const Part *p, long t, long k) {
+    if (DEFERRED_TO > DEFERRED_FROM) return p->grad_x + (p->offset[t] + k - p->chunk) * row_of(g->size[SIZE_OF_X]);
+    if (!(g->flags & WANT_INPUT)) return p->grad_x;
+    return g->grad_x + position(g, p, t, k) * g->grad_x_step + p->batch[k] * g->grad_x_batch;
 }
 
 /* `bound` is what a layer has, `call` what a call brings; the other side of this is kernel.py */
