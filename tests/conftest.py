@@ -35,7 +35,8 @@ def flags_of_the_compiler(request: pytest.FixtureRequest, monkeypatch: pytest.Mo
     The cells that stand for all (`laws.CELLS`) are compiled as users' are, other ones that a test is given at -O1.
     """
     call = getattr(request.node, "callspec", None)
-    given = [str(getattr(v, "name", v)) for k, v in call.params.items() if k in ("cell", "name")] if call else []
+    params = call.params.items() if call else ()
+    given = [str(getattr(v, "name", v)) for k, v in params if k in ("cell", "name", "layer")]
     if given and not set(given) & _optimised():
         monkeypatch.setenv("OSTINATO_CFLAGS", f"{os.environ.get('OSTINATO_CFLAGS', '')} -O1")
 

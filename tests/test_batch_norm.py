@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
+import ostinato
 from laws import BACKENDS, fill, needs_c, numbers
 from ostinato import RNN, ShapeError, cells, transforms, truncate
 from ostinato.ir import evaluation, simplify
@@ -86,10 +87,16 @@ def test_the_statistics_are_those_of_the_sequences_that_run(backend: str, revers
     assert int(rnn.get_buffer(f"trained_length{suffix}")) == 6
 
 
+@ostinato.cell(sizes={"x": "H"})
+def by_units(p: Any, x: Any, h: Any) -> Any:
+    """x goes to the units as it is, so that its gradient is one of the columns that threads share."""
+    return ostinato.tanh(p.w * x * x + p.U @ h)
+
+
 @needs_c
 @pytest.mark.parametrize("lengths", [None, [4, 6, 6, 0, 6, 6, 5, 6, 6]], ids=str)
 @pytest.mark.parametrize("hidden", [1, 33, 63])
-@pytest.mark.parametrize("cell", [cells.elman, cells.gru, cells.lstm], ids=lambda cell: cell.name)
+@pytest.mark.parametrize("cell", [cells.elman, cells.gru, cells.lstm, by_units], ids=lambda cell: cell.name)
 def test_threads_share_a_step_by_columns(cell: Any, hidden: int, lengths: Any) -> None:
     """Values, gradients and statistics are those of the eager backend, and the same to the bit for all thread counts.
 
@@ -98,8 +105,9 @@ def test_threads_share_a_step_by_columns(cell: Any, hidden: int, lengths: Any) -
     """
 
     def measured(backend: str) -> dict[str, Tensor]:
-        rnn = fill(RNN(transforms.batch_norm(cell, 10), 3, hidden, backend=backend, dtype=torch.float64))
-        source = x(batch=9).requires_grad_()
+        width = hidden if cell is by_units else 3
+        rnn = fill(RNN(transforms.batch_norm(cell, 10), width, hidden, backend=backend, dtype=torch.float64))
+        source = numbers("x", 6, 9, width).requires_grad_()
         output, _ = rnn(source, lengths=lengths)
         sources = {"x": source, **dict(rnn.named_parameters())}
         weighted = (output * numbers("weights", *output.shape)).sum()

@@ -92,10 +92,10 @@ def by_hand(step: Step, layer: RNN, x: Tensor, states: tuple[Tensor, ...]) -> di
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize(("c", "step"), EVERY)
-def test_a_cell_is_its_step_written_by_hand(c: Cell, step: Step, backend: str) -> None:
-    width = H if c.program().input_size == "H" else D
-    layer = build(c, width, H, backend)
+@pytest.mark.parametrize(("cell", "step"), EVERY)
+def test_a_cell_is_its_step_written_by_hand(cell: Cell, step: Step, backend: str) -> None:
+    width = H if cell.program().input_size == "H" else D
+    layer = build(cell, width, H, backend)
     x, states = inputs(T, B, width, torch.float64), states_for(layer, B, torch.float64)
     assert_agree(measure(layer, x, states), by_hand(step, layer, x, states), torch.float64)
 

@@ -23,7 +23,7 @@ from ostinato.gallery.transformed import transformed
 from ostinato.ir import equations, simplify
 from ostinato.training import TrainConfig
 from ostinato.training.checkpoint import find_checkpoint, read_checkpoint
-from tiny_commands import MINE, ONE_THREAD, SMALL, command, ostinato
+from tiny_commands import MINE, ONE_THREAD, SMALL, command, ostinato, trained
 from tiny_runs import TEXT, losses
 
 
@@ -36,11 +36,7 @@ def text(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    (folder / "beer.txt").write_text(TEXT)
-    code, out, _ = ostinato("train", "text", folder / "beer.txt", "--out", folder / "it", "--epochs", 1, *SMALL)
-    assert code == 0, out
-    return folder / "it"
+    return trained(tmp_path_factory.mktemp("run"))
 
 
 # ---------------------------------------------------------------- train

@@ -9,17 +9,12 @@ import pytest
 import torch
 
 from ostinato.cli.console import printable
-from tiny_commands import ONE_THREAD, SMALL, command, ostinato
-from tiny_runs import TEXT
+from tiny_commands import ONE_THREAD, SMALL, command, ostinato, trained
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    (folder / "beer.txt").write_text(TEXT)
-    code, out, _ = ostinato("train", "text", folder / "beer.txt", "--out", folder / "it", "--epochs", 1, *SMALL)
-    assert code == 0, out
-    return folder / "it"
+    return trained(tmp_path_factory.mktemp("run"))
 
 
 def test_a_sample_begins_with_its_prime_and_is_the_same_for_a_seed(run):

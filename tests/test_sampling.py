@@ -86,7 +86,7 @@ def _sums(probabilities: list[float]) -> list[float]:
 def test_characters_are_drawn_as_often_as_they_should_be(options, expected):
     # The unknown character is half of what the model says, and is never written.
     model, vocabulary = constant_model([0.5, 0.25, 0.125, 0.075, 0.05])
-    n = 4000
+    n = 2000
     text = "".join(generate(model, vocabulary, "a", n, seed=1, **options))
     assert len(text) == n
     for character, p in zip("abcd", expected, strict=True):

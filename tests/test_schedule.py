@@ -8,7 +8,7 @@ import ostinato
 from ostinato import Cell, cells
 from ostinato.ir import OPS, simplify
 from ostinato.schedule import Loop, Plan, Run, make_plan, split_prologue
-from transformed import transformed
+from transformed import TRANSFORMS, transformed
 
 SECTIONS = ("infer", "forward", "backward")
 EVERY = [*cells.catalogue().values(), *transformed().values()]
@@ -55,6 +55,13 @@ def test_a_temporary_is_written_before_it_is_read(section: str) -> None:
                 written |= {store.place.name for store in slot.stores if store.place.kind == "temp"}
             elif isinstance(slot, Run) and slot.target.kind == "temp":
                 written.add(slot.target.name)
+
+
+@pytest.mark.parametrize("transform", ["layer_norm", "batch_norm"])
+def test_the_sums_of_a_normalisations_derivative_are_taken_in_one_pass(transform: str) -> None:
+    """Σ dy and Σ dy (v - mean(v)): one loop that both are sums of, and one that reads them."""
+    plan = plan_of(TRANSFORMS[transform](cells.elman))
+    assert sum(isinstance(slot, Loop) for slot in plan.backward) == 2
 
 
 def test_a_delay_line_is_kept_nowhere_but_where_it_comes_from() -> None:

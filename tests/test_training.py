@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -257,7 +258,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.mark.usefixtures("one_thread")
 def test_kill_9_loses_only_what_came_after_the_last_checkpoint(tmp_path):
-    config = tiny(tmp_path, epochs=4, save_every=1e-6, eval_every=50)  # a checkpoint after every step
+    config = tiny(tmp_path, epochs=3, save_every=1e-6, eval_every=50)  # a checkpoint after every step
     out = tmp_path / "run"
     process = start(config, out, "new")
     last = 0
@@ -266,6 +267,7 @@ def test_kill_9_loses_only_what_came_after_the_last_checkpoint(tmp_path):
             assert process.poll() is None, process.communicate()
             if (out / "checkpoints" / "last.json").exists():
                 last = read_checkpoint(find_checkpoint(out, "last")).document["position"]["step"]
+            time.sleep(0.01)
         process.kill()
         process.communicate()
         # Whatever was being written, both that are there are whole.
@@ -275,7 +277,7 @@ def test_kill_9_loses_only_what_came_after_the_last_checkpoint(tmp_path):
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert not list(out.rglob("*.partial"))
-    train_text(tiny(tmp_path, epochs=4, eval_every=50), tmp_path / "whole")
+    train_text(tiny(tmp_path, epochs=3, eval_every=50), tmp_path / "whole")
     same_run(tmp_path / "whole", out)
 
 

@@ -47,29 +47,24 @@ def layer_norm_recurrent(p: Values, m: Values, x: Tensor, s: States) -> tuple[Te
     return h, (h, c)
 
 
-def layer_norm_everywhere(p: Values, m: Values, x: Tensor, s: States) -> tuple[Tensor, States]:
-    def gate(k: str) -> Tensor:
-        own, carried = x @ p[f"W_{k}"].T, s[0] @ p[f"U_{k}"].T
-        return ln(own, p[f"g_W_{k}"]) + ln(carried, p[f"g_U_{k}"]) + p[f"b_{k}"]
+def everywhere(norm: Callable[..., Tensor], gain: str) -> PlainStep:
+    """Both terms of every gate and the new memory, each with a gain of its own."""
 
-    _, c, o = lstm(p, *s, gate)
-    h = o * torch.tanh(ln(c, p["g_c"], p["beta_c"]))
-    return h, (h, c)
+    def step(p: Values, m: Values, x: Tensor, s: States) -> tuple[Tensor, States]:
+        def gate(k: str) -> Tensor:
+            own, carried = x @ p[f"W_{k}"].T, s[0] @ p[f"U_{k}"].T
+            return norm(own, p[f"{gain}_W_{k}"]) + norm(carried, p[f"{gain}_U_{k}"]) + p[f"b_{k}"]
+
+        _, c, o = lstm(p, *s, gate)
+        h = o * torch.tanh(norm(c, p[f"{gain}_c"], p["beta_c"]))
+        return h, (h, c)
+
+    return step
 
 
 def layer_norm_of_the_state(p: Values, m: Values, x: Tensor, s: States) -> tuple[Tensor, States]:
     h = ln(torch.tanh(x @ p["W"].T + s[0] @ p["U"].T + p["b"]), p["g_h"], p["beta_h"])
     return h, (h,)
-
-
-def batch_norm(p: Values, m: Values, x: Tensor, s: States) -> tuple[Tensor, States]:
-    def gate(k: str) -> Tensor:
-        own, carried = x @ p[f"W_{k}"].T, s[0] @ p[f"U_{k}"].T
-        return bn(own, p[f"gamma_W_{k}"]) + bn(carried, p[f"gamma_U_{k}"]) + p[f"b_{k}"]
-
-    _, c, o = lstm(p, *s, gate)
-    h = o * torch.tanh(bn(c, p["gamma_c"], p["beta_c"]))
-    return h, (h, c)
 
 
 def zoneout(p: Values, m: Values, x: Tensor, s: States) -> tuple[Tensor, States]:
@@ -154,9 +149,9 @@ class Case:
 EVERYWHERE = ("input", "recurrent", "state")
 CASES = {
     "layer_norm of what is recurrent": Case(transforms.layer_norm(cells.lstm), layer_norm_recurrent),
-    "layer_norm everywhere": Case(transforms.layer_norm(cells.lstm, on=EVERYWHERE), layer_norm_everywhere),
+    "layer_norm everywhere": Case(transforms.layer_norm(cells.lstm, on=EVERYWHERE), everywhere(ln, "g")),
     "layer_norm of the state": Case(transforms.layer_norm(cells.elman, on="state"), layer_norm_of_the_state),
-    "batch_norm": Case(transforms.batch_norm(cells.lstm, 10), batch_norm),
+    "batch_norm": Case(transforms.batch_norm(cells.lstm, 10), everywhere(bn, "gamma")),
     "zoneout": Case(transforms.zoneout(cells.lstm, {"h": 0.3, "c": 0.5}), zoneout),
     "variational_dropout": Case(transforms.variational_dropout(cells.gru, 0.3, 0.4, 0.5), variational),
     "recurrent_dropout": Case(transforms.recurrent_dropout(cells.lstm, 0.4), recurrent),

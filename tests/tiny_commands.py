@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 from typer.testing import CliRunner
 
 from ostinato.cli import app
+from tiny_runs import TEXT
 
 SMALL = [
     "--hidden-size",
@@ -37,6 +39,14 @@ def ostinato(*arguments: object, **options: object) -> tuple[int, str, str]:
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.exit_code, result.stdout, result.stderr
+
+
+def trained(folder: Path) -> Path:
+    """A run of one epoch."""
+    (folder / "beer.txt").write_text(TEXT)
+    code, out, _ = ostinato("train", "text", folder / "beer.txt", "--out", folder / "it", "--epochs", 1, *SMALL)
+    assert code == 0, out
+    return folder / "it"
 
 
 def command(*arguments: object) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -32,7 +33,8 @@ TRANSFORMS: dict[str, Transform] = {
 }
 
 
-def transformed() -> dict[tuple[str, str], Cell]:
+@functools.cache
+def transformed() -> Mapping[tuple[str, str], Cell]:
     """Every transform of every cell of the catalogue that it can be applied to."""
     found: dict[tuple[str, str], Cell] = {}
     for name, cell in cells.catalogue().items():

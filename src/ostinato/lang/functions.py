@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ..ir import Mask
-from .symbol import Extent, Symbol, as_symbol, describe, first_extent, pointwise, refuse, settle, settle_vector
+from .reading import refuse
+from .symbol import Extent, Symbol, as_symbol, describe, first_extent, pointwise, settle, settle_vector
 
 __all__ = [
     "abs",

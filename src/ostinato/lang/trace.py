@@ -10,7 +10,8 @@ from typing import Any, cast
 from ..errors import CellError, OstinatoError, ProgramError
 from ..ir import Mask, Node, Program, simplify
 from .functions import Emitted
-from .symbol import Extent, FrameWatch, Symbol, as_symbol, concat, describe, first_extent, settle
+from .reading import FrameWatch
+from .symbol import Extent, Symbol, as_symbol, concat, describe, first_extent, settle
 from .words import capturing
 
 

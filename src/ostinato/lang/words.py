@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from . import functions as f
-from .symbol import Extent, Symbol, as_symbol, concat, pointwise, product, reading, refuse
+from .reading import reading, refuse
+from .symbol import Extent, Symbol, as_symbol, concat, pointwise, product
 
 
 def _linear(x: Any, weight: Any, bias: Any = None) -> Symbol:

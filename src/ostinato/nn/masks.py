@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -43,7 +42,8 @@ def draw(mask: Mask, shape: tuple[int, ...], like: Tensor, generator: torch.Gene
     elif torch.compiler.is_compiling() or not _COARSEST <= mask.probability <= 1 - _COARSEST:
         values = torch.empty(shape, dtype=like.dtype, device=device).bernoulli_(mask.probability, generator=generator)
     else:
-        values = _quarters(mask.probability, shape, device, generator).to(like.dtype)
+        values = torch.empty(shape, dtype=like.dtype, device=device)
+        _quarters(mask.probability, values, generator)
     if mask.scale != 1:
         values = values * mask.scale
     return values if values.device == like.device else values.to(like.device)
@@ -52,13 +52,13 @@ def draw(mask: Mask, shape: tuple[int, ...], like: Tensor, generator: torch.Gene
 _COARSEST = 0.01
 
 
-def _quarters(
-    probability: float, shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None
-) -> Tensor:
-    """Truth values, each by 16 bits of a random number of 64, so that one draw serves four.
+def _quarters(probability: float, values: Tensor, generator: torch.Generator | None) -> None:
+    """Fill `values` with 0 and 1, each by 16 bits of a random number of 64, so that one draw serves four.
 
     The probability is rounded to a multiple of 2^-16, by less than 1e-5.
     """
-    count = math.prod(shape)
-    drawn = torch.randint(-(2**63), 2**63 - 1, (-(-count // 4),), device=device, generator=generator)
-    return drawn.view(torch.int16)[:count].lt(round(probability * 2**16) - 2**15).view(shape)
+    count = values.numel()
+    drawn = torch.empty(-(-count // 4), dtype=torch.int64, device=values.device)
+    drawn.random_(-(2**63), None, generator=generator)  # all of the range, which takes no division
+    quarters = drawn.view(torch.int16)[:count].view(values.shape)
+    torch.lt(quarters, round(probability * 2**16) - 2**15, out=values)  # without truth values in between

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from ..errors import ProgramError
 from ..ir import OPS, Builder, Node, Program, adjoint, size_sum
+from .reduce import Reductions
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ class _Gather:
     def __init__(self, b: Builder, core: Program, grads: dict[int, int]) -> None:
         self.b, self.core, self.grads = b, core, grads
         self.new = Builder()
+        self.reductions = Reductions(b.nodes, self.new, self.convert)
         self.place: dict[int, int] = {}
         self.accs: list[Acc] = []
         self.acc_of: dict[int, int] = {}  # product -> forward accumulator
@@ -183,6 +185,8 @@ class _Gather:
                     total = self.new.add(total, value)
             elif OPS[node.op].kind == "leaf":
                 total = self.new.raw(node.op, (), node.shape, node.attr, node.name)
+            elif node.op in ("total", "batch_mean") and position >= len(self.core.nodes):
+                total = self.reductions.of(node, node.args[0])
             elif node.op in ("total", "broadcast", "batch_mean"):
                 total = self.new.raw(node.op, (self.convert(node.args[0]),), node.shape, node.attr)
             elif OPS[node.op].kind in ("pointwise", "compare"):

@@ -241,9 +241,7 @@ class _Maker:
         found = {self.nodes[i].attr: place.column for i, (_, place) in self.reduced.items() if place.kind == "step"}
         return tuple(found[name] for name in self.core.measured)
 
-    def _reduce_backward(
-        self, stores: dict[int, list[Store]], products: dict[int, list[Slot]], loads: _Loads
-    ) -> None:
+    def _reduce_backward(self, stores: dict[int, list[Store]], products: dict[int, list[Slot]], loads: _Loads) -> None:
         """The reductions of the derivative: each writes its operand, or its sum, to a temporary."""
         for i, n in enumerate(self.nodes):
             if n.op not in ("total", "batch_mean") or i in self.reduced:
@@ -351,10 +349,10 @@ class _Maker:
         last: dict[Place, int] = {}
         carried = self.writer.carry(stores, loads, {})
         for slot, group in carried.stores.items():
-            ready = {**loads, **carried.loads[slot]}
-            for node in reads(self.nodes, [s.node for s in group], ready):
-                place = ready[node]
-                last[place] = max(last.get(place, -1), slot)
+            fresh = carried.loads[slot]  # where the gradient stands already, that is what is read
+            for node in reads(self.nodes, [s.node for s in group], {**loads, **fresh}):
+                if node not in fresh:
+                    last[loads[node]] = max(last.get(loads[node], -1), slot)
         return [
             acc
             for acc, grad in enumerate(self.graph.acc_grads)

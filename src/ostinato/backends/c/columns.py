@@ -14,7 +14,7 @@ from .loops import LoopText, Tables
 
 _OF_THE_STEP = ("step", "vector", "scalar")  # the same for all rows
 _SUMS = ("grad_vector", "grad_scalar")  # what rows are added to
-_OF_A_ROW = ("x", "out", "grad_out", "mask")  # the caller's memory
+_OF_A_ROW = ("x", "out", "grad_out", "grad_x", "mask")  # the caller's memory
 
 
 def over_columns(
@@ -67,6 +67,7 @@ class _Strip:
         read = [place for slot in section if isinstance(slot, Loop) for _, place in slot.loads]
         self.read = set(read) | {slot.source for slot in section if isinstance(slot, Run)}
         others = [slot for slot in section if slot not in slots]
+        self.fetched: set[Place] = set()
         self.elsewhere = {slot.target for slot in section if isinstance(slot, Run)}
         for slot in others:
             self.elsewhere |= _places(slot)
@@ -79,6 +80,7 @@ class _Strip:
 
     def lines(self, tail: bool) -> list[str]:
         """The passes in order. Means that follow a loop are summed in it; a group may begin with means."""
+        self.fetched.clear()
         lines: list[str] = []
         loops: list[Loop] = []
         after: list[BatchMean | StepLoop] = []
@@ -113,6 +115,7 @@ class _Pass(LoopText):
         self.of_the_step: list[str] = []  # loads before the loop
         self.of_a_row: dict[Place, tuple[str, str]] = {}  # name, address
         self.sums: dict[Place, str] = {}
+        self.fetches: list[str] = []  # of the next strip: its rows lie too far apart for the processor to foresee them
 
     def block(self, tail: bool) -> list[str]:
         """All rows of the strip, and the means of them."""
@@ -137,6 +140,7 @@ class _Pass(LoopText):
             "                const long at = k * wide + j, at_row = k * long_row + j, at_strip = k * LANES;",
             "                (void)at, (void)at_row, (void)at_strip;",
             *(f"                real *{name} = (real *)({address});" for name, address in self.of_a_row.values()),
+            *([] if tail else self.fetches),
             *rows,
             "            }",
             *ends,
@@ -162,8 +166,15 @@ class _Pass(LoopText):
             self.sums[place] = f"sum_{place.kind}_{place.name}".replace("%", "_")
         return self.sums[place]
 
-    def _at(self, place: Place) -> str:
-        """The strip's part of a place."""
+    def _at(self, place: Place, write: bool = False) -> str:
+        """The strip's part of a place; the next strip's is fetched where this one is first met."""
+        at = self._address_of(place)
+        if (at.endswith("at_row") or place in self.of_a_row) and place not in self.strip.fetched:
+            self.strip.fetched.add(place)
+            self.fetches.append(f"                __builtin_prefetch({at} + LANES, {int(write)});")
+        return at
+
+    def _address_of(self, place: Place) -> str:
         address, _ = self._address(place)
         kind = place.kind
         if kind in _OF_A_ROW or (kind in ("prev", "next") and self.back):
@@ -179,8 +190,6 @@ class _Pass(LoopText):
         if kind == "col":
             return f"{self.strip.base(place, f'tape_row(g, p, t, 0) + g->column[{place.name}]')} + at_row"
         first, _, row = address.partition(" + k * ")
-        if kind == "grad_x":
-            return f"{self.strip.base(place, address.replace(' + k - ', ' - '))} + k * row_of(g->size[SIZE_OF_X]) + j"
         assert row, place
         return f"{self.strip.base(place, first)} + at"
 
@@ -202,9 +211,9 @@ class _Pass(LoopText):
             return f"{self._sum(s.place)} += {value};"
         if any(s.place == mean.source for mean in self.means) and s.place not in self.strip.read:
             return ""
-        at, padded = self._at(s.place), self._address(s.place)[1]
+        at, padded = self._at(s.place, True), self._address(s.place)[1]
         if s.add:
-            value = f"load({at}) + {value}"
+            value = f"{self._load(s.place, False, tail)} + {value}"
         if tail and not padded:
             return f"store_part({at}, {value}, lanes);"
         return f"store({at}, {f'first_lanes({value}, lanes)' if tail else value});"
