@@ -60,11 +60,11 @@ class Gradients(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """Which gradients backward computes."""
+    """Which gradients backward computes; of the parameters one by one, since some may be fixed."""
 
     x: bool
     states: bool
-    params: bool
+    params: Sequence[bool]
 
 
 class Bound(Protocol):
@@ -94,7 +94,14 @@ class Bound(Protocol):
 
 
 class Kernel(Protocol):
-    """A compiled Plan for one dtype, at given sizes."""
+    """A compiled Plan for one dtype, at given sizes.
+
+    narrow: without training, x may be bfloat16 where parameters, states and masks are float32; the output is bfloat16
+        then.
+    """
+
+    @property
+    def narrow(self) -> bool: ...
 
     def bind(self, params: Sequence[Tensor]) -> Bound:
         """The kernel with its parameters, whose shapes the caller has checked."""

@@ -95,7 +95,8 @@ class Variant:
             parts = raw.split(self._widths, -1)
         if not self._wanted.sequence:  # one that is carried is none of the caller's states
             assert self._place is not None
-            return Run(finals[self._place][0], finals[: len(self._names)], self._named(parts))
+            last = finals[self._place][0].clone()  # changed in place, it leaves the state what it is
+            return Run(last, finals[: len(self._names)], self._named(parts))
         if not parts:
             return Run(raw, finals, {})
         states = parts[len(parts) - len(self._names) :]

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor, is_legacy_batchedtensor
 
 from ..backends import eager
 from ..backends.base import Bound, Inputs, OutputGradients, Outputs, Wanted
@@ -32,7 +33,8 @@ class Recurrence(torch.autograd.Function):
 
     x and the states are those of the call's inputs, here so that torch sees them. The statistics are not
     differentiated. Backward overwrites the tape; a second one runs forward again. Under ``create_graph=True`` the
-    gradients come from the eager backend, which torch can differentiate.
+    gradients come from the eager backend, which torch can differentiate, and also where many are asked for at once
+    (``is_grads_batched=True``, vmap over backward).
     """
 
     @staticmethod
@@ -58,14 +60,14 @@ class Recurrence(torch.autograd.Function):
         states = None if ctx.count is None else tensors[:count]
         params = tensors[count:]
         inputs = Inputs(x, states, *ctx.rest)
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or any(_many(g) for g in grads if g is not None):
             return None, *_eager_gradients(ctx, inputs, params, grads)
         bound = ctx.bound.again(params)
         if ctx.spent:  # the first backward overwrote the tape
             _, tape = bound.forward(inputs, True)
         ctx.spent = True
         _, need, *needs = ctx.needs_input_grad
-        wanted = Wanted(need, any(needs[:count]), any(needs[count:]))
+        wanted = Wanted(need, any(needs[:count]), needs[count:])
         given = OutputGradients(grads[0], grads[1 : 1 + len(ctx.step.state_sizes)])
         found = bound.backward(tape, inputs, output, given, wanted)
         return None, found.x, *(() if states is None else found.states), *found.params
@@ -74,7 +76,8 @@ class Recurrence(torch.autograd.Function):
 def _eager_gradients(
     ctx: Any, inputs: Inputs, params: Sequence[Tensor], grads: Sequence[Tensor | None]
 ) -> Sequence[Tensor | None]:
-    """The same gradients in operations that can be differentiated again."""
+    """The same gradients in operations that can be differentiated again, and batched."""
+    again = torch.is_grad_enabled()
     needs = ctx.needs_input_grad[1:]
     tensors = (inputs.x, *(inputs.states or ()), *params)
     with torch.enable_grad():
@@ -82,15 +85,20 @@ def _eager_gradients(
         # gradient the engine adds itself.
         own = [t.view_as(t) if need else t.detach() for t, need in zip(tensors, needs, strict=True)]
         first = len(own) - len(params)
-        again = inputs._replace(x=own[0], states=None if inputs.states is None else own[1:first])
-        output, finals, _ = run_eager(ctx.step, again, own[first:], core=True)
+        aliases = inputs._replace(x=own[0], states=None if inputs.states is None else own[1:first])
+        output, finals, _ = run_eager(ctx.step, aliases, own[first:], core=True)
         pairs = [(o, g) for o, g in zip((output, *finals), grads, strict=False) if g is not None and o.requires_grad]
         sources = [t for t, need in zip(own, needs, strict=True) if need]
         if not pairs or not sources:
             return [None] * len(tensors)
         outs, gs = zip(*pairs, strict=True)
-        found = iter(torch.autograd.grad(outs, sources, gs, create_graph=True, allow_unused=True))
+        found = iter(torch.autograd.grad(outs, sources, gs, create_graph=again, allow_unused=True))
     return [next(found) if need else None for need in needs]
+
+
+def _many(grad: Tensor) -> bool:
+    """Whether a gradient stands for a batch of them, and has no memory that a kernel could read."""
+    return is_functorch_wrapped_tensor(grad) or is_legacy_batchedtensor(grad)
 
 
 def run_eager(step: Step, inputs: Inputs, params: Sequence[Tensor], core: bool = False) -> Outputs:

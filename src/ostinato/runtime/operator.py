@@ -151,7 +151,8 @@ def recurrence_backward_op(*arguments: Any) -> tuple[Tensor, list[Tensor], list[
         else:
             whole_tape = tape.clone()  # the kernel overwrites it, and an operator may not
         grads = OutputGradients(grad_output, grad_finals)
-        found = bound.backward(cast("Tensor", whole_tape), inputs, output, grads, Wanted(True, True, True))
+        wanted = Wanted(True, True, [True] * len(params))
+        found = bound.backward(cast("Tensor", whole_tape), inputs, output, grads, wanted)
         made: Sequence[Tensor | None] = (found.x, *found.states, *found.params)
     else:
         made = _eager_gradients(step, inputs, params, (grad_output, *grad_finals))

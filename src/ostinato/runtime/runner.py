@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from ..backends.base import Bound, Inputs, Outputs
+from ..backends.base import Bound, Inputs, Kernel, Outputs
 from .choose import NARROW, asked, choose, products_of, say_once
 from .function import Call, Recurrence, run_eager
 from .operator import recurrence_op
@@ -25,8 +25,9 @@ class Runner:
 
         params: the layer's own, in the order of the Program.
 
-    A captured graph (torch.compile, export) gets the registered operator; torch.func's transforms get the eager
-    backend, which they can see through; everything else the kernel, without the dispatcher's overhead.
+    torch.func's transforms get the eager backend, which they can see through, within a captured graph as well; such a
+    graph (torch.compile, export, torch.jit.trace) gets the registered operator otherwise; everything else the kernel,
+    without the dispatcher's overhead.
     """
 
     def __init__(self, step: Step) -> None:
@@ -40,28 +41,32 @@ class Runner:
         step = self.step
         if inputs.masks or step.mask_shapes:
             check_masks(step, inputs.x, inputs.masks)
-        if torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None:
-            return self._captured(inputs, params, backend)
+        compiling = torch.compiler.is_compiling()
         if torch._C._are_functorch_transforms_active():
-            say_once("torch.func transforms run on the eager backend, which they can differentiate and batch")
+            if not compiling:
+                say_once("torch.func transforms run on the eager backend, which they can differentiate and batch")
             return run_eager(step, inputs, params)
+        if compiling or torch._C._get_tracing_state() is not None:
+            return self._captured(inputs, params, backend)
         if forward_ad._current_level >= 0:
             say_once("forward-mode derivatives run on the eager backend, which carries tangents")
             return run_eager(step, inputs, params)
+        if _get_current_dispatch_mode() is not None:
+            return self._captured(inputs, params, backend)
         x, states, _, _, masks = inputs
         kind = products_of(x)
-        if x.dtype in NARROW and choose(step, backend, x.device, kind) is not None:
-            return self._widened(inputs, params, backend)
+        if x.dtype in NARROW and (kernel := choose(step, backend, x.device, kind)) is not None:
+            if not kernel.narrow or x.dtype != torch.bfloat16 or _wants_gradients(x, states, params):
+                return self._widened(inputs, params, backend)
+            return self._inferred(kernel, inputs, params)
         own, bound = self._bind(inputs, params, backend, kind)
         if bound is None:
             return run_eager(step, inputs, params)
         if masks:
             inputs = inputs._replace(masks=step.inner_masks(masks))
-        if torch.is_grad_enabled():
-            tensors = (x, *own) if states is None else (x, *states, *own)
-            if any(t.requires_grad for t in tensors):
-                output, *rest = Recurrence.apply(Call(step, bound, inputs), *tensors)
-                return step.outputs(output, rest)
+        if _wants_gradients(x, states, own):
+            output, *rest = Recurrence.apply(Call(step, bound, inputs), x, *(states or ()), *own)
+            return step.outputs(output, rest)
         return bound.forward(inputs, False)[0]
 
     def _widened(self, inputs: Inputs, params: Sequence[Tensor], backend: str) -> Outputs:
@@ -76,6 +81,18 @@ class Runner:
             found = self(wide, [t.float() for t in params], backend)
         narrow = [tuple([t.to(x.dtype) for t in part]) for part in (found.finals, found.statistics)]
         return Outputs(found.output.to(x.dtype), *narrow)
+
+    def _inferred(self, kernel: Kernel, inputs: Inputs, params: Sequence[Tensor]) -> Outputs:
+        """The same without gradients, where the kernel itself reads bfloat16 and writes it."""
+        step = self.step
+        x, states, lengths, reverse, masks = inputs
+        wide, given = [t.float() for t in params], [m.float() for m in masks]
+        check_params(step, x.new_empty(0, dtype=torch.float32), wide)
+        starts = None if states is None else [t.float() for t in states]
+        bound = kernel.bind(wide if step.direct else step.derived(wide, given))
+        found, _ = bound.forward(Inputs(x, starts, lengths, reverse, step.inner_masks(given)), False)
+        finals, statistics = (tuple([t.to(x.dtype) for t in part]) for part in found[1:])
+        return Outputs(found.output, finals, statistics)
 
     def _bind(
         self, inputs: Inputs, params: Sequence[Tensor], backend: str, kind: torch.dtype
@@ -104,7 +121,8 @@ class Runner:
         if x.dtype in NARROW and asked(backend) != "eager" and x.device.type == "cpu":
             return self._widened(inputs, params, backend)
         own = params if step.direct else step.derived(params, masks)
-        training = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *(states or ()), *own))
+        # a trace is run again with gradients, whatever it was taken with
+        training = torch._C._get_tracing_state() is not None or _wants_gradients(x, states, own)
         if states is None:
             states = [x.new_zeros(1, x.shape[1], s) for s in step.state_sizes]
         tape = step.tape_values(x.shape[0], x.shape[1]) if training else 0
@@ -114,3 +132,7 @@ class Runner:
         )
         found = step.outputs(output, rest)
         return found._replace(statistics=tuple([s.detach() for s in found.statistics]))
+
+
+def _wants_gradients(x: Tensor, states: Sequence[Tensor] | None, params: Sequence[Tensor]) -> bool:
+    return torch.is_grad_enabled() and any(t.requires_grad for t in (x, *(states or ()), *params))

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from ...errors import BackendError, ShapeError
-from ...schedule import Plan
+from ...schedule import Loop, Plan, StepLoop
 from ..base import Gradients, Inputs, OutputGradients, Outputs, Wanted
 from .memory import Memory
 
-_TRAINING, _WANT_INPUT, _WANT_PARAMS, _UNPACKED = 1, 2, 4, 8
+_TRAINING, _WANT_INPUT, _WANT_PARAMS, _UNPACKED, _NARROW = 1, 2, 4, 8, 32
 _UNPACKED_ROWS = 3  # so few rows do not pay for packing the weights
 
 
@@ -60,13 +60,13 @@ class CBound:
         self._held = list(map(Tensor.detach, params))
         self._places, self._strides, self._numels = _layout(params)
         # a matrix of one row or column may be turned without another address, stride or count
-        self._shapes = list(map(_shape, params)) if kernel.narrow(params) else None
+        self._shapes = list(map(_shape, params)) if kernel.thin(params) else None
         self._copied = False
         self._numbers = array("q", kernel.sizes)
         for i in kernel.order(params):
             p, place, stride = self._held[i], self._places[i], self._strides[i]
-            if stride and stride[-1] != 1 and p.shape[-1] > 1:
-                p = self._held[i] = p.contiguous()
+            if p.is_neg() or (stride and stride[-1] != 1 and p.shape[-1] > 1):
+                p = self._held[i] = p.resolve_neg().contiguous()
                 place, stride = p.data_ptr(), p.stride()
                 self._copied = True
             self._numbers.extend((place, stride[0]) if len(stride) == 2 else (place,))
@@ -99,15 +99,18 @@ class CBound:
         x_step, x_batch, _ = x.stride()
         size = kernel.output_size
         if batch > 1 and x_batch > x_step:  # the layout of x: each sequence in one piece
-            out = x.new_empty(batch, steps, size).transpose(0, 1)
+            # by its strides: a view, made here, could not be changed in place by the caller
             out_step, out_batch = size, steps * size
+            out = x.new_empty_strided((steps, batch, size), (out_step, out_batch, 1))
         else:
             out = x.new_empty(steps, batch, size)
             out_step, out_batch = batch * size, size
         tape = kernel.tape(steps, batch, x.dtype) if training else None
+        narrow = x.dtype == torch.bfloat16
+        wide = torch.float32 if narrow else x.dtype
         call = [
             *(steps, batch, torch.get_num_threads(), reverse),
-            _TRAINING if training else _UNPACKED if steps * batch <= _UNPACKED_ROWS else 0,
+            (_TRAINING if training else _UNPACKED if steps * batch <= _UNPACKED_ROWS else 0) | (narrow and _NARROW),
             *(x.data_ptr(), x_step, x_batch, out.data_ptr(), out_step, out_batch),
             0 if lengths is None else lengths.data_ptr(),
             *_pool(),
@@ -116,11 +119,11 @@ class CBound:
         keep: list[Tensor] = []  # contiguous copies live until the kernel returns
         for mask in masks:
             call += _given(mask, keep)
-        finals = [x.new_empty(1, batch, size) for size in kernel.state_sizes]
+        finals = [torch.empty(1, batch, size, dtype=wide) for size in kernel.state_sizes]
         for i, final in enumerate(finals):
             call += (0, 0) if states is None else _state(states[i], keep)
             call.append(final.data_ptr())
-        statistics = [x.new_zeros(steps, size) for size in kernel.statistic_sizes]
+        statistics = [torch.zeros(steps, size, dtype=wide) for size in kernel.statistic_sizes]
         call += map(Tensor.data_ptr, statistics)
         _run(kernel.library.forward, self._address, call)
         return Outputs(out, tuple(finals), tuple(statistics)), tape
@@ -133,7 +136,7 @@ class CBound:
         steps, batch, _ = x.shape
         call = [
             *(steps, batch, torch.get_num_threads(), reverse),
-            _TRAINING | (_WANT_INPUT if wanted.x else 0) | (_WANT_PARAMS if wanted.params else 0),
+            _TRAINING | (_WANT_INPUT if wanted.x else 0) | (_WANT_PARAMS if any(wanted.params) else 0),
             *_sequence(x),
             *_sequence(output),
             0 if lengths is None else lengths.data_ptr(),
@@ -154,13 +157,10 @@ class CBound:
             call += (*_state(None if states is None else states[i], keep), *_state(grads.finals[i], keep))
             call.append(0 if grad is None else grad.data_ptr())
             grad_states.append(grad)
-        order = kernel.order(self._held)
-        if not wanted.params:
-            call += [0] * len(order)
-            _run(kernel.library.backward, self._address, call)
-            return Gradients(grad_x, tuple(grad_states), (None,) * len(order))
-        grad_params = _contiguous(self._held)
-        call += [grad_params[i].data_ptr() for i in order]
+        grad_params = _memory_for(self._held, wanted.params)
+        for i in kernel.order(self._held):
+            grad = grad_params[i]
+            call.append(0 if grad is None else grad.data_ptr())
         _run(kernel.library.backward, self._address, call)
         return Gradients(grad_x, tuple(grad_states), tuple(grad_params))
 
@@ -168,7 +168,7 @@ class CBound:
 class CLibrary:
     """The compiled code of a Plan for one dtype, for layers of all sizes."""
 
-    def __init__(self, plan: Plan, path: Path, memory: Memory) -> None:
+    def __init__(self, plan: Plan, dtype: torch.dtype, path: Path, memory: Memory) -> None:
         self.plan = plan
         self.memory = memory
         loaded = ctypes.CDLL(str(path))
@@ -176,6 +176,8 @@ class CLibrary:
         for function in (self.forward, self.backward):
             function.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
             function.restype = ctypes.c_int
+        loops = [slot for slot in plan.infer if isinstance(slot, Loop | StepLoop)]
+        self.narrow = dtype == torch.bfloat16 and not any(place.kind == "x" for s in loops for _, place in s.loads)
 
 
 class CKernel:
@@ -190,13 +192,14 @@ class CKernel:
         plan = library.plan
         self.library = library
         self.sizes = sizes
+        self.narrow = library.narrow
         at = dict(zip(plan.symbols, sizes, strict=True))
         self.output_size = at[plan.output_size]
         self.state_sizes = [at[s] for _, s in plan.states]
         self.statistic_sizes = [at[plan.steps[number]] for number in plan.statistics]
         self._tape = plan.tape_size(sizes)
         self._order: list[int] | None = None
-        self._narrow: bool | None = None
+        self._thin: bool | None = None
 
     def bind(self, params: Sequence[Tensor]) -> CBound:
         """The kernel with its parameters."""
@@ -212,21 +215,24 @@ class CKernel:
             self._order = sorted(range(len(params)), key=lambda i: -params[i].dim())
         return self._order
 
-    def narrow(self, params: Sequence[Tensor]) -> bool:
+    def thin(self, params: Sequence[Tensor]) -> bool:
         """Whether there is a matrix of one row or column among them."""
-        if self._narrow is None:
-            self._narrow = any(1 in p.shape for p in params)
-        return self._narrow
+        if self._thin is None:
+            self._thin = any(1 in p.shape for p in params)
+        return self._thin
 
 
 _shape: Callable[[Tensor], torch.Size] = attrgetter("shape")
 
 
-def _contiguous(params: Sequence[Tensor]) -> list[Tensor]:
-    """Memory for their gradients."""
-    if all(map(Tensor.is_contiguous, params)):  # then empty_like is so too, and takes no argument to say it
+def _memory_for(params: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor | None]:
+    """Memory for the gradients of those that are wanted."""
+    if all(wanted) and all(map(Tensor.is_contiguous, params)):  # then empty_like is so too, and need not be told
         return list(map(torch.empty_like, params))
-    return [torch.empty_like(p, memory_format=torch.contiguous_format) for p in params]
+    contiguous = torch.contiguous_format
+    return [
+        torch.empty_like(p, memory_format=contiguous) if want else None for p, want in zip(params, wanted, strict=True)
+    ]
 
 
 def _run(function: Any, bound: int, call: list[int]) -> None:
@@ -241,7 +247,9 @@ def _layout(params: Sequence[Tensor]) -> tuple[list[int], list[tuple[int, ...]],
 
 
 def _rows(tensor: Tensor) -> Tensor:
-    """Rows must lie in one piece; time and batch may have any strides."""
+    """Rows must lie in one piece; time and batch may have any strides. A negation that torch put off is done now."""
+    if tensor.is_neg():
+        tensor = tensor.resolve_neg()
     return tensor if tensor.stride(2) == 1 or tensor.shape[2] == 1 else tensor.contiguous()
 
 
@@ -267,8 +275,8 @@ def _state(tensor: Tensor | None, keep: list[Tensor]) -> tuple[int, int]:
     if tensor is None:
         return 0, 0
     _, row, column = tensor.stride()
-    if column != 1:
-        tensor = tensor.contiguous()
+    if column != 1 or tensor.is_neg():
+        tensor = tensor.resolve_neg().contiguous()
         row = tensor.stride(1)
         keep.append(tensor)
     return tensor.data_ptr(), row
