@@ -75,10 +75,15 @@ class Running:
         if not steps or not batch:
             return
         device = means[0].device
-        end = torch.full((), steps, device=device) if lengths is None else lengths.to(device).amax()
-        runs = (torch.arange(steps, device=device) < end).unsqueeze(1)
+        if lengths is None:
+            end = torch.full((), steps, device=device)
+            shares: dict[float, float | Tensor] = {s.momentum: s.momentum for s in self.statistics}
+        else:
+            end = lengths.to(device).amax()
+            runs = (torch.arange(steps, device=device) < end).unsqueeze(1).to(kept[0].dtype)
+            shares = {s.momentum: runs * s.momentum for s in self.statistics}
         for statistic, values, new in zip(self.statistics, kept, means, strict=True):
-            values[:steps].lerp_(new.to(values.dtype), runs.to(values.dtype) * statistic.momentum)
+            values[:steps].lerp_(new.to(values.dtype), shares[statistic.momentum])
         longest.copy_(torch.maximum(longest, end))
 
     def given(self, buffers: Sequence[Tensor], x: Tensor, lengths: Tensor | None) -> list[Tensor]:

@@ -59,7 +59,7 @@ class Recurrence(torch.autograd.Function):
             _, _, tape = bound.forward(x, states, ctx.lengths, ctx.reverse, True, ctx.masks)
         ctx.spent = True
         needs = ctx.needs_input_grad[6:]
-        wanted = Wanted(needs[0], any(needs[1 : 1 + ctx.count]), any(needs[1 + ctx.count :]))
+        wanted = Wanted(needs[0], any(needs[1 : 1 + ctx.count]), needs[1 + ctx.count :])
         found = bound.backward(
             tape, x, states, params, ctx.lengths, ctx.reverse, output, grad_output, grad_finals, wanted, ctx.masks
         )

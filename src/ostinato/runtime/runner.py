@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from ..backends.base import Bound
+from ..backends.base import Bound, Kernel
 from .choose import NARROW, asked, choose, products_of, say_once
 from .function import Recurrence, run_eager
 from .operator import recurrence_op
@@ -61,13 +61,15 @@ class Runner:
             say_once("forward-mode derivatives run on the eager backend, which carries tangents")
             return run_eager(step, x, states, params, lengths, self.reverse, masks)
         kind = products_of(x)
-        if x.dtype in NARROW and choose(step, backend, x.device, kind) is not None:
-            return self._widened(x, states, params, lengths, backend, masks)
+        if x.dtype in NARROW and (kernel := choose(step, backend, x.device, kind)) is not None:
+            if not kernel.narrow or x.dtype != torch.bfloat16 or _wants_gradients(x, states, params):
+                return self._widened(x, states, params, lengths, backend, masks)
+            return self._inferred(kernel, x, states, params, lengths, masks)
         own, bound = self._bind(x, params, backend, masks, kind)
         if bound is None:
             return run_eager(step, x, states, params, lengths, self.reverse, masks)
         inner = step.inner_masks(masks) if masks else ()
-        if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *own, *(states or ()))):
+        if _wants_gradients(x, states, own):
             found = Recurrence.apply(
                 step, bound, lengths, self.reverse, inner, states is not None, x, *(states or ()), *own
             )
@@ -90,6 +92,24 @@ class Runner:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=x.dtype == torch.bfloat16):
             output, finals = self(x.float(), starts, wide, lengths, backend, [m.float() for m in masks])
         return output.to(x.dtype), tuple([s.to(x.dtype) for s in finals])
+
+    def _inferred(
+        self,
+        kernel: Kernel,
+        x: Tensor,
+        states: Sequence[Tensor] | None,
+        params: Sequence[Tensor],
+        lengths: Tensor | None,
+        masks: Sequence[Tensor],
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The same without gradients, where the kernel itself reads bfloat16 and writes it."""
+        step = self.step
+        wide, given = [t.float() for t in params], [m.float() for m in masks]
+        check_params(step, x.new_empty(0, dtype=torch.float32), wide)
+        starts = None if states is None else [t.float() for t in states]
+        bound = kernel.bind(wide if step.direct else step.derived(wide, given), step.plan_sizes)
+        output, finals, _ = bound.forward(x, starts, lengths, self.reverse, False, step.inner_masks(given))
+        return output, tuple([s.to(x.dtype) for s in finals])
 
     def _bind(
         self,
@@ -129,7 +149,7 @@ class Runner:
         if x.dtype in NARROW and asked(backend) != "eager" and x.device.type == "cpu":
             return self._widened(x, states, params, lengths, backend, masks)
         own = params if step.direct else step.derived(params, masks)
-        training = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *(states or ()), *own))
+        training = _wants_gradients(x, states, own)
         if states is None:
             states = [x.new_zeros(1, x.shape[1], s) for s in step.state_sizes]
         tape = step.tape_values(x.shape[0], x.shape[1]) if training else 0
@@ -139,3 +159,7 @@ class Runner:
         )
         count = len(step.state_sizes)
         return output, (*finals[:count], *(s.detach() for s in finals[count:]))
+
+
+def _wants_gradients(x: Tensor, states: Sequence[Tensor] | None, params: Sequence[Tensor]) -> bool:
+    return torch.is_grad_enabled() and any(t.requires_grad for t in (x, *(states or ()), *params))
