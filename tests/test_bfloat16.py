@@ -68,3 +68,30 @@ def test_compiled_graphs_take_it(recwarn: Any) -> None:
     x = inputs(4, 3, 5, torch.bfloat16)
     whole = torch.compile(layer, fullgraph=True, backend="aot_eager")
     assert torch.equal(whole(x)[0], layer(x)[0])
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("shape", [*SHAPES, (5, 4, 8, 8)], ids=str)
+@pytest.mark.parametrize("cell", CELLS)
+def test_values_without_gradients(cell: Any, shape: tuple[int, ...], threads: int) -> None:
+    """Without gradients the kernel itself reads bfloat16 and writes it, whatever the layout."""
+    steps, batch, width, hidden = shape
+    layer = build(cell, width, hidden, "c", torch.float32, bidirectional=True).bfloat16().eval()
+    state = states_for(layer, batch, torch.bfloat16)
+    torch.set_num_threads(threads)
+    with torch.no_grad():
+        x = inputs(steps, batch, width, torch.bfloat16)
+        whole = x.transpose(0, 1).contiguous().transpose(0, 1)  # each sequence in one piece
+        for given, lengths in ((x, None), (x, ragged(steps, batch)), (whole, None)):
+            assert agree(layer, given, state, lengths, gradients=False) == []
+
+
+def test_not_a_number_stays_one() -> None:
+    """Rounding to bfloat16 does not make a NaN, or what is larger than the largest number, into something else."""
+    layer = build(ostinato.cells.linear, 4, 4, "c", torch.float32).bfloat16()
+    x = inputs(3, 2, 4, torch.bfloat16)
+    x[0, 0, 0], x[1, 1, 1] = float("nan"), float("inf")
+    with torch.no_grad():
+        found = layer(x)[0]
+    meant = expected(layer, x)["output"]
+    assert meant is not None and torch.equal(torch.isfinite(found), torch.isfinite(meant))

@@ -159,3 +159,20 @@ def test_memory_that_waits_is_bounded() -> None:
     small = memory.empty(10, torch.float32)
     del small
     assert memory.waiting() == 3 << 20, "C's allocator has that"
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("cell", ["lstm", "peephole_lstm", "fastgrnn"])
+def test_fixed_parameters_change_no_other_gradient(cell: str, threads: int) -> None:
+    """Each parameter trained alone gets the gradient that it gets together with all others, which then get none."""
+    torch.set_num_threads(threads)
+    layer = build(ostinato.cells.catalogue()[cell], 9, 20, "c")
+    layer(inputs(6, 5, 9, torch.float64))[0].square().sum().backward()
+    whole = {name: p.grad for name, p in layer.named_parameters()}
+    for name, alone in layer.named_parameters():
+        for p in layer.parameters():
+            p.grad = None
+            p.requires_grad_(p is alone)
+        layer(inputs(6, 5, 9, torch.float64))[0].square().sum().backward()
+        found = {n: p.grad for n, p in layer.named_parameters() if p.grad is not None}
+        assert_agree(found, {name: whole[name]}, torch.float64)

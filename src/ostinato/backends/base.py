@@ -20,11 +20,11 @@ class Gradients(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """Which gradients backward computes."""
+    """Which gradients backward computes; of the parameters one by one, since some may be fixed."""
 
     x: bool
     states: bool
-    params: bool
+    params: Sequence[bool]
 
 
 class Bound(Protocol):
@@ -78,7 +78,13 @@ class Bound(Protocol):
 
 
 class Kernel(Protocol):
-    """A compiled Plan for one dtype."""
+    """A compiled Plan for one dtype.
+
+    narrow: without training, x may be bfloat16 where parameters, states and masks are float32; the output is bfloat16
+        then.
+    """
+
+    narrow: bool
 
     def bind(self, params: Sequence[Tensor], sizes: Sequence[int]) -> Bound:
         """The kernel with its parameters, whose shapes the caller has checked; `sizes` in the order of the Plan's."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C._functorch import is_functorch_wrapped_tensor
+from torch._C._functorch import is_batchedtensor, is_functorch_wrapped_tensor
 
 from ..errors import ShapeError
 
@@ -18,6 +18,8 @@ def check_input(x: Any, width: int, weight: Tensor, batch_first: bool) -> None:
     """x is a floating tensor [T, B, width] (or [T, width]) of the weights' dtype, where they are."""
     if not isinstance(x, Tensor):
         raise ShapeError(f"the input is {type(x).__name__}; give a tensor or a PackedSequence")
+    if x.is_nested:
+        raise ShapeError("the input is a nested tensor; give it padded, x.to_padded_tensor(0.0), and pass lengths=")
     axes = "[B, T, D]" if batch_first else "[T, B, D]"
     if x.dim() not in (2, 3):
         raise ShapeError(f"the input has {x.dim()} dimensions {list(x.shape)}; give {axes}, or [T, D] for one sequence")
@@ -28,6 +30,8 @@ def check_input(x: Any, width: int, weight: Tensor, batch_first: bool) -> None:
         )
     if not x.is_floating_point():
         raise ShapeError(f"the input is {x.dtype}; convert it with x.float()")
+    if x.layout != torch.strided:
+        raise ShapeError(f"the input's layout is {x.layout}; give a dense tensor, x.to_dense()")
     if x.dtype != weight.dtype and not _casting(x):
         raise ShapeError(
             f"the input is {x.dtype}, but the weights are {weight.dtype}; use x.to({weight.dtype}) or "
@@ -55,6 +59,14 @@ def lengths_tensor(lengths: Lengths, batch: int, steps: int) -> Tensor:
     if isinstance(lengths, Tensor):
         if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
             raise ShapeError(f"lengths is a tensor of {lengths.dtype}; give whole numbers (int64)")
+        if is_batchedtensor(lengths):
+            raise ShapeError(
+                "vmap runs over lengths, which differ then; put the sequences into one batch, without vmap"
+            )
+        if lengths.layout != torch.strided or (lengths.is_meta and not torch.compiler.is_compiling()):
+            raise ShapeError(
+                f"lengths is a {lengths.layout} tensor on {lengths.device}; give a dense tensor [B] that has numbers"
+            )
         # a copy: backward reads it again, whatever the caller does with his own by then
         result = lengths.detach().to(device="cpu", dtype=torch.int64).clone(memory_format=torch.contiguous_format)
     else:
@@ -62,6 +74,8 @@ def lengths_tensor(lengths: Lengths, batch: int, steps: int) -> Tensor:
             values = [_whole(n) for n in lengths]
         except TypeError:
             raise ShapeError(f"lengths is {type(lengths).__name__}; give a list of numbers or a tensor [B]") from None
+        if not torch.compiler.is_compiling():
+            check_lengths(values, steps)  # before they have to fit into 64 bits
         result = torch.tensor(values, dtype=torch.int64)
     if result.dim() != 1 or result.shape[0] != batch:
         raise ShapeError(f"lengths has shape {list(result.shape)}, but the batch has {batch} sequences; give [{batch}]")
@@ -111,6 +125,8 @@ def check_states(
         if tensor.shape != want:
             axes = f"[{counts},{' B,' if batched else ''} size]"
             raise ShapeError(f"the state {name} has shape {list(tensor.shape)}; it must be {list(want)}: {axes}")
+        if tensor.layout != torch.strided:
+            raise ShapeError(f"the state {name} is a tensor of layout {tensor.layout}; pass a dense one, to_dense()")
         if tensor.device != device:
             raise ShapeError(f"the state {name} is on {tensor.device}, but the input is on {device}; move it")
         if tensor.dtype != dtype:

@@ -129,7 +129,7 @@ class Layer:
             self.running.update(weights(self.running.all_names), means, x.shape[1], ends)
         output, every = (raw, {}) if not variant.parts else variant.split(raw)
         if variant.place is not None and not wanted.sequence:
-            output = finals[variant.place][0]
+            output = finals[variant.place][0].clone()  # changed in place, it leaves the state what it is
             if variant.carries:
                 finals = finals[:-1]
             elif states is not None:

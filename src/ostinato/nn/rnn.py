@@ -307,7 +307,8 @@ class RNN(nn.Module):
             self._weights, x, starts, lengths, self.backend, wanted, dropout, generator
         )
         if self.stateful:
-            self._kept = detach_state(finals)
+            # copies: the caller may change his in place
+            self._kept = [[state.detach().clone() for state in place] for place in finals]
         final = self._stack.layout.give(finals, batched)
         if self.batch_first or not batched:
             output = of_each(lambda t: self._leave(t, batched, sequence), output)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor, is_legacy_batchedtensor
 
 from ..backends import eager
 from ..backends.base import Bound, Wanted
@@ -19,7 +20,8 @@ class Recurrence(torch.autograd.Function):
 
     `params` are what the kernel takes (see `Step.derived`), which `bound` is bound to. Behind the final states come the
     statistics, which are not differentiated. Backward overwrites the tape; a second one runs forward again. Under
-    ``create_graph=True`` the gradients come from the eager backend, which torch can differentiate.
+    ``create_graph=True`` the gradients come from the eager backend, which torch can differentiate, and also where many
+    are asked for at once (``is_grads_batched=True``, vmap over backward).
     """
 
     @staticmethod
@@ -35,9 +37,7 @@ class Recurrence(torch.autograd.Function):
         *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
         count = len(step.state_sizes) if has_states else 0
-        output, finals, tape = bound.forward(
-            x, tensors[:count] if has_states else None, lengths, reverse, True, masks
-        )
+        output, finals, tape = bound.forward(x, tensors[:count] if has_states else None, lengths, reverse, True, masks)
         ctx.save_for_backward(x, output, tape, *tensors)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*finals[len(step.state_sizes) :])
@@ -50,7 +50,7 @@ class Recurrence(torch.autograd.Function):
         x, output, tape, *tensors = ctx.saved_tensors
         grad_output, *grad_finals = grads[: 1 + len(ctx.step.state_sizes)]
         nothing = (None,) * 6
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or any(_many(g) for g in grads if g is not None):
             return (*nothing, *_eager_gradients(ctx, x, tensors, grads))
         states = tensors[: ctx.count] if ctx.has_states else None
         params = tensors[ctx.count :]
@@ -59,7 +59,7 @@ class Recurrence(torch.autograd.Function):
             _, _, tape = bound.forward(x, states, ctx.lengths, ctx.reverse, True, ctx.masks)
         ctx.spent = True
         needs = ctx.needs_input_grad[6:]
-        wanted = Wanted(needs[0], any(needs[1 : 1 + ctx.count]), any(needs[1 + ctx.count :]))
+        wanted = Wanted(needs[0], any(needs[1 : 1 + ctx.count]), needs[1 + ctx.count :])
         found = bound.backward(
             tape, x, states, params, ctx.lengths, ctx.reverse, output, grad_output, grad_finals, wanted, ctx.masks
         )
@@ -69,9 +69,10 @@ class Recurrence(torch.autograd.Function):
 def _eager_gradients(
     ctx: Any, x: Tensor, tensors: Sequence[Tensor], grads: Sequence[Tensor | None]
 ) -> Sequence[Tensor | None]:
-    """The same gradients in operations that can be differentiated again."""
+    """The same gradients in operations that can be differentiated again, and batched."""
     step: Step = ctx.step
     needs = ctx.needs_input_grad[6:]
+    again = torch.is_grad_enabled()
     with torch.enable_grad():
         # Aliases: connected to the inputs for the second derivative, but with no path from one input to another, whose
         # gradient the engine adds itself.
@@ -85,8 +86,13 @@ def _eager_gradients(
         if not pairs or not inputs:
             return [None] * (1 + len(tensors))
         outs, gs = zip(*pairs, strict=True)
-        found = iter(torch.autograd.grad(outs, inputs, gs, create_graph=True, allow_unused=True))
+        found = iter(torch.autograd.grad(outs, inputs, gs, create_graph=again, allow_unused=True))
     return [next(found) if need else None for need in needs]
+
+
+def _many(grad: Tensor) -> bool:
+    """Whether a gradient stands for a batch of them, and has no memory that a kernel could read."""
+    return is_functorch_wrapped_tensor(grad) or is_legacy_batchedtensor(grad)
 
 
 def run_eager(

@@ -162,7 +162,7 @@ def recurrence_backward_op(
             output,
             grad_output,
             grad_finals,
-            Wanted(True, True, True),
+            Wanted(True, True, [True] * len(params)),
             masks,
         )
         made: Sequence[Tensor | None] = (found.x, *found.states, *found.params)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from ..backends.base import Bound
+from ..backends.base import Bound, Kernel
 from .choose import NARROW, asked, choose, products_of, say_once
 from .function import Recurrence, run_eager
 from .operator import recurrence_op
@@ -28,8 +28,9 @@ class Runner:
         Returns the outputs [T, B, O] and the final states, each [1, B, S]; behind them the statistics that the Program
         measures, each [T, S] in the order in which steps run, zeros where no sequence does, without a gradient.
 
-    A captured graph (torch.compile, export) gets the registered operator; torch.func's transforms get the eager
-    backend, which they can see through; everything else the kernel, without the dispatcher's overhead.
+    torch.func's transforms get the eager backend, which they can see through, within a captured graph as well; such a
+    graph (torch.compile, export, torch.jit.trace) gets the registered operator otherwise; everything else the kernel,
+    without the dispatcher's overhead.
     """
 
     def __init__(self, step: Step, reverse: bool) -> None:
@@ -52,22 +53,28 @@ class Runner:
         step = self.step
         if masks or step.mask_shapes:
             check_masks(step, x, masks)
-        if torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None:
-            return self._captured(x, states, params, lengths, backend, masks)
+        compiling = torch.compiler.is_compiling()
         if torch._C._are_functorch_transforms_active():
-            say_once("torch.func transforms run on the eager backend, which they can differentiate and batch")
+            if not compiling:
+                say_once("torch.func transforms run on the eager backend, which they can differentiate and batch")
             return run_eager(step, x, states, params, lengths, self.reverse, masks)
+        if compiling or torch._C._get_tracing_state() is not None:
+            return self._captured(x, states, params, lengths, backend, masks)
         if forward_ad._current_level >= 0:
             say_once("forward-mode derivatives run on the eager backend, which carries tangents")
             return run_eager(step, x, states, params, lengths, self.reverse, masks)
+        if _get_current_dispatch_mode() is not None:
+            return self._captured(x, states, params, lengths, backend, masks)
         kind = products_of(x)
-        if x.dtype in NARROW and choose(step, backend, x.device, kind) is not None:
-            return self._widened(x, states, params, lengths, backend, masks)
+        if x.dtype in NARROW and (kernel := choose(step, backend, x.device, kind)) is not None:
+            if not kernel.narrow or x.dtype != torch.bfloat16 or _wants_gradients(x, states, params):
+                return self._widened(x, states, params, lengths, backend, masks)
+            return self._inferred(kernel, x, states, params, lengths, masks)
         own, bound = self._bind(x, params, backend, masks, kind)
         if bound is None:
             return run_eager(step, x, states, params, lengths, self.reverse, masks)
         inner = step.inner_masks(masks) if masks else ()
-        if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *own, *(states or ()))):
+        if _wants_gradients(x, states, own):
             found = Recurrence.apply(
                 step, bound, lengths, self.reverse, inner, states is not None, x, *(states or ()), *own
             )
@@ -90,6 +97,24 @@ class Runner:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=x.dtype == torch.bfloat16):
             output, finals = self(x.float(), starts, wide, lengths, backend, [m.float() for m in masks])
         return output.to(x.dtype), tuple([s.to(x.dtype) for s in finals])
+
+    def _inferred(
+        self,
+        kernel: Kernel,
+        x: Tensor,
+        states: Sequence[Tensor] | None,
+        params: Sequence[Tensor],
+        lengths: Tensor | None,
+        masks: Sequence[Tensor],
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The same without gradients, where the kernel itself reads bfloat16 and writes it."""
+        step = self.step
+        wide, given = [t.float() for t in params], [m.float() for m in masks]
+        check_params(step, x.new_empty(0, dtype=torch.float32), wide)
+        starts = None if states is None else [t.float() for t in states]
+        bound = kernel.bind(wide if step.direct else step.derived(wide, given), step.plan_sizes)
+        output, finals, _ = bound.forward(x, starts, lengths, self.reverse, False, step.inner_masks(given))
+        return output, tuple([s.to(x.dtype) for s in finals])
 
     def _bind(
         self,
@@ -129,7 +154,8 @@ class Runner:
         if x.dtype in NARROW and asked(backend) != "eager" and x.device.type == "cpu":
             return self._widened(x, states, params, lengths, backend, masks)
         own = params if step.direct else step.derived(params, masks)
-        training = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *(states or ()), *own))
+        # a trace is run again with gradients, whatever it was taken with
+        training = torch._C._get_tracing_state() is not None or _wants_gradients(x, states, own)
         if states is None:
             states = [x.new_zeros(1, x.shape[1], s) for s in step.state_sizes]
         tape = step.tape_values(x.shape[0], x.shape[1]) if training else 0
@@ -139,3 +165,7 @@ class Runner:
         )
         count = len(step.state_sizes)
         return output, (*finals[:count], *(s.detach() for s in finals[count:]))
+
+
+def _wants_gradients(x: Tensor, states: Sequence[Tensor] | None, params: Sequence[Tensor]) -> bool:
+    return torch.is_grad_enabled() and any(t.requires_grad for t in (x, *(states or ()), *params))

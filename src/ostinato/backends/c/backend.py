@@ -50,12 +50,12 @@ class CBackend:
     def _load(self, plan: Plan, dtype: torch.dtype) -> CKernel:
         """Another process may trim the cache between finding a library and loading it: try once more."""
         try:
-            return CKernel(plan, self._library(plan, dtype), self._memory)
+            return CKernel(plan, dtype, self._library(plan, dtype), self._memory)
         except OSError as first:
             if isinstance(first, CacheError):
                 raise
         try:
-            return CKernel(plan, self._library(plan, dtype), self._memory)
+            return CKernel(plan, dtype, self._library(plan, dtype), self._memory)
         except OSError as error:
             raise CacheError(
                 f"a compiled kernel cannot be loaded ({error}); set XDG_CACHE_HOME to a folder that may hold programs"

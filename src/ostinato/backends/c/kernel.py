@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from ...errors import BackendError, ShapeError
-from ...schedule import Plan
+from ...schedule import Loop, Plan, StepLoop
 from ..base import Gradients, Wanted
 from .memory import Memory
 
-_TRAINING, _WANT_INPUT, _WANT_PARAMS, _UNPACKED = 1, 2, 4, 8
+_TRAINING, _WANT_INPUT, _WANT_PARAMS, _UNPACKED, _NARROW = 1, 2, 4, 8, 32
 _UNPACKED_ROWS = 3  # so few rows do not pay for packing the weights
 
 
@@ -70,8 +70,8 @@ class CBound:
         self._numbers = array("q", sizes)
         for i in self._order:
             p = self._held[i]
-            if p.dim() and p.stride(-1) != 1 and p.shape[-1] > 1:
-                p = self._held[i] = p.contiguous()
+            if p.is_neg() or (p.dim() and p.stride(-1) != 1 and p.shape[-1] > 1):
+                p = self._held[i] = p.resolve_neg().contiguous()
                 self._copied = True
             self._numbers.extend((p.data_ptr(), p.stride(0)) if p.dim() == 2 else (p.data_ptr(),))
         self._address = self._numbers.buffer_info()[0]
@@ -110,14 +110,16 @@ class CBound:
         x_step, x_batch, _ = x.stride()
         size = self._output_size
         if batch > 1 and x_batch > x_step:  # the layout of x: each sequence in one piece
-            out = x.new_empty(batch, steps, size).transpose(0, 1)
+            # by its strides: a view, made here, could not be changed in place by the caller
             out_step, out_batch = size, steps * size
+            out = x.new_empty_strided((steps, batch, size), (out_step, out_batch, 1))
         else:
             out = x.new_empty(steps, batch, size)
             out_step, out_batch = batch * size, size
+        narrow = _NARROW if x.dtype == torch.bfloat16 else 0
         call = [
             *(steps, batch, torch.get_num_threads(), reverse),
-            _TRAINING if training else _UNPACKED if steps * batch <= _UNPACKED_ROWS else 0,
+            (_TRAINING if training else _UNPACKED if steps * batch <= _UNPACKED_ROWS else 0) | narrow,
             *(x.data_ptr(), x_step, x_batch, out.data_ptr(), out_step, out_batch),
             0 if lengths is None else lengths.data_ptr(),
             *_pool(),
@@ -126,17 +128,18 @@ class CBound:
         if training:
             tape = self._kernel.memory.empty(self._tape.values(steps, batch), x.dtype)
         call.append(_address(tape))
+        wide = torch.float32 if narrow else x.dtype
         finals: list[Tensor] = []
         keep: list[Tensor] = []  # contiguous copies live until the kernel returns
         for mask in masks:
             call += _given(mask, keep)
         for i, size in enumerate(self._state_sizes):
             call += (0, 0) if states is None else _state(states[i], keep)
-            final = x.new_empty(1, batch, size)
+            final = torch.empty(1, batch, size, dtype=wide)
             call.append(final.data_ptr())
             finals.append(final)
         for size in self._statistic_sizes:
-            statistic = x.new_zeros(steps, size)
+            statistic = torch.zeros(steps, size, dtype=wide)
             call.append(statistic.data_ptr())
             finals.append(statistic)
         _run(self._kernel.forward, self._address, call)
@@ -160,7 +163,7 @@ class CBound:
         steps, batch, _ = x.shape
         call = [
             *(steps, batch, torch.get_num_threads(), reverse),
-            _TRAINING | (_WANT_INPUT if wanted.x else 0) | (_WANT_PARAMS if wanted.params else 0),
+            _TRAINING | (_WANT_INPUT if wanted.x else 0) | (_WANT_PARAMS if any(wanted.params) else 0),
             *_sequence(x),
             *_sequence(output),
             _address(lengths),
@@ -181,9 +184,10 @@ class CBound:
             call += (*_state(None if states is None else states[i], keep), *_state(grad_finals[i], keep))
             call.append(_address(grad))
             grad_states.append(grad)
-        grads: list[Tensor | None] = [None] * len(params)
-        if wanted.params:
-            grads = [torch.empty_like(p, memory_format=torch.contiguous_format) for p in params]
+        grads = [
+            torch.empty_like(p, memory_format=torch.contiguous_format) if want else None
+            for p, want in zip(params, wanted.params, strict=True)
+        ]
         call += [_address(grads[i]) for i in self._order]
         _run(self._kernel.backward, self._address, call)
         return Gradients(grad_x, tuple(grad_states), tuple(grads))
@@ -192,7 +196,7 @@ class CBound:
 class CKernel:
     """See `ostinato.backends.base.Kernel`."""
 
-    def __init__(self, plan: Plan, library: Path, memory: Memory) -> None:
+    def __init__(self, plan: Plan, dtype: torch.dtype, library: Path, memory: Memory) -> None:
         self.plan = plan
         self.memory = memory
         loaded = ctypes.CDLL(str(library))
@@ -204,6 +208,8 @@ class CKernel:
         self.state_sizes = [at[s] for _, s in plan.states]
         self.statistic_sizes = [at[plan.steps[number]] for number in plan.statistics]
         self.output_size = at[plan.output_size]
+        loops = [slot for slot in plan.infer if isinstance(slot, Loop | StepLoop)]
+        self.narrow = dtype == torch.bfloat16 and not any(place.kind == "x" for s in loops for _, place in s.loads)
         self._orders: dict[tuple[int, ...], list[int]] = {}
 
     def bind(self, params: Sequence[Tensor], sizes: Sequence[int]) -> CBound:
@@ -234,7 +240,9 @@ def _address(tensor: Tensor | None) -> int:
 
 
 def _rows(tensor: Tensor) -> Tensor:
-    """Rows must lie in one piece; time and batch may have any strides."""
+    """Rows must lie in one piece; time and batch may have any strides. A negation that torch put off is done now."""
+    if tensor.is_neg():
+        tensor = tensor.resolve_neg()
     return tensor if tensor.stride(2) == 1 or tensor.shape[2] == 1 else tensor.contiguous()
 
 
@@ -260,8 +268,8 @@ def _state(tensor: Tensor | None, keep: list[Tensor]) -> tuple[int, int]:
     if tensor is None:
         return 0, 0
     _, row, column = tensor.stride()
-    if column != 1:
-        tensor = tensor.contiguous()
+    if column != 1 or tensor.is_neg():
+        tensor = tensor.resolve_neg().contiguous()
         row = tensor.stride(1)
         keep.append(tensor)
     return tensor.data_ptr(), row

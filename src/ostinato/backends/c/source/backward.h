@@ -14,15 +14,18 @@ static void operand_rows(const Job *g, const Part *p, const Outer *o, long first
 /* gradients of the weight matrices: the share [part, part + 1) / shares of each matrix's rows, over some tape rows */
 static void add_weight_grads(Job *g, Part *p, long first, long count, long t, real *const *target, real *left, real *right,
                              const real **rows, long share, long shares) {
+    const Outer *packed = 0;
     for (int i = 0; i < N_OUTER; i++) {
         const Outer *o = &OUTER[i];
+        if (!target[o->matrix]) continue;
         const long high = matrix_rows(g, o->matrix), wide = matrix_columns(g, o->matrix);
         const long tiles = (high + TILE_ROWS - 1) / TILE_ROWS;
         const long from = least(high, tiles * share / shares * TILE_ROWS);
         const long to = least(high, tiles * (share + 1) / shares * TILE_ROWS);
-        if (!i || o->operand != OUTER[i - 1].operand || o->index != OUTER[i - 1].index) {
+        if (!packed || o->operand != packed->operand || o->index != packed->index) {
             operand_rows(g, p, o, first, count, t, rows);
             pack_operand(count, rows, wide, right);
+            packed = o;
         }
         add_outer(count, p->tape + first * g->row_size + g->column[o->column], g->row_size, from, to, right, wide,
                   target[o->matrix], panels_of(wide) * PANEL, left);
@@ -40,7 +43,7 @@ static void backward_chunk(Job *g, Part *p, long t0, long t1) {
     if ((g->flags & WANT_INPUT) && DEFERRED_TO > DEFERRED_FROM) {
         for (int i = DEFERRED_FROM; i < DEFERRED_TO; i++)
             run(g, p, i, last - first, base + first * g->row_size + g->column[ENTRIES[RUNS[i].first].column], g->row_size,
-                p->grad_x + first * width, width, 0, 1);
+                0, p->grad_x + first * width, width, 0, 1);
         for (long r = first, t = t0; r < last; r++) {
             while (r >= p->offset[t + 1] - p->offset[t0]) t++;
             const long k = r - (p->offset[t] - p->offset[t0]);
@@ -65,11 +68,19 @@ static void backward_chunk(Job *g, Part *p, long t0, long t1) {
                              p->rows, 0, 1);
 }
 
+/* how many values the gradient of a matrix has; none if it is not wanted: the matrix is fixed */
+INLINE long grad_values(const Job *g, int m) {
+    return g->matrix[m].grad ? matrix_rows(g, m) * panels_of(matrix_columns(g, m)) * PANEL : 0;
+}
+static void clear_grads(const Job *g, const Part *p) {
+    for (int m = 0; m < N_MATRICES; m++)
+        if (g->matrix[m].grad) memset(p->grad_matrix[m], 0, sizeof(real) * (size_t)grad_values(g, m));
+}
+
 static void backward_part(Job *g, long j) {
     Part *p = &g->part[j];
     if (!(g->flags & SHARED_OUTER))
-        for (int m = 0; m < N_MATRICES; m++)
-            memset(p->grad_matrix[m], 0, sizeof(real) * (size_t)(matrix_rows(g, m) * panels_of(matrix_columns(g, m)) * PANEL));
+        clear_grads(g, p);
     for (long t1 = p->steps, t0; t1 > 0; t1 = t0) {
         t0 = t1 - 1;
         while (t0 > 0 && p->offset[t1] - p->offset[t0 - 1] <= g->chunk) t0--;
@@ -116,7 +127,7 @@ static void outer_share(Job *g, long share) {
 static void finish_matrix(Job *g, long m) {
     const long high = matrix_rows(g, (int)m), wide = matrix_columns(g, (int)m), row = panels_of(wide) * PANEL;
     const long copies = (g->flags & SHARED_OUTER) ? 1 : g->parts;
-    for (long i = 0; i < high; i++) {
+    for (long i = 0; g->matrix[m].grad && i < high; i++) {
         real *to = g->matrix[m].grad + i * wide;
         memcpy(to, g->part[0].grad_matrix[m] + i * row, sizeof(real) * (size_t)wide);
         for (long j = 1; j < copies; j++) {
@@ -134,7 +145,7 @@ static size_t weights(const Job *g) {
 
 static void finish_small(Job *g) {
     for (int v = 0; v < N_VECTORS; v++)
-        for (long i = 0; i < g->size[SIZE_OF_VECTOR[v]]; i++) {
+        for (long i = 0; g->vector[v].grad && i < g->size[SIZE_OF_VECTOR[v]]; i++) {
             real sum = 0;
             for (long j = 0; j < g->parts; j++) sum += g->part[j].grad_vector[v][i];
             g->vector[v].grad[i] = sum;
@@ -143,7 +154,7 @@ static void finish_small(Job *g) {
         real sum = 0;
         for (long j = 0; j < g->parts; j++)
             for (long l = 0; l < LANES; l++) sum += g->part[j].grad_scalar[v][l];
-        *g->scalar[v].grad = sum;
+        if (g->scalar[v].grad) *g->scalar[v].grad = sum;
     }
 }
 
@@ -152,7 +163,7 @@ static void carve_outer(Job *g) {
     for (int m = 0; m < N_MATRICES; m++) {
         const long row = panels_of(matrix_columns(g, m)) * PANEL;
         widest = most(widest, row);
-        total += matrix_rows(g, m) * row;
+        total += grad_values(g, m);
     }
     if (g->together || total * sizeof(real) * (size_t)g->parts > PRIVATE_BYTES) g->flags |= SHARED_OUTER;
     for (long j = 0; j < g->parts; j++) {
@@ -162,7 +173,7 @@ static void carve_outer(Job *g) {
         p->right = CARVE(g, real, OUTER_COUNT * widest);
         if (j && (g->flags & SHARED_OUTER)) continue;
         for (int m = 0; m < N_MATRICES; m++)
-            p->grad_matrix[m] = CARVE(g, real, matrix_rows(g, m) * panels_of(matrix_columns(g, m)) * PANEL);
+            if (g->matrix[m].grad) p->grad_matrix[m] = CARVE(g, real, grad_values(g, m));
     }
 }
 
@@ -188,9 +199,7 @@ int ostinato_backward(const int64_t *bound, const int64_t *call) {
     each_part(g, backward_part);
     if (g->flags & WANT_PARAMS) {
         if (g->flags & SHARED_OUTER) {
-            for (int m = 0; m < N_MATRICES; m++)
-                memset(g->part[0].grad_matrix[m], 0,
-                       sizeof(real) * (size_t)(matrix_rows(g, m) * panels_of(matrix_columns(g, m)) * PANEL));
+            clear_grads(g, &g->part[0]);
             each(g, outer_share, g->parts, SIZE_MAX);
         }
         each(g, finish_matrix, N_MATRICES, weights(g));

@@ -76,16 +76,16 @@ static void carve_shared(Job *g, int first, int last, int skip_from, int skip_to
 }
 
 /* rows of numbers as rows of pairs */
-static void __attribute__((unused)) pair_up(long rows, long depth, const real *source, long source_row, real *target,
-                                            long target_row) {
+static void pair_up(long rows, long depth, const real *source, long source_row, real *target,
+                    long target_row) {
     for (long r = 0; r < rows; r++)
         for (long k = 0; k < steps_of(depth); k += LANES) /* a row of pairs has room for whole vectors */
             store(target + r * target_row + k, steps_at(source + r * source_row, k, depth));
 }
 
-/* its panels from the share `part` of `parts` to the next one */
-static void run(const Job *g, const Part *p, int index, long rows, const real *source, long source_row, real *target,
-                long target_row, long part, long parts) {
+/* its panels from the share `part` of `parts` to the next one; `paired`: the source is rows of pairs already */
+static void run(const Job *g, const Part *p, int index, long rows, const real *source, long source_row, int paired,
+                real *target, long target_row, long part, long parts) {
     const Run *r = &RUNS[index];
     const long first = g->column[ENTRIES[r->first].column];
     if (g->panels[index]) {
@@ -93,12 +93,10 @@ static void run(const Job *g, const Part *p, int index, long rows, const real *s
         const long columns = run_columns(g, r), depth = steps_of(run_depth(g, r)), panels = panels_of(columns);
         const long from = panels * part / parts * PANEL, to = least(columns, panels * (part + 1) / parts * PANEL);
         if (to <= from) return;
-#if HALF
-        pair_up(rows, run_depth(g, r), source, source_row, p->halves, row_of(depth));
-        source = p->halves, source_row = row_of(depth);
-#else
-        (void)p;
-#endif
+        if (HALF && !paired) {
+            pair_up(rows, run_depth(g, r), source, source_row, p->halves, row_of(depth));
+            source = p->halves, source_row = row_of(depth);
+        }
         multiply(rows, to - from, depth, source, source_row, g->panels[index] + from * depth, start + from,
                  r->accumulate ? target_row : 0, target + from, target_row);
         return;
@@ -125,7 +123,7 @@ static void step_run(const Job *g, Part *p, int index, long t, long n) {
     if (r->source == AT_COLUMN) source = row + g->column[r->source_index];
     if (r->target == AT_TEMP) target = p->temp[r->target_index], target_row = row_of(g->size[SIZE_OF_TEMP[r->target_index]]);
     if (r->target == AT_GRAD_STATE) target = p->next[r->target_index], target_row = state_row(g, r->target_index);
-    run(g, p, index, n, source, source_row, target, target_row, p->member, p->members);
+    run(g, p, index, n, source, source_row, 0, target, target_row, p->member, p->members);
 }
 
 static void swap_states(Part *p) {
@@ -188,6 +186,7 @@ static void carve_parts(Job *g, int backward) {
         const long width = row_of(g->size[SIZE_OF_X]);
         if (!backward) {
             p->x = CARVE(g, real, rows * width);
+            if (g->flags & NARROW) p->out = CARVE(g, real, rows * row_of(g->size[SIZE_OF_OUT]));
             if (!(g->flags & TRAINING)) p->tape = CARVE(g, real, rows * g->row_size);
             else p->tape = g->tape + p->row * g->row_size;
             continue;
@@ -204,6 +203,49 @@ static long chunk_end(const Job *g, const Part *p, long t0) {
     return t;
 }
 
+/* whether rows of x are gathered as pairs */
+INLINE int x_paired(const Job *g) { return HALF && !(g->flags & UNPACKED); }
+
+/* a row of x as its products read it */
+static void gather_x(const Job *g, const Part *p, long t, long k, real *to) {
+    const long depth = g->size[SIZE_OF_X];
+#if REAL_BITS == 32
+    if (g->flags & NARROW) {
+        const uint16_t *from = (const uint16_t *)g->x + x_at(g, p, t, k);
+        if (x_paired(g)) {
+            memcpy(to, from, sizeof *from * (size_t)depth);
+            if (depth % 2) memset((char *)to + sizeof *from * (size_t)depth, 0, sizeof *from);
+            return;
+        }
+        for (long j = 0; j < depth; j += LANES) {
+            narrow_vec v = {0};
+            memcpy(&v, from + j, sizeof *from * (size_t)least(LANES, depth - j));
+            store(to + j, widened(v));
+        }
+        return;
+    }
+#endif
+    if (x_paired(g)) pair_up(1, depth, x_row(g, p, t, k), 0, to, 0);
+    else memcpy(to, x_row(g, p, t, k), sizeof(real) * (size_t)depth);
+}
+
+/* the outputs of a chunk, if the caller's are bfloat16 */
+static void give_out(const Job *g, const Part *p, long t0, long rows) {
+#if REAL_BITS == 32
+    const long width = g->size[SIZE_OF_OUT];
+    for (long r = share(p, rows, 0), t = t0; r < share(p, rows, 1); r++) {
+        while (r >= p->offset[t + 1] - p->offset[t0]) t++;
+        const long k = r - (p->offset[t] - p->offset[t0]);
+        const real *from = out_row(g, p, t, k);
+        uint16_t *to = (uint16_t *)g->out + out_at(g, p, t, k);
+        long j = 0;
+        for (; j + LANES <= width; j += LANES) *(unaligned_narrow_vec *)(to + j) = narrowed(load(from + j));
+        const narrow_vec rest = narrowed(load_until(from, j, width));
+        memcpy(to + j, &rest, sizeof *to * (size_t)(width - j));
+    }
+#endif
+}
+
 /* what does not wait for the state: products of x, and biases */
 static void forward_chunk(Job *g, Part *p, long t0, long rows) {
     const long width = row_of(g->size[SIZE_OF_X]), first = share(p, rows, 0), last = share(p, rows, 1);
@@ -211,12 +253,11 @@ static void forward_chunk(Job *g, Part *p, long t0, long rows) {
     if (HOIST_TO > HOIST_FROM)
         for (long r = first, t = t0; r < last; r++) {
             while (r >= p->offset[t + 1] - p->offset[t0]) t++;
-            memcpy(p->x + r * width, x_row(g, p, t, r - (p->offset[t] - p->offset[t0])),
-                   sizeof(real) * (size_t)g->size[SIZE_OF_X]);
+            gather_x(g, p, t, r - (p->offset[t] - p->offset[t0]), p->x + r * width);
         }
     for (int i = HOIST_FROM; i < HOIST_TO; i++)
-        run(g, p, i, last - first, p->x + first * width, width, base + g->column[ENTRIES[RUNS[i].first].column], g->row_size,
-            0, 1);
+        run(g, p, i, last - first, p->x + first * width, width, x_paired(g), base + g->column[ENTRIES[RUNS[i].first].column],
+            g->row_size, 0, 1);
     for (int i = 0; i < N_FILLS; i++)
         for (long r = 0; r < last - first; r++)
             memcpy(base + r * g->row_size + g->column[FILLS[i]], g->bias + g->column[FILLS[i]],
@@ -233,16 +274,19 @@ static void keep_final(const Job *g, const Part *p, long k) {
 static void forward_part(Job *g, long j) {
     Part *p = &g->part[j];
     real *scratch_tape = p->tape;
+    const long bytes = g->flags & NARROW ? 2 : (long)sizeof(real);
     for (long k = share(p, p->count, 0); k < share(p, p->count, 1); k++) {
         for (int s = 0; s < N_STATES; s++)
             copy_row(p->now[s] + k * state_row(g, s), history(g, p, s, -1, k), g->size[SIZE_OF_STATE[s]], state_row(g, s));
         if (!p->length[k]) keep_final(g, p, k);
         for (long t = p->length[k]; t < g->steps; t++) /* past a sequence's end */
-            memset(g->out + t * g->out_step + p->batch[k] * g->out_batch, 0, sizeof(real) * (size_t)g->size[SIZE_OF_OUT]);
+            memset((char *)g->out + (t * g->out_step + p->batch[k] * g->out_batch) * bytes, 0,
+                   (size_t)(bytes * g->size[SIZE_OF_OUT]));
     }
     for (long t0 = 0, t1; t0 < p->steps; t0 = t1) {
         t1 = chunk_end(g, p, t0);
         if (!(g->flags & TRAINING)) p->tape = scratch_tape - p->offset[t0] * g->row_size;
+        p->chunk = p->offset[t0];
         meet(g, p);
         forward_chunk(g, p, t0, p->offset[t1] - p->offset[t0]);
         for (long t = t0; t < t1; t++) {
@@ -253,6 +297,9 @@ static void forward_part(Job *g, long j) {
             if (BY_COLUMNS && active(p, t + 1) < n) meet(g, p);
             for (long k = most(active(p, t + 1), share(p, n, 0)); k < share(p, n, 1); k++) keep_final(g, p, k);
         }
+        if (!(g->flags & NARROW)) continue;
+        meet(g, p);
+        give_out(g, p, t0, p->offset[t1] - p->offset[t0]);
     }
 }
 
@@ -288,18 +335,19 @@ static void place_steps(Job *g) {
     g->tape = g->kept_steps + g->steps * g->kept_step;
 }
 
-/* The order of a tape's rows depends on the parts: it says which, since there may be other threads by then. */
+/* The order of a tape's rows depends on the parts: it says which, since there may be other threads by then. In numbers
+   that survive a caller who keeps saved tensors rounded to half precision, and in bounds whatever became of them. */
 static void write_parts(Job *g) {
-    const int64_t found[] = {g->together, g->parts};
-    memcpy(g->tape, found, sizeof found);
+    g->tape[0] = (real)(g->together != 0);
+    g->tape[1] = (real)g->parts;
     place_steps(g);
 }
 static void read_parts(Job *g) {
-    int64_t found[2];
-    memcpy(found, g->tape, sizeof found);
+    const int together = g->tape[0] == 1;
+    const real parts = g->tape[1];
     place_steps(g);
-    g->together = found[0] && g->threads > 1;
-    g->parts = g->together ? g->threads : found[0] ? 1 : (long)found[1];
+    g->together = together && g->threads > 1;
+    g->parts = g->together ? g->threads : !together && parts >= 1 && parts <= (real)g->batch ? (long)parts : 1;
 }
 
 static void each_part(Job *g, void (*work)(Job *, long)) {
@@ -312,7 +360,7 @@ int ostinato_forward(const int64_t *bound, const int64_t *call) {
     void *owner = 0;
     read_arguments(g, bound, call, 0);
     const size_t rows = (size_t)(g->steps * g->batch) * sizeof(real);
-    large_pages(g->out, rows * (size_t)g->size[SIZE_OF_OUT]);
+    large_pages(g->out, rows / (g->flags & NARROW ? 2 : 1) * (size_t)g->size[SIZE_OF_OUT]);
     plan_parts(g);
     if (g->flags & TRAINING) {
         large_pages(g->tape, rows * (size_t)g->row_size);

@@ -7,10 +7,10 @@
 #define LARGE_WEIGHTS ((long)1 << 20)
 #define DEPTH 512 /* of a panel at a time: PANEL * DEPTH values stay in the second-level cache */
 
-/* target[rows][panels * PANEL] = start[rows][panels * PANEL] + a[rows][depth] @ panels; the first `vectors` of each row
+/* target[rows][wide * LANES] = start[rows][wide * LANES] + a[rows][depth] @ panels; the first `vectors` of each row
  * are written. What a start is read beyond them is not used: scratch has room for it.
  * Rows are addressed from every third one, (base), (base + row), (base + 2 row), so that few registers hold addresses. */
-INLINE void tile(const int rows, const int panels, long depth, const real *a, const long a_row, const long a_depth,
+INLINE void tile(const int rows, const int wide, long depth, const real *a, const long a_row, const long a_depth,
                  const real *packed, const long panel_size, const real *start, long start_row, real *target,
                  long target_row, long vectors, const real *next, long next_step) {
     vec sum[TILE_ROWS][8]; /* what is not used takes no register */
@@ -20,25 +20,25 @@ INLINE void tile(const int rows, const int panels, long depth, const real *a, co
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
-        for (int v = 0; v < 2 * panels; v++) sum[i][v] = load(start + i * start_row + v * LANES);
+        for (int v = 0; v < wide; v++) sum[i][v] = load(start + i * start_row + v * LANES);
     for (long k = 0; k < depth; k++) {
         vec b[8];
-        if (panels == 1) {
+        if (wide <= 2) {
             __builtin_prefetch(next);
             __builtin_prefetch(next + LANES);
             next += next_step;
         } else {
 #pragma GCC unroll 8
-            for (int v = 0; v < 2 * panels; v++)
+            for (int v = 0; v < wide; v++)
                 __builtin_prefetch(packed + AHEAD * PANEL + (v / 2) * panel_size + (v % 2) * LANES);
         }
 #pragma GCC unroll 8
-        for (int v = 0; v < 2 * panels; v++) b[v] = load(packed + (v / 2) * panel_size + (v % 2) * LANES);
+        for (int v = 0; v < wide; v++) b[v] = load(packed + (v / 2) * panel_size + (v % 2) * LANES);
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++) {
             const vec left = spread_left(&base[i / 3][(i % 3) * a_row]);
 #pragma GCC unroll 8
-            for (int v = 0; v < 2 * panels; v++) sum[i][v] = multiply_add(left, b[v], sum[i][v]);
+            for (int v = 0; v < wide; v++) sum[i][v] = multiply_add(left, b[v], sum[i][v]);
         }
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i += 3) base[i / 3] += a_depth;
@@ -47,47 +47,49 @@ INLINE void tile(const int rows, const int panels, long depth, const real *a, co
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
-        for (int v = 0; v < 2 * panels; v++)
+        for (int v = 0; v < wide; v++)
             if (v < vectors) store(target + i * target_row + v * LANES, sum[i][v]);
 }
 
-/* one function for each height; low tiles take more panels, to have enough independent sums */
-#define TILE(rows, panels)                                                                                        \
-    static __attribute__((noinline)) void tile_##rows##_##panels(                                                 \
+/* One function for each height and width in vectors: a panel, half of one where a matrix ends in its middle; low tiles take
+ * more panels, to have enough independent sums. */
+#define TILE(rows, wide)                                                                                          \
+    static __attribute__((noinline)) void tile_##rows##_##wide(                                                   \
         long depth, const real *a, long a_row, const real *packed, long panel_size, const real *start,             \
         long start_row, real *target, long target_row, long vectors, const real *next, long next_step) {           \
-        tile(rows, panels, depth, a, a_row, 1, packed, panel_size, start, start_row, target, target_row, vectors,  \
+        tile(rows, wide, depth, a, a_row, 1, packed, panel_size, start, start_row, target, target_row, vectors,    \
              next, next_step);                                                                                    \
     }
 typedef void tile_function(long, const real *, long, const real *, long, const real *, long, real *, long, long,
                            const real *, long);
-TILE(1, 1) TILE(2, 1) TILE(3, 1) TILE(4, 1)
+#define TILES(rows) TILE(rows, 1) TILE(rows, 2)
+TILES(1) TILES(2) TILES(3) TILES(4)
 #if TILE_ROWS >= 6
-TILE(5, 1) TILE(6, 1)
+TILES(5) TILES(6)
 #endif
 #if TILE_ROWS >= 8
-TILE(7, 1) TILE(8, 1)
+TILES(7) TILES(8)
 #endif
 #if TILE_ROWS >= 12
-TILE(9, 1) TILE(10, 1) TILE(11, 1) TILE(12, 1)
-TILE(1, 4) TILE(2, 4) TILE(3, 4) TILE(4, 2) TILE(5, 2) TILE(6, 2)
+TILES(9) TILES(10) TILES(11) TILES(12)
+TILE(1, 8) TILE(2, 8) TILE(3, 8) TILE(4, 4) TILE(5, 4) TILE(6, 4)
 #endif
 
-static tile_function *const ONE_PANEL[] = {
-    0, tile_1_1, tile_2_1, tile_3_1, tile_4_1,
+static tile_function *const ONE_PANEL[][2] = {
+    {0, 0}, {tile_1_1, tile_1_2}, {tile_2_1, tile_2_2}, {tile_3_1, tile_3_2}, {tile_4_1, tile_4_2},
 #if TILE_ROWS >= 6
-    tile_5_1, tile_6_1,
+    {tile_5_1, tile_5_2}, {tile_6_1, tile_6_2},
 #endif
 #if TILE_ROWS >= 8
-    tile_7_1, tile_8_1,
+    {tile_7_1, tile_7_2}, {tile_8_1, tile_8_2},
 #endif
 #if TILE_ROWS >= 12
-    tile_9_1, tile_10_1, tile_11_1, tile_12_1,
+    {tile_9_1, tile_9_2}, {tile_10_1, tile_10_2}, {tile_11_1, tile_11_2}, {tile_12_1, tile_12_2},
 #endif
 };
 #if TILE_ROWS >= 12
 #define WIDE_ROWS 6
-static tile_function *const WIDE[] = {0, tile_1_4, tile_2_4, tile_3_4, tile_4_2, tile_5_2, tile_6_2};
+static tile_function *const WIDE[] = {0, tile_1_8, tile_2_8, tile_3_8, tile_4_4, tile_5_4, tile_6_4};
 static const int WIDE_PANELS[] = {0, 4, 4, 4, 2, 2, 2};
 #endif
 
@@ -117,8 +119,9 @@ void multiply(long rows, long columns, long depth, const real *a, long a_row, co
             long row = 0;
             for (long block = 0; block < blocks; block++) {
                 const long count = (rows - row + blocks - block - 1) / (blocks - block);
-                ONE_PANEL[count](deep, a + row * a_row + k, a_row, panel, panel_size, start + row * start_row + p * PANEL,
-                                 start_row, target + row * target_row + p * PANEL, target_row, vectors - 2 * p, next, step);
+                ONE_PANEL[count][vectors > 2 * p + 1](
+                    deep, a + row * a_row + k, a_row, panel, panel_size, start + row * start_row + p * PANEL, start_row,
+                    target + row * target_row + p * PANEL, target_row, vectors - 2 * p, next, step);
                 row += count;
                 if (far) next += deep * step;
             }

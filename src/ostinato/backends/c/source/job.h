@@ -16,7 +16,7 @@ typedef struct {
     real *now[N_STATES + 1], *next[N_STATES + 1]; /* states, or their gradients */
     real *temp[N_TEMPS + 1];
     real *step[N_STEPS + 1]; /* vectors of the step, the same for all its rows */
-    real *x, *grad_x; /* rows of the current chunk, from `chunk` on */
+    real *x, *out, *grad_x; /* rows of the current chunk, from `chunk` on; `out` if the caller's is bfloat16 */
     long chunk;
     real *grad_vector[N_VECTORS + 1], *grad_scalar[N_SCALARS + 1], *grad_matrix[N_MATRICES + 1];
     const real **rows;
@@ -33,8 +33,8 @@ typedef struct {
     struct { const real *value; real *grad; } vector[N_VECTORS + 1];
     struct { const real *value; real *grad; } scalar[N_SCALARS + 1];
     long steps, batch, threads, flags, reverse, rows, parts, chunk;
-    const real *x; long x_step, x_batch;
-    real *out; long out_step, out_batch;
+    const void *x; long x_step, x_batch; /* of real, or if NARROW is set of bfloat16, as is out */
+    void *out; long out_step, out_batch;
     const int64_t *length;
     real *tape;
     real *kept_steps; long kept_step; /* the vectors of a step that stay for backward, and how far steps are apart */
@@ -71,11 +71,16 @@ INLINE long share(const Part *p, long rows, long next) {
 INLINE long active(const Part *p, long t) { return t < p->steps ? p->offset[t + 1] - p->offset[t] : 0; }
 INLINE long position(const Job *g, const Part *p, long t, long k) { return g->reverse ? p->length[k] - 1 - t : t; }
 INLINE real *tape_row(const Job *g, const Part *p, long t, long k) { return p->tape + (p->offset[t] + k) * g->row_size; }
-INLINE const real *x_row(const Job *g, const Part *p, long t, long k) {
-    return g->x + position(g, p, t, k) * g->x_step + p->batch[k] * g->x_batch;
+INLINE long x_at(const Job *g, const Part *p, long t, long k) {
+    return position(g, p, t, k) * g->x_step + p->batch[k] * g->x_batch;
 }
+INLINE long out_at(const Job *g, const Part *p, long t, long k) {
+    return position(g, p, t, k) * g->out_step + p->batch[k] * g->out_batch;
+}
+INLINE const real *x_row(const Job *g, const Part *p, long t, long k) { return (const real *)g->x + x_at(g, p, t, k); }
 INLINE real *out_row(const Job *g, const Part *p, long t, long k) {
-    return g->out + position(g, p, t, k) * g->out_step + p->batch[k] * g->out_batch;
+    if (g->flags & NARROW) return p->out + (p->offset[t] + k - p->chunk) * row_of(g->size[SIZE_OF_OUT]);
+    return (real *)g->out + out_at(g, p, t, k);
 }
 INLINE const real *mask_row(const Job *g, const Part *p, int m, long t, long k) {
     return g->mask[m].value + position(g, p, t, k) * g->mask[m].step + p->batch[k] * g->mask[m].batch;

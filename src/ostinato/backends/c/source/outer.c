@@ -1,9 +1,22 @@
 /* Weight gradients: sums of outer products over many rows. */
 
-static __attribute__((noinline)) void outer_tile(long count, const real *left, const real *right, real *target,
-                                                 long target_row) {
-    tile(TILE_ROWS, 1, count, left, 1, TILE_ROWS, right, 0, target, target_row, target, target_row, 2, right + AHEAD * PANEL,
-         PANEL);
+/* Rows of a matrix are few at its end, and a vector's matrix has one; a matrix may be half a panel wide. */
+#define LOW_ROWS 4
+typedef void outer_function(long, const real *, const real *, real *, long);
+#define OUTER_TILE(name, rows, wide)                                                                              \
+    static __attribute__((noinline)) void name(long count, const real *left, const real *right, real *target,      \
+                                               long target_row) {                                                 \
+        tile(rows, wide, count, left, 1, TILE_ROWS, right, 0, target, target_row, target, target_row, wide,        \
+             right + AHEAD * PANEL, PANEL);                                                                       \
+    }
+OUTER_TILE(outer_one_1, 1, 1) OUTER_TILE(outer_one_2, 1, 2)
+OUTER_TILE(outer_low_1, LOW_ROWS, 1) OUTER_TILE(outer_low_2, LOW_ROWS, 2)
+OUTER_TILE(outer_tile_1, TILE_ROWS, 1) OUTER_TILE(outer_tile_2, TILE_ROWS, 2)
+
+static outer_function *outer_of(long rows, int whole) {
+    if (rows == 1) return whole ? outer_one_2 : outer_one_1;
+    if (rows <= LOW_ROWS) return whole ? outer_low_2 : outer_low_1;
+    return whole ? outer_tile_2 : outer_tile_1;
 }
 
 /* A tile's sums lie in as many rows of the gradient, far apart: asked for while the tile before it is multiplied. */
@@ -68,12 +81,13 @@ void add_outer(long count, const real *gradient, long gradient_row, long first, 
                 real *to = target + m * target_row + p * PANEL;
                 if (i + 1 < tiles) fetch_tile(to + TILE_ROWS * target_row, target_row);
                 else if (p + 1 < panels_of(width)) fetch_tile(target + m0 * target_row + (p + 1) * PANEL, target_row);
-                if (high == TILE_ROWS) {
-                    outer_tile(steps, left + i * steps * TILE_ROWS, operand + p * steps * PANEL, to, target_row);
+                outer_function *add = outer_of(high, padded(width) > p * PANEL + LANES);
+                if (high == TILE_ROWS || high == LOW_ROWS || high == 1) {
+                    add(steps, left + i * steps * TILE_ROWS, operand + p * steps * PANEL, to, target_row);
                 } else { /* rows beyond the matrix go to a tile of their own */
                     real edge[TILE_ROWS * PANEL];
                     memset(edge, 0, sizeof edge);
-                    outer_tile(steps, left + i * steps * TILE_ROWS, operand + p * steps * PANEL, edge, PANEL);
+                    add(steps, left + i * steps * TILE_ROWS, operand + p * steps * PANEL, edge, PANEL);
                     for (long j = 0; j < high; j++)
                         for (long c = 0; c < PANEL; c++) to[j * target_row + c] += edge[j * PANEL + c];
                 }

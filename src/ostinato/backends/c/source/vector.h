@@ -62,6 +62,21 @@ INLINE vec first_lanes(vec v, long lanes) {
     return (vec)((ivec)v & (lane < isplat((whole)lanes)));
 }
 
+#if REAL_BITS == 32
+typedef uint32_t uvec __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint16_t narrow_vec __attribute__((vector_size(VECTOR_BYTES / 2)));
+typedef narrow_vec unaligned_narrow_vec __attribute__((aligned(2), may_alias));
+
+/* bfloat16 is the upper half of a float32 */
+INLINE vec widened(narrow_vec v) { return (vec)(__builtin_convertvector(v, uvec) << 16); }
+/* the nearest bfloat16, ties to even; NaN stays NaN */
+INLINE narrow_vec narrowed(vec v) {
+    const uvec bits = (uvec)v, rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16, quiet = bits >> 16 | 0x40;
+    const uvec number = (uvec)(v == v);
+    return __builtin_convertvector((rounded & number) | (quiet & ~number), narrow_vec);
+}
+#endif
+
 INLINE vec choose(ivec condition, vec a, vec b) { return (vec)(((ivec)a & condition) | ((ivec)b & ~condition)); }
 
 INLINE real lanes_total(vec v) {
