@@ -258,11 +258,11 @@ def one_thread() -> Iterator[None]:
 
 @pytest.mark.usefixtures("one_thread")
 def test_kill_9_loses_only_what_came_after_the_last_checkpoint(tmp_path):
-    config = tiny(tmp_path, epochs=3, save_every=1e-6, eval_every=50)  # a checkpoint after every step
+    config = tiny(tmp_path, epochs=2, save_every=1e-6, eval_every=50)  # a checkpoint after every step
     out = tmp_path / "run"
     process = start(config, out, "new")
     last = 0
-    for wanted in (3, 60):
+    for wanted in (3, 40):
         while last < wanted:
             assert process.poll() is None, process.communicate()
             if (out / "checkpoints" / "last.json").exists():
@@ -277,7 +277,7 @@ def test_kill_9_loses_only_what_came_after_the_last_checkpoint(tmp_path):
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert not list(out.rglob("*.partial"))
-    train_text(tiny(tmp_path, epochs=3, eval_every=50), tmp_path / "whole")
+    train_text(tiny(tmp_path, epochs=2, eval_every=50), tmp_path / "whole")
     same_run(tmp_path / "whole", out)
 
 

