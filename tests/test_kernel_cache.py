@@ -235,6 +235,18 @@ def test_a_compiler_in_a_folder_with_a_space(fresh: Fresh, tmp_path: Path, monke
     assert len(kernels(tmp_path)) == 2
 
 
+def test_a_compiler_that_complains_in_another_encoding(
+    fresh: Fresh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = tmp_path / "cc"
+    compiler.write_text("#!/bin/sh\nprintf 'ung\\374ltig\\n' >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    fresh(tmp_path)
+    monkeypatch.setenv("CC", str(compiler))
+    with pytest.raises(CompileError, match="ung.ltig"):
+        run("c")
+
+
 def test_a_home_that_cannot_be_written(fresh: Fresh, tmp_path: Path) -> None:
     """Eager and one warning that names the folder and the remedy; backend="c" raises the same."""
     blocked = tmp_path / "file"

@@ -47,6 +47,7 @@ def test_what_is_printed_is_read(text: str) -> None:
         ("zoneout(lstm, 0.1", "does not name a cell"),
         ("0.5", "is no cell"),
         ("a.b(lstm)", "is no plain value"),
+        ("lstm(forget_bias={[]: 1})", "is no plain value"),
     ],
 )
 def test_what_is_no_cell_is_told(text: str, said: str) -> None:

@@ -41,7 +41,7 @@ def _value(node: ast.expr, text: str) -> Any:
         return _called(node.func.id, node, text)
     try:
         return ast.literal_eval(node)
-    except ValueError:
+    except (ValueError, TypeError):  # TypeError: a list as a key of a dict
         part = ast.get_source_segment(text.strip(), node)
         raise CellError(f"{part!r} in {text!r} is no plain value; write a name, a number or a text in quotes") from None
 

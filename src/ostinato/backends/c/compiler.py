@@ -79,7 +79,13 @@ def compile_file(source: Path, target: Path, kind: str, linked: Path | None = No
     command = [find(), *flags(), *KINDS[kind], "-o", str(target), str(source), *output]
     try:
         result = subprocess.run(
-            command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",  # it may speak in another encoding
+            timeout=120,
+            stdin=subprocess.DEVNULL,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CompileError(f"the C compiler {command[0]} could not be run ({error}); {REMEDY}") from error
