@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import os
 import pickle
 import weakref
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from torch import Tensor
 import ostinato
 from laws import build, expected, inputs, measure, needs_c
 from ostinato import RNN, ShapeError
+from ostinato.backends.c import CBackend
 from ostinato.backends.c.memory import Memory
 from tolerances import assert_agree
 
@@ -176,3 +178,15 @@ def test_fixed_parameters_change_no_other_gradient(cell: str, threads: int) -> N
         layer(inputs(6, 5, 9, torch.float64))[0].square().sum().backward()
         found = {n: p.grad for n, p in layer.named_parameters() if p.grad is not None}
         assert_agree(found, {name: whole[name]}, torch.float64)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_compiles_although_its_parent_was_compiling_when_it_forked() -> None:
+    """A thread that is gone in the child held the lock."""
+    backend = CBackend()
+    with backend._lock:
+        child = os.fork()
+        if not child:
+            os._exit(0 if backend._lock.acquire(timeout=1) else 1)
+    assert os.waitpid(child, 0)[1] == 0

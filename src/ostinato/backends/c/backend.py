@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,8 +27,13 @@ class CBackend:
 
     def __init__(self) -> None:
         self._made: dict[tuple[Plan, torch.dtype], CLibrary] = {}
-        self._lock = threading.Lock()
+        self._renew()
+        if hasattr(os, "register_at_fork"):  # another thread may be compiling while this one forks
+            os.register_at_fork(after_in_child=self._renew)
         self._memory = Memory()
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
 
     def refuses(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> str | None:
         """Why it cannot run this, or None."""
