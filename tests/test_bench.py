@@ -13,9 +13,10 @@ from ostinato.bench.measure.rows import measure_group, with_shares
 from ostinato.bench.measure.timing import Samples, Timer, geometric_mean, interleave
 from ostinato.bench.peers.build import build_peer, why_no_peer
 from ostinato.bench.peers.loops import LOOPS
+from ostinato.bench.peers.ours import build_ours, rounding
 from ostinato.bench.peers.torch_nn import TORCH_MODULES
 from ostinato.bench.report.record import ROW_KEYS
-from ostinato.bench.task.contest import Problem, TorchContestant, difference
+from ostinato.bench.task.contest import Problem, TorchContestant, difference, distances
 from ostinato.bench.task.shapes import DEFAULT_SHAPES, PASSES, PEERS, Shape, parse_names, parse_shapes
 from ostinato.errors import DataError, ShapeError
 
@@ -227,6 +228,28 @@ def test_a_gradient_that_is_zero_but_for_rounding_is_held_against_the_others() -
     # An output has no others to be held against.
     small = {**peer, "output": torch.full((3,), 1e-9)}
     assert "output differs" in str(difference({**small, "output": torch.full((3,), 2e-9)}, small))
+
+
+def test_a_difference_is_allowed_where_rounding_makes_it_and_no_further() -> None:
+    exact = {"output": torch.ones(4), "dx": torch.ones(4)}
+    rounded = {"output": torch.ones(4), "dx": torch.full((4,), 1.001)}
+    found = distances(rounded, exact)
+    assert found["output"] == 0.0
+    assert found["dx"] == pytest.approx(1e-3, rel=1e-3)
+    assert "dx differs" in str(difference(rounded, exact))
+    assert difference(rounded, exact, rounding=found) is None
+    assert "dx differs" in str(difference({**exact, "dx": torch.full((4,), 1.01)}, exact, rounding=found))
+    assert "output differs" in str(difference({**exact, "output": torch.full((4,), 1.001)}, exact, rounding=found))
+
+
+def test_rounding_is_known_of_a_layer() -> None:
+    ours = build_ours(Problem.draw("layer_norm(lstm)", SHAPE), pass_="train")
+    before = {name: weight.clone() for name, weight in ours.weights.items()}
+    found = rounding(ours, "train")
+    assert set(found) == set(ours.contestant.outcome("train"))
+    assert 0 < max(found.values()) < 1e-3
+    assert all(torch.equal(weight, before[name]) for name, weight in ours.weights.items())
+    assert ours.layer.backend == "auto"
 
 
 def test_peaks_are_the_greatest_measured() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import ostinato
-from ostinato import Cell, cells
+from ostinato import Cell, cells, transforms
 from ostinato.ir import OPS, simplify
 from ostinato.schedule import Loop, Plan, Run, make_plan, split_prologue
 from transformed import TRANSFORMS, transformed
@@ -85,3 +85,9 @@ def test_states_that_change_places_are_kept() -> None:
 
     plan = plan_of(ring)
     assert {place.kind for place in plan.history if place is not None} == {"col"}
+
+
+def test_a_step_deeper_than_pythons_stack_is_planned() -> None:
+    """200 products, each of which waits for the one before."""
+    plan = plan_of(transforms.deep_transition(cells.elman, 200))
+    assert len([slot for slot in plan.forward if isinstance(slot, Run)]) == 201

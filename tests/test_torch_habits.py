@@ -12,7 +12,7 @@ from torch.autograd import grad
 from torch.autograd.graph import saved_tensors_hooks
 
 from laws import BACKENDS, build, inputs, numbers
-from ostinato import RNN, ShapeError, cells
+from ostinato import RNN, CellError, ShapeError, cells
 
 DOUBLE = torch.float64
 pytestmark = [
@@ -201,3 +201,16 @@ def test_tensors_of_another_kind_are_refused(what: str, call: Any, words: list[s
         call(layer, x)
     for word in words:
         assert word in str(caught.value), str(caught.value)
+
+
+def test_parameters_that_a_parametrization_makes_cannot_be_drawn() -> None:
+    """Drawn into what it gives, they would be gone at the next call, and nothing said."""
+    layer = RNN("gru", 3, 4)
+    nn.utils.parametrizations.orthogonal(layer, "U_n_l0")
+    before = layer.U_z_l0.clone()
+    with pytest.raises(CellError, match="U_n_l0 is made by a parametrization.*remove it first"):
+        layer.reset_parameters()
+    assert torch.equal(layer.U_z_l0, before)
+    nn.utils.parametrize.remove_parametrizations(layer, "U_n_l0")
+    layer.reset_parameters()
+    assert not torch.equal(layer.U_z_l0, before)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from .measure.rows import Row, measure_group, with_shares
 from .measure.timing import Timer
 from .peers.beside import build_beside
 from .peers.build import why_no_peer
-from .peers.ours import build_ours
+from .peers.ours import build_ours, rounding
 from .peers.recurrent import why_no_torchrecurrent
 from .peers.with_jax import limit_jax_threads, why_no_jax
 from .report.record import check_writable, write_record
@@ -219,6 +220,7 @@ def _measure(group: Group, options: Options) -> list[Row]:
         flops=work.flops,
         scales=scales,
         tolerance=form.tolerance,
+        rounding=partial(rounding, ours, group.pass_),
     )
 
 

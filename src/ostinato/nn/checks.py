@@ -131,7 +131,12 @@ def check_states(
     fits = True
     for name, tensor, size in zip(names, given, sizes, strict=True):
         want = (count, batch, size) if batched else (count, size)
-        if not _fits(tensor, want, device):
+        if not (
+            isinstance(tensor, Tensor)
+            and tensor.shape == want
+            and tensor.device == device
+            and tensor.layout == torch.strided
+        ):
             raise _unfit(name, tensor, want, device, counts)
         if tensor.dtype != dtype:
             fits = False
@@ -140,15 +145,6 @@ def check_states(
     if not fits:  # under autocast
         given = [tensor.to(dtype) for tensor in given]
     return given if batched else [tensor.unsqueeze(1) for tensor in given]
-
-
-def _fits(tensor: Any, want: tuple[int, ...], device: torch.device) -> bool:
-    return (
-        isinstance(tensor, Tensor)
-        and tensor.shape == want
-        and tensor.layout == torch.strided
-        and tensor.device == device
-    )
 
 
 def _unfit(name: str, tensor: Any, want: tuple[int, ...], device: torch.device, counts: str) -> ShapeError:

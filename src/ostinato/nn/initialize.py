@@ -9,13 +9,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import CellError
 from ..ir import INPUT, Program, levels
 from .rules import Draw, Rule, read
 
-__all__ = ["Rule", "chrono_", "chrono_rules", "default_rules", "initialize", "initialize_all", "rules_for"]
+__all__ = [
+    "Rule",
+    "check_drawn",
+    "chrono_",
+    "chrono_rules",
+    "default_rules",
+    "initialize",
+    "initialize_all",
+    "rules_for",
+]
 
 
 def default_rules(program: Program) -> dict[str, Rule]:
@@ -69,6 +78,17 @@ def rules_for(
         with _naming(name):
             _check_rank(rule, len(shapes[name]))
     return rules
+
+
+def check_drawn(layer: nn.Module, names: Sequence[str]) -> None:
+    """Parameters whose numbers can be drawn anew: none that a parametrization makes from others at each call."""
+    own = {**dict(layer.named_parameters(recurse=False)), **dict(layer.named_buffers(recurse=False))}
+    for name in names:
+        if name not in own:
+            raise CellError(
+                f"{name} is made by a parametrization, and has no numbers of its own to draw; reset the parameters "
+                "before it is registered, or remove it first"
+            )
 
 
 def initialize_all(

@@ -16,7 +16,7 @@ from ..runtime import check_choice
 from .checks import Lengths, check_buffers, check_input, check_kept, check_statistics, lengths_tensor, why_whole
 from .family import Wanted
 from .initial import fill_initial, initial_option, initial_states
-from .initialize import Rule, initialize_all, rules_for
+from .initialize import Rule, check_drawn, initialize_all, rules_for
 from .options import Connections, InitialState, Merge, cell_of, check_call, check_options, each_layer, layer_count
 from .packed import check_unpacked, of_each, run_packed
 from .spec import arguments_of, shown, spec_of
@@ -59,7 +59,7 @@ class RNN(nn.Module):
         return_sequences: False: the output is the last one of each sequence at its own end, [B, O] (in the reverse
             direction at its start, where that direction ends), 0 for a sequence of length 0. The stack of the last
             layer's outputs is never built.
-        return_states: a third result holds every state at every step.
+        return_states: a third result holds every state at every step. One that is also the output shares its memory.
         init: how parameters start, by name or pattern, as in ``{"U_*": "orthogonal(0.5)"}``; see `initialize`.
         sizes: numbers for size symbols of the cell other than D and H, such as ``{"P": 32}``.
         device, dtype: of the parameters.
@@ -221,8 +221,13 @@ class RNN(nn.Module):
         return self._stack.output_size
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw new weights by the rules of ``init=`` and of the cell; learned initial states start at 0."""
+        """Draw new weights by the rules of ``init=`` and of the cell; learned initial states start at 0.
+
+        Raises:
+            CellError: a parametrization stands in the place of a parameter.
+        """
         programs = self.programs
+        check_drawn(self, [full for place in self._stack.places for full in place.names.values()])
         for index, place in enumerate(self._stack.places):
             named = dict(zip(place.names, self._weights(list(place.names.values())), strict=True))
             rules = rules_for(place.program, self.init, programs, self.bias)

@@ -67,22 +67,30 @@ class Ready:
 
     def of(self, position: int) -> int:
         """The slot of a node."""
-        if position not in self._known:
-            node = self.graph.nodes[position]
-            if node.op == "acc":
-                number = acc_number(node)
-                waits = [
-                    self.of(p.operand) + 1
-                    for p in self.graph.accs[number].products
-                    if p.transposed or self.graph.nodes[p.operand].op != "input"
-                ]
-                self._known[position] = -1 if number < self.done else max(waits, default=-1)
-            elif position in self.reduced:
-                self._known[position] = -1
-            else:
-                waits_for = max((self.of(a) for a in node.args), default=-1)
-                self._known[position] = waits_for + (node.op in REDUCTIONS)
-        return self._known[position]
+        known = self._known
+        stack = [position]  # not by recursion: a step may be deeper than Python's stack
+        while position not in known:
+            top = stack[-1]
+            below = self._waits_for(top)
+            unknown = [i for i in below if i not in known]
+            if unknown:
+                stack += unknown
+                continue
+            later = bool(below) and self.graph.nodes[top].op in ("acc", *REDUCTIONS)
+            known[top] = max((known[i] for i in below), default=-1) + later
+            stack.pop()
+        return known[position]
+
+    def _waits_for(self, position: int) -> Sequence[int]:
+        """The nodes without which it cannot be computed in this section."""
+        node = self.graph.nodes[position]
+        if node.op != "acc":
+            return () if position in self.reduced else node.args
+        number = acc_number(node)
+        if number < self.done:
+            return ()
+        products = self.graph.accs[number].products
+        return [p.operand for p in products if p.transposed or self.graph.nodes[p.operand].op != "input"]
 
 
 def reads(nodes: Sequence[Node], roots: Iterable[int], loads: Mapping[int, Place]) -> set[int]:

@@ -6,7 +6,7 @@ import ctypes
 import os
 from array import array
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ class CBound:
             out_step, out_batch = batch * size, size
         tape = kernel.tape(steps, batch, x.dtype) if training else None
         narrow = x.dtype == torch.bfloat16
-        wide = torch.float32 if narrow else x.dtype
+        wide = x.new_empty if not narrow else partial(x.new_empty, dtype=torch.float32)
         call = [
             *(steps, batch, torch.get_num_threads(), reverse),
             (_TRAINING if training else _UNPACKED if steps * batch <= _UNPACKED_ROWS else 0) | (narrow and _NARROW),
@@ -119,11 +119,11 @@ class CBound:
         keep: list[Tensor] = []  # contiguous copies live until the kernel returns
         for mask in masks:
             call += _given(mask, keep)
-        finals = [torch.empty(1, batch, size, dtype=wide) for size in kernel.state_sizes]
+        finals = [wide(1, batch, size) for size in kernel.state_sizes]
         for i, final in enumerate(finals):
             call += (0, 0) if states is None else _state(states[i], keep)
             call.append(final.data_ptr())
-        statistics = [torch.zeros(steps, size, dtype=wide) for size in kernel.statistic_sizes]
+        statistics = [wide(steps, size).zero_() for size in kernel.statistic_sizes]
         call += map(Tensor.data_ptr, statistics)
         _run(kernel.library.forward, self._address, call)
         return Outputs(out, tuple(finals), tuple(statistics)), tape

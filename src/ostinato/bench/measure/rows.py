@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ def measure_group(
     flops: float,
     scales: Mapping[str, float] | None = None,
     tolerance: float = TOLERANCE,
+    rounding: Callable[[], Mapping[str, float]] | None = None,
 ) -> list[Row]:
     """One row for each peer of one cell, pass and shape; one row without a peer where there is none.
 
@@ -37,6 +38,7 @@ def measure_group(
         compares times for the same work; its values are not held against ours. Peers that are one and the same
         contestant, scaled differently, are timed once.
     tolerance: how far values may be apart, relative to their norm.
+    rounding: how far each value is from exact ones as a matter of course; asked only where a peer's are further apart.
 
     A peer that gives other numbers than ours has an error and no time: what is wrong has no speed.
     """
@@ -52,6 +54,8 @@ def measure_group(
             continue
         found = peer.outcome(pass_)
         wrong = None if name in scaled else difference(expected, found, tolerance)
+        if wrong is not None and rounding is not None:
+            wrong = difference(expected, found, tolerance, rounding())
         if wrong is None:
             calls[name] = peer.call(pass_)
         else:

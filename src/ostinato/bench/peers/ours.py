@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +13,11 @@ from ...ir import Program
 from ...nn import RNN
 from ...runtime import choose
 from ..task.cells import cell_named, extra_sizes
-from ..task.contest import Problem, TorchContestant
+from ..task.contest import Problem, TorchContestant, distances
 from ..task.forms import PLAIN, Form
 from ..task.work import Work, work_of
 
-__all__ = ["Ours", "build_ours", "gradients_of_views", "ran_on"]
+__all__ = ["Ours", "build_ours", "gradients_of_views", "ran_on", "rounding"]
 
 
 @dataclass(frozen=True)
@@ -76,16 +77,41 @@ def build_ours(
                     weight.uniform_(-0.1, 0.1)
     layer.to(form.dtype)
     (place,) = layer._stack.places
-    weights = dict(zip(place.names, layer._weights(list(place.names.values())), strict=True))
-    parameters = list(layer.parameters())
-    trained = {name: weight for name, weight in weights.items() if name not in place.program.fixed}
-
-    def gradients() -> dict[str, Tensor]:
-        return gradients_of_views(trained, parameters)
-
-    contestant = form.contestant(problem, layer, parameters, gradients)
+    contestant = form.contestant(problem, layer, list(layer.parameters()), _gradients(layer))
+    weights = _weights(layer)
     program = place.program if layer.training else place.ready(False, True, False).variant.step.program
     return Ours(contestant, weights, ran_on(layer, form), layer, program, {"D": shape.D, "H": shape.H, **sizes}, form)
+
+
+def rounding(ours: Ours, pass_: str) -> dict[str, float]:
+    """How far the eager backend is from itself in float64, for each value of the outcome.
+
+    Where a gradient grows over time rounding grows with it, and nobody who computes in float32 can be held closer.
+    """
+    found: list[Mapping[str, Tensor]] = []
+    for dtype in (ours.form.dtype, torch.float64):
+        twin = deepcopy(ours.layer).to(dtype)
+        twin.backend = "eager"
+        parameters = list(twin.parameters())
+        contestant = replace(
+            ours.contestant, forward=twin, parameters=parameters, gradients=_gradients(twin), dtype=dtype
+        )
+        found.append(contestant.outcome(pass_))
+    return distances(*found)
+
+
+def _weights(layer: RNN) -> dict[str, Tensor]:
+    """All that the equations name, under the names there."""
+    (place,) = layer._stack.places
+    return dict(zip(place.names, layer._weights(list(place.names.values())), strict=True))
+
+
+def _gradients(layer: RNN) -> Callable[[], dict[str, Tensor]]:
+    """What gives the gradients of the weights that are trained."""
+    (place,) = layer._stack.places
+    trained = {name: weight for name, weight in _weights(layer).items() if name not in place.program.fixed}
+    parameters = list(layer.parameters())
+    return lambda: gradients_of_views(trained, parameters)
 
 
 def ran_on(layer: RNN, form: Form = PLAIN) -> str:

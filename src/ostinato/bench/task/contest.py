@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -14,7 +15,16 @@ from ...ir import size_value
 from .cells import cell_named, extra_sizes
 from .shapes import Shape
 
-__all__ = ["STREAM_CHECK_STEPS", "Call", "Contestant", "Problem", "TorchContestant", "difference", "repeatable"]
+__all__ = [
+    "STREAM_CHECK_STEPS",
+    "Call",
+    "Contestant",
+    "Problem",
+    "TorchContestant",
+    "difference",
+    "distances",
+    "repeatable",
+]
 
 Call = Callable[[], object]
 STREAM_CHECK_STEPS = 4
@@ -146,22 +156,43 @@ class TorchContestant:
         return step
 
 
-def difference(ours: Mapping[str, Tensor], peer: Mapping[str, Tensor], tolerance: float = TOLERANCE) -> str | None:
+def difference(
+    ours: Mapping[str, Tensor],
+    peer: Mapping[str, Tensor],
+    tolerance: float = TOLERANCE,
+    rounding: Mapping[str, float] = MappingProxyType({}),
+) -> str | None:
     """Why two outcomes are not the same, or None; norms of differences are relative to the peer's.
 
     Everything the peer gives must be given by ours too: a gradient left out would be cheap. A gradient that is zero
     but for rounding (a bias that nothing can tell) is held against a hundredth of the largest one.
+
+    rounding: how far a value is from float64 as a matter of course (see `distances`), where that is known: each side
+        may be as far, so that they are twice as far apart, and twice that for good measure.
     """
-    least = 0.01 * max((float(value.norm()) for name, value in peer.items() if name.startswith("d")), default=0.0)
+    scales = _scales(peer)
     for name, expected in peer.items():
         if name not in ours:
             return f"{name} is missing from ours"
         got = ours[name]
         if got.shape != expected.shape:
             return f"{name} has shape {tuple(got.shape)}, the peer's has {tuple(expected.shape)}"
-        scale = max(float(expected.norm()), least if name.startswith("d") else 0.0) or 1.0
-        error = float((got - expected).norm()) / scale
-        # Not `error > tolerance`: a nan must count as a difference.
-        if not error <= tolerance:
-            return f"{name} differs from the peer's by {error:.1e} of its norm (allowed {tolerance:.0e})"
+        error = float((got - expected).norm()) / scales[name]
+        allowed = max(tolerance, 4 * rounding.get(name, 0.0))
+        # Not `error > allowed`: a nan must count as a difference.
+        if not error <= allowed:
+            return f"{name} differs from the peer's by {error:.1e} of its norm (allowed {allowed:.0e})"
     return None
+
+
+def distances(rounded: Mapping[str, Tensor], exact: Mapping[str, Tensor]) -> dict[str, float]:
+    """How far each value is from the exact one, relative to its norm."""
+    scales = _scales(exact)
+    return {name: float((rounded[name] - value).norm()) / scales[name] for name, value in exact.items()}
+
+
+def _scales(values: Mapping[str, Tensor]) -> dict[str, float]:
+    """What a difference is relative to."""
+    norms = {name: float(value.norm()) for name, value in values.items()}
+    least = 0.01 * max((norm for name, norm in norms.items() if name.startswith("d")), default=0.0)
+    return {name: max(norm, least if name.startswith("d") else 0.0) or 1.0 for name, norm in norms.items()}
