@@ -191,3 +191,19 @@ def test_the_heavy_ones_are_all_that_is_asked_for() -> None:
 @pytest.mark.parametrize("name", ["cli", "training", "models", "data", "bench"])
 def test_import_leaves_the_upper_floors_alone(loaded: set[str], name: str) -> None:
     assert f"ostinato.{name}" not in loaded
+
+
+def test_a_layer_and_a_scan_leave_torch_compile_alone() -> None:
+    """Its modules take a second to load, which is no one's but those who call it."""
+    code = """
+import sys
+import torch
+from ostinato import RNN, scan
+layer = RNN("zoneout(lstm, 0.1)", 2, 3)
+layer(torch.ones(4, 1, 2))[0].sum().backward()
+layer.step(torch.ones(1, 2))
+scan(lambda h, x: (torch.tanh(h + x),) * 2, torch.zeros(2), torch.ones(4, 2))
+print("torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "False\n"

@@ -36,7 +36,6 @@ class Ready:
         self._runners = runners
         self._made = False
 
-    @torch._dynamo.assume_constant_result  # a step is made while a graph is traced; how it is made is no part of it
     def make(self) -> None:
         """Make the step, once."""
         if not self._made:
@@ -44,6 +43,10 @@ class Ready:
             self.runner = self._runners.setdefault(self.variant, Runner(self.variant.step))
             self.names = [f"{name}{self._suffix}" for name in self.variant.params]
             self._made = True
+
+    # A step is made while a graph is traced; how it is made is no part of it. This is what
+    # torch.compiler.assume_constant_result does, which loads all of torch.compile first: a second of every start.
+    make._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
 
 
 class Layer:

@@ -65,23 +65,14 @@ def scan(
     check_choice(backend)
     if not callable(step):
         raise ShapeError(f"scan got {type(step).__name__} for a step; give a function: step(carry, x) -> (carry, y)")
-    return _run(step, init, xs, reverse, lengths, backend)
+    if torch.compiler.is_compiling():
+        from .scan_apart import run  # torch.compile is loaded by now; elsewhere it would take a second
+
+        return run(step, init, xs, reverse, lengths, backend)
+    return run_scan(step, init, xs, reverse, lengths, backend)
 
 
-def _outside_of_graphs(function: Callable[..., Any]) -> Callable[..., Any]:
-    """torch.compile's graph breaks here; where it may not (fullgraph=True), torch's error says why."""
-    why = (
-        "scan reads its step on symbols, which no graph can hold: leave out fullgraph=True, or write the step as a "
-        "cell (ostinato.cell) and take ostinato.RNN, which compiles into one graph"
-    )
-    try:
-        return torch.compiler.disable(function, reason=why)
-    except TypeError:  # older versions of torch take no reason
-        return torch.compiler.disable(function)
-
-
-@_outside_of_graphs
-def _run(
+def run_scan(
     step: Callable[[Any, Any], tuple[Any, Any]],
     init: Any,
     xs: Tensor,
@@ -89,6 +80,7 @@ def _run(
     lengths: Lengths | None,
     backend: str,
 ) -> tuple[Any, Any]:
+    """`scan` of arguments that were checked."""
     call = Call.of(init, xs, lengths)
     try:
         found = read(step, call)

@@ -66,7 +66,7 @@ def describe_versions() -> dict[str, str]:
 
 
 def import_times(repeats: int = 3) -> dict[str, float]:
-    """Seconds for `import torch` and for `import torch, ostinato`, each in fresh processes, in turn.
+    """Seconds for `import torch` and for that with `from ostinato import RNN`, each in fresh processes, in turn.
 
     Returns the medians `torch_s` and `both_s`, and `added_s`, the median of the differences pair by pair.
     """
@@ -74,7 +74,7 @@ def import_times(repeats: int = 3) -> dict[str, float]:
     both: list[float] = []
     # The first process of each kind also reads the files from disk and may write .pyc files: not counted.
     for turn in range(repeats + 1):
-        pair = (_time_import("torch"), _time_import("torch, ostinato"))
+        pair = (_time("import torch"), _time("import torch; from ostinato import RNN"))
         if turn:
             torch_only.append(pair[0])
             both.append(pair[1])
@@ -86,8 +86,8 @@ def import_times(repeats: int = 3) -> dict[str, float]:
     }
 
 
-def _time_import(modules: str) -> float:
-    code = f"import time; t = time.perf_counter(); import {modules}; print(time.perf_counter() - t)"
+def _time(statements: str) -> float:
+    code = f"import time; t = time.perf_counter(); {statements}; print(time.perf_counter() - t)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return float(result.stdout)
 
