@@ -215,7 +215,7 @@ def test_the_verb_prints_a_table_and_writes_the_record(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_measuring_of_the_machine")
 def test_the_verb_fails_where_a_peer_differs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ostinato.bench.measure.rows.difference", lambda ours, peer, tolerance: "output differs")
+    monkeypatch.setattr("ostinato.bench.measure.rows.difference", lambda *_: "output differs")
     chosen = ["--cells", "elman", "--shapes", "5x3x6", "--passes", "infer", "--peers", "torch.nn"]
     result = invoke(*chosen, "--quick")
     assert result.exit_code == 1
