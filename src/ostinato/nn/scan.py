@@ -42,8 +42,7 @@ def scan(
 
     Args:
         step: ``(carry, x) -> (new carry, y)``; a carry is a vector [S] or any nest of tuples, lists and dicts of them,
-            y the same or None (where
-            it runs as a loop, tensors of any shape).
+            y the same or None (where it runs as a loop, tensors of any shape).
         init: the carry before the first step, each vector [S], or [B, S] where sequences differ.
         xs: [T, D] for one sequence, or [T, B, D].
         reverse: from the last step to the first; the y of step t stands at t.
