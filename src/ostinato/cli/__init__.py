@@ -9,12 +9,13 @@ from typing import Annotated
 
 import typer
 
+from ..tasks.registry import TASKS
 from .bench import bench
 from .cells import cells
 from .console import Verbs, show_version
 from .sample import sample
 from .show import show
-from .train import text
+from .train import train_command
 
 __all__ = ["app", "main"]
 
@@ -39,7 +40,8 @@ def _options(
     """Recurrent networks in which a cell is its equations."""
 
 
-train.command("text")(text)
+for _task in TASKS.values():
+    train.command(_task.name)(train_command(_task))
 app.add_typer(train, name="train")
 app.command("sample")(sample)
 app.command("cells")(cells)

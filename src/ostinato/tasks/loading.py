@@ -1,4 +1,4 @@
-"""From a checkpoint to a model. Nothing of the training is imported, so that a sample comes quickly."""
+"""From a checkpoint to what it holds. Nothing of the training is imported, so that a sample comes quickly."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 from ..data import Vocabulary
 from ..errors import OstinatoError, RunError
 from ..models import LanguageModel
-from .checkpoint import Checkpoint, find_checkpoint, read_checkpoint
+from ..training.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
 
-__all__ = ["build_model", "load_model", "read_entry"]
+__all__ = ["build_model", "check_same_data", "load_model", "read_entry"]
 
 T = TypeVar("T")
 
@@ -19,11 +19,11 @@ T = TypeVar("T")
 def load_model(
     run: str | Path, checkpoint: str | None = None, backend: str = "auto"
 ) -> tuple[LanguageModel, Vocabulary]:
-    """A trained model and its characters. Its cell is the Program in the checkpoint: no one's code is run.
+    """A trained language model and its characters. Its cell is the Program in the checkpoint: no one's code is run.
 
     Args:
         run: a run folder or a `.safetensors` file of one.
-        checkpoint: "best" or "last"; None is the best, or the last while there is no best.
+        checkpoint: "best", "last" or another's name; None is the best, or the last while there is no best.
         backend: which backend runs it here.
 
     Raises:
@@ -45,6 +45,19 @@ def build_model(found: Checkpoint, backend: str) -> LanguageModel:
     except RuntimeError as error:
         raise RunError(f"the weights in {found.path} do not fit its model: {error}") from None
     return model
+
+
+def check_same_data(found: Checkpoint, source: str, sha256: str) -> None:
+    """Refuse to go on with other data than the run was begun with.
+
+    Raises:
+        RunError: their content is another.
+    """
+    if sha256 != read_entry(found, "data", lambda data: data["sha256"]):
+        raise RunError(
+            f"{source} is not what {found.path.parent.parent} was begun with: its content has changed. "
+            f"Pass what it was, or begin another run."
+        )
 
 
 def read_entry(found: Checkpoint, name: str, read: Callable[[Any], T]) -> T:

@@ -1,0 +1,88 @@
+"""A run: its folder, and what can be asked of it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from ..errors import RunError
+from ..training.checkpoint import find_checkpoint, read_checkpoint
+from ..training.options import Config
+from ..training.report import Outcome
+from .loading import build_model, read_entry
+from .registry import Entry, find_task
+
+__all__ = ["Run"]
+
+
+class Run:
+    """A run folder.
+
+    Args:
+        path: the folder.
+        outcome: how its training ended, where it ended just now.
+
+    Raises:
+        RunError: there is none.
+    """
+
+    def __init__(self, path: str | Path, outcome: Outcome | None = None) -> None:
+        self.path = Path(path)
+        self.outcome = outcome
+        if outcome is None:
+            find_checkpoint(self.path)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What `run.json` says: versions, the task, its title, its data, its number of parameters.
+
+        Raises:
+            RunError: it cannot be read.
+        """
+        path = self.path / "run.json"
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} cannot be read: {error}; pass the folder of a run.") from None
+
+    @property
+    def task(self) -> Entry:
+        """Its task."""
+        return find_task(self.about.get("task", "none"))
+
+    @property
+    def config(self) -> Config:
+        """What it was told."""
+        return self.task.config_type().from_json(self.about.get("config"))
+
+    @property
+    def metrics(self) -> list[dict[str, float]]:
+        """The rows of `metrics.csv`, each with the columns it has a value for."""
+        path = self.path / "metrics.csv"
+        try:
+            with open(path, newline="", encoding="utf-8") as stream:
+                return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(stream)]
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} cannot be read: {error}.") from None
+
+    def model(self, checkpoint: str | None = None, backend: str = "auto") -> Any:
+        """The trained model, in evaluation mode; its cell is the Program in the checkpoint: no one's code is run.
+
+        Args:
+            checkpoint: "best", "last" or another's name; None is the best, or the last while there is no best.
+            backend: which backend runs it here.
+
+        Raises:
+            RunError: missing, damaged, or of another format.
+        """
+        return build_model(read_checkpoint(find_checkpoint(self.path, checkpoint)), backend).eval()
+
+    def best(self) -> dict[str, float]:
+        """The measures of the best evaluation."""
+        found = read_checkpoint(find_checkpoint(self.path, "best"))
+        return read_entry(found, "position", lambda position: dict(position["best_measures"]))
