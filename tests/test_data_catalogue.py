@@ -2,101 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import io
 import os
 import re
 import socket
 import stat
 import subprocess
 import sys
-import tarfile
-import threading
-import time
-import zipfile
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
-import numpy as np
 import pytest
 
-from ostinato.data.catalogue import Entry, File, Part, convert, entries, fetch, find, origins
+import small_data
+from ostinato.data.catalogue import Entry, File, Part, entries, fetch, find, origins
 from ostinato.data.catalogue.digest import content_of
 from ostinato.errors import DataError
+from small_data import TEXT, left, message, one, sha
 
-TEXT = b"to be or not to be\n" * 50
-
-
-def sha(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-class Server:
-    """Files at addresses of this machine."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
-        self.asked: list[str] = []
-        self.delay = 0.0
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                outer.asked.append(self.path)
-                time.sleep(outer.delay)
-                content = outer.files.get(self.path)
-                self.send_response(404 if content is None else 200)
-                self.send_header("Content-Length", str(len(content or b"")))
-                self.end_headers()
-                self.wfile.write(content or b"")
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Nothing is printed."""
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
-
-    def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.http.server_port}{path}"
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.http.shutdown()
-    server.http.server_close()
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, and no folder of one's own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("OSTINATO_DATA", raising=False)
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path / "cache" / "ostinato" / "data"
-
-
-def one(server: Server, content: bytes = TEXT) -> Entry:
-    """A data set of one file, known by `TEXT`, of which the server has `content`."""
-    server.files["/a/input.txt"] = content
-    origin = origins.Web(server.url("/a/input.txt"), "input.txt", len(TEXT), sha(TEXT))
-    return Entry("one", "a test", "text", (File("folder/text.txt", len(TEXT), sha(TEXT), (Part(origin),)),), "none")
-
-
-def left(cache: Path) -> list[str]:
-    """What lies in the cache, but for locks."""
-    return sorted(str(p.relative_to(cache)) for p in cache.rglob("*") if p.is_file() and p.suffix != ".lock")
-
-
-def message(entry: Entry) -> str:
-    with pytest.raises(DataError) as caught:
-        fetch(entry)
-    return str(caught.value)
-
+cache, server = small_data.cache, small_data.server  # fixtures
 
 # ---------------------------------------------------------------- the list
 
@@ -275,155 +196,3 @@ def test_a_wrong_file_of_ones_own_is_an_error(server, cache, tmp_path, monkeypat
     for word in [str(own), "OSTINATO_DATA", f"{len(content)} bytes", sha(content), sha(TEXT), "Replace it"]:
         assert word in said
     assert server.asked == []
-
-
-# ---------------------------------------------------------------- from packages
-
-ARRAYS = {"b": np.arange(6, dtype=np.int16).reshape(2, 3), "a": np.array(["x", "yz"])}
-
-
-def wheel(folder: Path) -> Path:
-    path = folder / "made_up-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("made_up/data.txt", TEXT)
-    return path
-
-
-def tarball(folder: Path) -> Path:
-    path = folder / "made-up-1.0.tgz"
-    with tarfile.open(path, "w:gz") as archive:
-        info = tarfile.TarInfo("package/data.txt")
-        info.size = len(TEXT)
-        archive.addfile(info, io.BytesIO(TEXT))
-    return path
-
-
-@pytest.fixture(params=["PyPI", "npm"])
-def package(request, cache, tmp_path, monkeypatch):
-    """A data set of a gzipped and a verbatim file from a package, and the client that has it, as a program."""
-    shop, programs = tmp_path / "shop", tmp_path / "programs"
-    shop.mkdir()
-    programs.mkdir()
-    if request.param == "PyPI":
-        made, member = wheel(shop), "made_up/data.txt"
-        origin = origins.PyPI("made-up", "1.0", made.stat().st_size, sha(made.read_bytes()), made.name)
-        client, where = programs / "python", 'while [ "$1" != -d ]; do shift; done; to=$2'
-        monkeypatch.setattr(sys, "executable", str(client))
-    else:
-        made, member = tarball(shop), "package/data.txt"
-        origin = origins.Npm("made-up", "1.0", made.stat().st_size, sha(made.read_bytes()))
-        client, where = programs / "npm", "to=."
-        monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    client.write_text(
-        f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n{where}\n'
-        f'cp {made} "$to" 2>/dev/null || {{ echo "WARNING: hm" >&2; echo "no such package" >&2; exit 3; }}\n'
-    )
-    client.chmod(0o755)
-    packed = gzip.compress(TEXT, 1, mtime=0)
-    entry = Entry(
-        "two",
-        "",
-        "text",
-        (
-            File("p/data.txt.gz", len(packed), sha(packed), (Part(origin, member),), convert.gzipped, sha(TEXT)),
-            File("p/data.txt", len(TEXT), sha(TEXT), (Part(origin, member),)),
-        ),
-        "",
-    )
-    return entry, made, tmp_path / "calls"
-
-
-def test_a_package_is_fetched_once_for_all_its_files(package, cache):
-    entry, _, calls = package
-    paths = fetch(entry)
-    assert gzip.decompress(paths["data.txt.gz"].read_bytes()) == paths["data.txt"].read_bytes() == TEXT
-    assert fetch(entry) == paths
-    assert len(calls.read_text().splitlines()) == 1
-    assert re.search(r"made-up(@|==)1\.0", calls.read_text())
-    assert left(cache) == ["p/data.txt", "p/data.txt.gz"]
-
-
-def test_a_package_may_be_laid_by_hand(package, cache):
-    entry, made, _ = package
-    content = made.read_bytes()
-    made.unlink()
-    said = message(entry)
-    place = cache / "downloads" / made.name
-    for word in ["ended with 3: no such package", f"Lay {made.name} ({len(content)} bytes, sha256 {sha(content)})"]:
-        assert word in said
-    assert str(place) in said and "WARNING" not in said
-    place.parent.mkdir()
-    place.write_bytes(content + b"!")
-    assert f"{place} is not what" in message(entry)
-    place.write_bytes(content)
-    assert fetch(entry)["data.txt"].read_bytes() == TEXT
-    assert place.exists()  # what the user laid there is the user's
-
-
-def test_a_package_that_changed_is_refused(package, cache):
-    entry, made, _ = package
-    made.write_bytes(made.read_bytes() + b"!")
-    assert "is not the file that is meant" in message(entry)
-    assert left(cache) == []
-
-
-def test_a_member_that_is_not_there_is_named(package, cache):
-    entry, made, _ = package
-    gone = Entry("two", "", "text", (File("x", 1, sha(b"x"), (Part(entry.origins[0], "none.txt"),)),), "")
-    said = message(gone)
-    assert made.name in said and "none.txt" in said
-
-
-def test_without_npm_the_message_says_so(cache, monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    origin = origins.Npm("@scope/thing", "2.0", 1, sha(b""))
-    said = message(Entry("two", "", "text", (File("x", 1, sha(b"x"), (Part(origin, "m"),)),), ""))
-    assert "npm is not installed" in said
-    assert str(cache / "downloads" / "scope-thing-2.0.tgz") in said
-
-
-# ---------------------------------------------------------------- what is converted
-
-
-def test_a_digest_does_not_depend_on_the_packing(tmp_path):
-    for level in (1, 9):
-        (tmp_path / f"{level}.gz").write_bytes(gzip.compress(TEXT, level))
-    assert content_of(tmp_path / "1.gz") == content_of(tmp_path / "9.gz") == sha(TEXT)
-    np.savez(tmp_path / "plain.npz", **ARRAYS)
-    np.savez_compressed(tmp_path / "packed.npz", **dict(reversed(ARRAYS.items())))
-    np.savez(tmp_path / "other.npz", a=ARRAYS["a"], b=ARRAYS["b"].astype(np.int32))
-    assert content_of(tmp_path / "plain.npz") == content_of(tmp_path / "packed.npz")
-    assert content_of(tmp_path / "plain.npz") != content_of(tmp_path / "other.npz")
-    (tmp_path / "broken.npz").write_bytes((tmp_path / "plain.npz").read_bytes()[:100])
-    (tmp_path / "broken.gz").write_bytes(gzip.compress(TEXT)[:30])
-    assert content_of(tmp_path / "broken.npz") is content_of(tmp_path / "broken.gz") is None
-
-
-def packed_212(numbers: np.ndarray) -> bytes:
-    """Two 12-bit numbers in three bytes."""
-    pairs = (numbers.astype(np.int64) & 0xFFF).reshape(-1, 2)
-    low, high = pairs[:, 0], pairs[:, 1]
-    return np.stack([low & 255, low >> 8 | high >> 8 << 4, high & 255], 1).astype(np.uint8).tobytes()
-
-
-def word(code: int, distance: int) -> bytes:
-    return (code << 10 | distance).to_bytes(2, "little")
-
-
-def test_heart_beats_are_read_as_wfdb_writes_them():
-    drawn = np.random.default_rng(0).integers(-2048, 2048, 60)
-    assert np.array_equal(convert.samples_212(packed_212(drawn)), drawn)
-    # Rhythm (28) with a text, two normal beats, a far one (skip, high word first), a ventricular one, noise (14).
-    far = 70_000
-    marks = (
-        word(28, 18) + word(63, 3) + b"(N\0\0" + word(1, 59) + word(1, 300) + word(61, 1)
-        + word(59, 0) + (far >> 16).to_bytes(2, "little") + (far & 0xFFFF).to_bytes(2, "little")
-        + word(1, 0) + word(5, 200) + word(14, 10) + word(0, 0) + word(1, 5)
-    )  # fmt: skip
-    made = convert.heart_beats([packed_212(drawn), marks] * len(convert.RECORDS))
-    with np.load(io.BytesIO(made)) as arrays:
-        assert arrays["ecg_100"].dtype == np.int16
-        assert np.array_equal(arrays["ecg_100"], drawn[0::2] - 1024)
-        assert arrays["R_200"].tolist() == [77, 377, 70377, 70577]
-        assert arrays["PVC_200"].tolist() == [70577]
-        assert (int(arrays["fs"]), int(arrays["units_per_mV"])) == (360, 200)

@@ -70,7 +70,7 @@ def _from_mat(path: str | os.PathLike[str]) -> list[Sequences]:
         found = scipy.io.loadmat(os.fspath(path), appendmat=False)
     except FileNotFoundError:
         raise DataError(f"there is no file {path}; check the name.") from None
-    except (OSError, ValueError, TypeError, KeyError, NotImplementedError, scipy.io.matlab.MatReadError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, scipy.io.matlab.MatReadError) as error:
         raise DataError(f"{path} cannot be read as a .mat of MATLAB 4 to 7.2: {error}; pass one, or a .npz.") from None
     parts: list[Sequences] = []
     for name in _PARTS:
