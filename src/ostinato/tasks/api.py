@@ -67,6 +67,8 @@ def train(
     values = _absolute(values)
     if isinstance(cell, str):
         values["cell"], cell = cell, None
+    elif cell is not None:
+        values["cell"] = cell.name
     settled = kind.of(**values)
     out = Path(out) if out is not None else Path("runs") / task
     settled = settled.changed(vars(placed(settled.machine)))  # pyright: ignore[reportAttributeAccessIssue]
