@@ -226,6 +226,8 @@ class Trainer:
     def _summed_loss(self) -> tuple[float, float]:
         """The loss of all processes since the last row, and its weight."""
         position = self.position
+        if self.fabric.world_size == 1:
+            return position.loss_sum, position.loss_weight
         sums = torch.tensor([position.loss_sum, position.loss_weight], dtype=torch.float64, device=self.fabric.device)
         total, weight = map(float, WHOLE.summed(sums))
         return total, weight
