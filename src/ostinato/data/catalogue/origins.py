@@ -79,6 +79,8 @@ class Web:
             known = None if self.sha256 is None else f"sha256:{self.sha256}"
             return Path(pooch.retrieve(self.url, known_hash=known, fname=self.name, path=folder, progressbar=False))
         except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong checksum is a ValueError
+            if (answer := getattr(error, "response", None)) is not None:
+                answer.close()  # pooch leaves a refusal's connection open
             # What urllib3 says of the cause is shorter than what requests makes of it.
             reason = getattr(error.args[0], "reason", None) if error.args else None
             raise OriginError(" ".join(str(reason or error).split())) from error
