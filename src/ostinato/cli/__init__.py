@@ -12,8 +12,8 @@ import typer
 from ..tasks.registry import TASKS
 from .bench import bench
 from .cells import cells
-from .evaluate import evaluate, predict
 from .console import Verbs, show_version
+from .evaluate import evaluate, predict
 from .runs import runs
 from .sample import sample
 from .show import show

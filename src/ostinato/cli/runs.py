@@ -25,7 +25,7 @@ def runs(
     from rich.table import Table
 
     from ..errors import OptionError
-    from ..tasks.run import Run, find_runs
+    from ..tasks.run import find_runs
     from .console import is_terminal
 
     found = find_runs(folders or [Path("runs")])
