@@ -43,9 +43,7 @@ def evaluate(
     check_name("backend", backend, ("auto", "c", "eager"))
     check_name("device", device, ("cpu", "cuda", "mps"))
     predictor = use.open_predictor(run, checkpoint, backend, device)
-    measures = use.evaluate(
-        run, data, part=part, checkpoint=checkpoint, backend=backend, device=device, pictures=pictures
-    )
+    measures = use.measure(predictor, data, part, pictures)
     typer.echo(json.dumps(measures) if as_json else predictor.told(measures))
     if pictures is not None and not as_json:
         typer.echo(f"pictures  {pictures}")

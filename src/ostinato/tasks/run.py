@@ -13,7 +13,7 @@ from ..training.checkpoint import find_checkpoint, read_checkpoint
 from ..training.options import Config
 from ..training.report import Outcome
 from ..training.run_folder import is_run
-from .loading import build_model, read_entry
+from .loading import any_model, read_entry
 from .registry import Entry, find_task
 
 __all__ = ["Run", "find_runs"]
@@ -82,7 +82,7 @@ class Run:
         Raises:
             RunError: missing, damaged, or of another format.
         """
-        return build_model(read_checkpoint(find_checkpoint(self.path, checkpoint)), backend).eval()
+        return any_model(read_checkpoint(find_checkpoint(self.path, checkpoint)), backend).eval()
 
     @property
     def position(self) -> dict[str, Any]:

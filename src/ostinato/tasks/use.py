@@ -15,7 +15,7 @@ from .loading import read_entry
 from .predictor import PARTS, Predictor
 from .registry import find_task
 
-__all__ = ["evaluate", "open_predictor", "predict"]
+__all__ = ["evaluate", "measure", "open_predictor", "predict"]
 
 
 def open_predictor(
@@ -62,9 +62,15 @@ def evaluate(
         DataError: data that cannot be used.
         RunError: a run that cannot be used, or data that are others than it was trained with.
     """
+    return measure(open_predictor(run, checkpoint, backend, device), data, part, pictures)
+
+
+def measure(
+    predictor: Predictor, data: Any = None, part: str = "test", pictures: str | Path | None = None
+) -> dict[str, float]:
+    """The measures of a predictor that is open; the arguments are those of `evaluate`."""
     if part not in PARTS:
         raise OptionError(f"part is {part!r}; pass one of {', '.join(PARTS)}.")
-    predictor = open_predictor(run, checkpoint, backend, device)
     held = predictor.own(part) if data is None else predictor.read(_source(data))
     if pictures is not None:
         Path(pictures).mkdir(parents=True, exist_ok=True)

@@ -50,7 +50,7 @@ class TextPredictor:
     @classmethod
     def load(cls, found: Checkpoint, backend: str, device: torch.device) -> TextPredictor:
         """From a checkpoint."""
-        model = build_model(found, backend).to(device).eval()
+        model = build_model(found, backend, LanguageModel).to(device).eval()
         return cls(found, model, read_entry(found, "vocabulary", Vocabulary.from_json))
 
     def own(self, part: str) -> Read:
