@@ -229,6 +229,7 @@ def test_to_torch_says_what_is_near() -> None:
 OPTIONS: list[dict[str, Any]] = [
     {"bidirectional": True, "merge": "sum"},
     {"bidirectional": True, "merge": None},
+    {"dropout": 0.5, "locked": True, "num_layers": 2},
     {"connections": "residual", "num_layers": 2},
     {"connections": "dense", "num_layers": 2},
     {"lookahead": 2},

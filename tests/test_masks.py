@@ -54,6 +54,38 @@ def test_dropout_drops_what_it_says(seeded: bool) -> None:
     torch.testing.assert_close(found.unique(), torch.tensor([1.0, 1 + 1 / 0.75]))
 
 
+@pytest.mark.parametrize("seeded", [False, True])
+def test_locked_dropout_is_one_mask_for_all_steps(seeded: bool) -> None:
+    """And another for each sequence and call; evaluation draws none."""
+
+    @cell(sizes={"h": "D"})
+    def copied(p: Any, x: Any, h: Any) -> Any:
+        return x
+
+    layer = RNN(copied, 50, 1, 2, dropout=0.25, locked=True, backend="eager")
+    x = torch.ones(7, 400, 50)
+    generator = torch.Generator().manual_seed(0) if seeded else None
+    torch.manual_seed(0)
+    found = layer(x, generator=generator)[0]
+    assert torch.equal(found, found[:1].expand_as(found))
+    torch.testing.assert_close(found.unique(), torch.tensor([0.0, 1 / 0.75]))
+    assert abs((found[0] == 0).double().mean() - 0.25) < 0.01
+    assert len(found[0].unique(dim=0)) == 400
+    assert not torch.equal(found, layer(x, generator=generator)[0])
+    before = torch.get_rng_state()
+    assert torch.equal(layer.eval()(x)[0], x) and torch.equal(before, torch.get_rng_state())
+
+
+def test_locked_dropout_is_variational_dropout_of_what_the_upper_layer_reads() -> None:
+    """The transform masks within the step, the layer before it: the same numbers for the same mask."""
+    dropped = ostinato.transforms.variational_dropout(ostinato.cells.gru, input=0.5)
+    inside = fill(RNN([ostinato.cells.gru, dropped], 3, [8, 8], backend="eager", dtype=torch.float64))
+    outside = fill(RNN("gru", 3, 8, 2, dropout=0.5, locked=True, backend="eager", dtype=torch.float64))
+    x = inputs(5, 4, 3, torch.float64)
+    found = [layer(x, generator=torch.Generator().manual_seed(3))[0] for layer in (inside, outside)]
+    torch.testing.assert_close(*found)
+
+
 # ---- random masks of a cell
 
 

@@ -28,7 +28,7 @@ def test_logits_are_the_decoder_of_the_layers_of_the_embedding(cell):
     model = model_of(cell, embedding_size=width).eval()
     tokens = torch.randint(11, (7, 3))
     logits, state = model(tokens)
-    output, expected_state = model.rnn(F.embedding(tokens, model.embedding.weight))
+    output, expected_state = model.rnn(F.embedding(tokens, model.encoder.source.embedding.weight))
     torch.testing.assert_close(logits, F.linear(output, model.decoder.weight, model.decoder.bias))
     torch.testing.assert_close(state, expected_state)
     assert logits.shape == (7, 3, 11)
@@ -55,18 +55,18 @@ def test_a_spec_is_json_and_rebuilds_the_model(cell, tied):
     tokens = torch.randint(11, (5, 2))
     torch.testing.assert_close(twin(tokens)[0], model(tokens)[0])
     assert twin.spec() == LanguageModel.from_spec(spec, backend="eager").spec()
-    assert (twin.dropout.p, twin.tied, twin.cell_name) == (0.3, tied, model.cell_name)
+    assert (twin.encoder.dropout, twin.tied, twin.cell_name) == (0.3, tied, model.cell_name)
 
 
 def test_tied_weights_are_one_parameter_and_get_both_gradients():
     model = model_of(tied=True)
-    assert model.decoder.weight is model.embedding.weight
+    assert model.decoder.weight is model.encoder.source.embedding.weight
     names = [name for name, _ in model.named_parameters()]
-    assert "embedding.weight" in names and "decoder.weight" not in names
+    assert "encoder.source.embedding.weight" in names and "decoder.weight" not in names
     logits, _ = model(torch.zeros(3, 1, dtype=torch.long))
     logits.sum().backward()
     # Token 10 was never read; as a row of the decoder it still has a gradient.
-    assert model.embedding.weight.grad[10].abs().sum() > 0
+    assert model.encoder.source.embedding.weight.grad[10].abs().sum() > 0
 
 
 def test_dropout_is_off_in_evaluation_and_on_before_the_decoder_in_training():
@@ -103,7 +103,7 @@ def test_a_projection_makes_the_decoder_narrower():
     assert model.decoder.weight.shape == (11, 3)
     assert model(torch.zeros(5, 2, dtype=torch.long))[0].shape == (5, 2, 11)
     tied = LanguageModel(11, "projected_lstm", hidden_size=6, embedding_size=3, sizes={"P": 3}, tied=True)
-    assert tied.decoder.weight is tied.embedding.weight
+    assert tied.decoder.weight is tied.encoder.source.embedding.weight
 
 
 def test_a_state_is_cut_from_its_history_and_keeps_its_numbers():

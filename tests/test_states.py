@@ -249,7 +249,8 @@ def test_spec_holds_every_option() -> None:
         {"hidden_size": 4, "num_layers": 3, "connections": "residual", "stateful": True, "detach": True},
         {"hidden_size": [4, 5, 6], "bidirectional": True, "merge": None, "lookahead": [0, 1, 2]},
         {"hidden_size": [4, 5, 6], "initial_state": "learned", "return_sequences": False, "return_states": True},
-        {"hidden_size": [4, 5, 6], "init": {"U*": "orthogonal(0.5)"}, "dropout": 0.5, "connections": "dense"},
+        {"hidden_size": [4, 5, 6], "init": {"U*": "orthogonal(0.5)"}, "dropout": 0.5, "locked": True},
+        {"hidden_size": [4, 5, 6], "connections": "dense"},
     ):
         layer = fill(RNN(["gru", "lstm", "elman"], 3, backend="eager", **arguments)).eval()
         spec = json.loads(json.dumps(layer.spec(), allow_nan=False))

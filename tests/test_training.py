@@ -345,7 +345,7 @@ print("".join(generate(model, vocabulary, "1", 60, temperature=0.0)), end="")
 
 
 def test_ones_own_cell_is_trained_resumed_and_read_without_its_code(tmp_path):
-    outcome = begin(tiny(tmp_path, cell="mine"), tmp_path / "run", cell=leaky_motif, reporter=StopAt(20))
+    outcome = begin(tiny(tmp_path), tmp_path / "run", cell=leaky_motif, reporter=StopAt(20))
     assert not outcome.finished
     assert go_on(tmp_path / "run").finished
     model, vocabulary = load_model(tmp_path / "run")

@@ -136,6 +136,7 @@ def test_a_window_that_looks_ahead_is_centred() -> None:
         ),
         ({"merge": "sum"}, r"merge is 'sum', but there is one direction only; pass bidirectional=True"),
         ({"merge": None}, r"merge is None, but there is one direction only"),
+        ({"locked": 1}, r"locked is 1; give True or False"),
         ({"connections": "skip"}, r"connections is 'skip'; choose one of 'plain', 'residual', 'dense'"),
         (
             {"connections": "residual", "hidden_size": [4, 5]},

@@ -40,7 +40,7 @@ def tiny(folder: Path, **options: object) -> dict[str, object]:
 
 def begin(options: dict[str, object], out: Path, **more: object) -> Outcome:
     """Train a text model; how it ended."""
-    return train("text", out=out, **options, **more).outcome
+    return train("text", out=out, **(options | more)).outcome
 
 
 def go_on(out: Path, **changes: object) -> Outcome:

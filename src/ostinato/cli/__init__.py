@@ -13,6 +13,8 @@ from ..tasks.registry import TASKS
 from .bench import bench
 from .cells import cells
 from .console import Verbs, show_version
+from .evaluate import evaluate, predict
+from .runs import runs
 from .sample import sample
 from .show import show
 from .train import train_command
@@ -43,7 +45,10 @@ def _options(
 for _task in TASKS.values():
     train.command(_task.name)(train_command(_task))
 app.add_typer(train, name="train")
+app.command("evaluate")(evaluate)
+app.command("predict")(predict)
 app.command("sample")(sample)
+app.command("runs")(runs)
 app.command("cells")(cells)
 app.command("show")(show)
 app.command("bench")(bench)

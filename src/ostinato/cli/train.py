@@ -78,6 +78,14 @@ def _own(entry: Entry) -> list[inspect.Parameter]:
     return [
         option("out", Path, Path("runs") / entry.name, "--out", help="The run folder."),
         option("config", Path | None, None, "--config", help="Options from this TOML file, such as a run's."),
+        option(
+            "find_learning_rate",
+            Path | None,
+            None,
+            "--find-learning-rate",
+            metavar="PICTURE",
+            help="Do not train: look for a learning rate, and draw the loss over it here.",
+        ),
         option("resume", bool, False, "--resume", help="Go on with the run in --out."),
         option("force", bool, False, "--force", help="Overwrite the run in --out."),
         option("checkpoint", str, "last", "--checkpoint", help="With --resume: go on from last, best or another."),
@@ -97,6 +105,10 @@ def _train(entry: Entry, given: dict[str, Any]) -> None:
         check_name(name.replace("_", "-"), value, names[name].option.choices or (value,))
     if "data" in values:
         values["data"] = str(values["data"])
+
+    if given["find_learning_rate"] is not None:
+        _look(entry, given, values)
+        return
 
     from .progress import watching
 
@@ -122,3 +134,16 @@ def _train(entry: Entry, given: dict[str, Any]) -> None:
         raise typer.Exit(130) from None
     if run.outcome is not None and not run.outcome.finished:
         raise typer.Exit(130)
+
+
+def _look(entry: Entry, given: dict[str, Any], values: dict[str, Any]) -> None:
+    from ..tasks import find_learning_rate
+
+    picture = given["find_learning_rate"]
+    if picture.suffix != ".png":
+        raise typer.BadParameter(
+            f"{picture} is not named .png; the picture is a PNG.", param_hint="--find-learning-rate"
+        )
+    found = find_learning_rate(entry.name, config=given["config"], picture=picture, **values)
+    typer.echo(f"the loss falls fastest at a learning rate of {found.rate:.2g} ({len(found.rates)} steps)")
+    typer.echo(f"picture  {picture}")

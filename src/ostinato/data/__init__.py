@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .beats import Recording, read_beats
 from .buckets import Buckets
+from .decode import Source, decode, name_of, read_bytes
 from .idx import image_sequences, read_idx, step_order
 from .named import Digits, Given, load
 from .rolls import Rolls, read_rolls
@@ -26,15 +27,19 @@ __all__ = [
     "Rolls",
     "Sequences",
     "Series",
+    "Source",
     "Streams",
     "Table",
     "Texts",
     "Vocabulary",
+    "decode",
     "folds",
     "image_sequences",
     "load",
+    "name_of",
     "python_library_text",
     "read_beats",
+    "read_bytes",
     "read_idx",
     "read_lines",
     "read_rolls",

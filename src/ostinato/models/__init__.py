@@ -2,7 +2,48 @@
 
 from __future__ import annotations
 
-from .language_model import LanguageModel
+from .adaptive import AdaptiveInput, adaptive_softmax
+from .classifier import Classifier
+from .distributions import HEADS, Gaussian, Head, NegativeBinomial, Point, Quantiles, StudentT, head_from_spec
+from .encoder import Encoder
+from .forecaster import Forecast, Forecaster
+from .language_model import IGNORED, LanguageModel, Scored, activation_penalty
+from .normalization import WindowNorm
+from .pooling import AttentionPooling, Pooling, max_pool, mean_pool
+from .sources import FeatureInput, TokenInput
+from .spec import Model, model_from_spec
 from .state import State, detach_state
+from .tagger import Tagger
 
-__all__ = ["LanguageModel", "State", "detach_state"]
+__all__ = [
+    "HEADS",
+    "IGNORED",
+    "AdaptiveInput",
+    "AttentionPooling",
+    "Classifier",
+    "Encoder",
+    "FeatureInput",
+    "Forecast",
+    "Forecaster",
+    "Gaussian",
+    "Head",
+    "LanguageModel",
+    "Model",
+    "NegativeBinomial",
+    "Point",
+    "Pooling",
+    "Quantiles",
+    "Scored",
+    "State",
+    "StudentT",
+    "Tagger",
+    "TokenInput",
+    "WindowNorm",
+    "activation_penalty",
+    "adaptive_softmax",
+    "detach_state",
+    "head_from_spec",
+    "max_pool",
+    "mean_pool",
+    "model_from_spec",
+]

@@ -73,6 +73,7 @@ def check_options(
     bias: Any,
     batch_first: Any,
     dropout: Any,
+    locked: Any,
     bidirectional: Any,
     merge: Any,
     connections: Any,
@@ -96,6 +97,7 @@ def check_options(
     for name, value in {
         "bias": bias,
         "batch_first": batch_first,
+        "locked": locked,
         "bidirectional": bidirectional,
         "stateful": stateful,
         "detach": detach,

@@ -37,6 +37,7 @@ class RNN(nn.Module):
         bias: False leaves out the vectors named ``b`` or ``b_*``.
         batch_first: x and output are [B, T, ...] instead of [T, B, ...]; states never are.
         dropout: probability at which outputs between layers are zeroed in training, 0 <= dropout < 1.
+        locked: all steps of a sequence share the mask of dropout, drawn once a call (Gal & Ghahramani 2016).
         bidirectional: run a second set of weights from the end to the start.
         backend: "auto" (the fastest that can), "c", or "eager". `OSTINATO_BACKEND` decides for "auto".
         merge: what becomes of the outputs of two directions: "concat", "sum", "mul" or "mean"; None gives the pair
@@ -102,6 +103,7 @@ class RNN(nn.Module):
         bidirectional: bool = False,
         backend: str = "auto",
         *,
+        locked: bool = False,
         merge: Merge = "concat",
         connections: Connections = "plain",
         lookahead: int | Sequence[int] = 0,
@@ -128,6 +130,7 @@ class RNN(nn.Module):
             bias=bias,
             batch_first=batch_first,
             dropout=dropout,
+            locked=locked,
             bidirectional=bidirectional,
             merge=merge,
             connections=connections,
@@ -144,7 +147,7 @@ class RNN(nn.Module):
         self.num_layers = count
         self.bias = bias
         self.batch_first = batch_first
-        self.dropout = float(dropout)
+        self.dropout, self.locked = float(dropout), locked
         self.bidirectional = bidirectional
         self.backend = backend
         self.merge: Merge = merge
@@ -306,7 +309,7 @@ class RNN(nn.Module):
         if self.training and self._stack.statistics:
             check_buffers(self._weights(self._stack.statistics))
         output, finals, states = self._stack.run(
-            self._weights, x, starts, lengths, self.backend, wanted, dropout, generator
+            self._weights, x, starts, lengths, self.backend, wanted, dropout, self.locked, generator
         )
         if self.stateful:
             # copies: the caller may change his in place

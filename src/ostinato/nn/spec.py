@@ -18,6 +18,7 @@ PLAIN: dict[str, Any] = {
     "bias": True,
     "batch_first": False,
     "dropout": 0.0,
+    "locked": False,
     "bidirectional": False,
     "backend": "auto",
     "merge": "concat",

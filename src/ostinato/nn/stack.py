@@ -130,6 +130,7 @@ class Stack:
         backend: str,
         wanted: Wanted,
         dropout: float,
+        locked: bool,
         generator: torch.Generator | None,
     ) -> tuple[Any, list[Place], list[dict[str, Tensor]]]:
         """The output (or pair of outputs), the final states of each place, and every state by layer, if wanted.
@@ -170,7 +171,7 @@ class Stack:
                 output = output + (stream if asked.sequence else at_the_end(stream, lengths))
             if not last:
                 stream = output
-                below = drop(output, dropout, generator) if dropout else output
+                below = drop(output, dropout, locked, generator) if dropout else output
                 reading = next_reading(reading, below, self.connections)
         return (tuple(output.chunk(2, -1)) if self.merge is None else output), finals, every
 

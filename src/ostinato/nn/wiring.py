@@ -51,11 +51,17 @@ def next_reading(reading: Tensor, output: Tensor, connections: Connections) -> T
     return torch.cat((reading, output), -1) if connections == "dense" else output
 
 
-def drop(x: Tensor, probability: float, generator: torch.Generator | None) -> Tensor:
-    """Dropout: zeros with this probability, the rest scaled so that the mean stays."""
-    if generator is None:
+def drop(x: Tensor, probability: float, locked: bool = False, generator: torch.Generator | None = None) -> Tensor:
+    """Dropout: zeros with this probability, the rest scaled so that the mean stays.
+
+    Args:
+        x: [T, B, S].
+        locked: one mask for all steps of a sequence, else one for each step.
+    """
+    if generator is None and not locked:
         return functional.dropout(x, probability)
-    return x * draw(Mask("dropout", 1 - probability, 1 / (1 - probability)), tuple(x.shape), x, generator)
+    shape = (1, *x.shape[1:]) if locked else tuple(x.shape)
+    return x * draw(Mask("dropout", 1 - probability, 1 / (1 - probability), locked), shape, x, generator)
 
 
 def at_the_end(x: Tensor, lengths: Tensor | None) -> Tensor:

@@ -5,18 +5,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import resume, train
+    from .api import find_learning_rate, resume, train
     from .loading import load_model
     from .run import Run
     from .text.sampling import Sampler, generate
+    from .use import evaluate, predict
 
-__all__ = ["Run", "Sampler", "generate", "load_model", "resume", "train"]
+__all__ = [
+    "Run",
+    "Sampler",
+    "evaluate",
+    "find_learning_rate",
+    "generate",
+    "load_model",
+    "predict",
+    "resume",
+    "train",
+]
 
 _HOMES = {
     "Run": "run",
     "Sampler": "text.sampling",
+    "evaluate": "use",
+    "find_learning_rate": "api",
     "generate": "text.sampling",
     "load_model": "loading",
+    "predict": "use",
     "resume": "api",
     "train": "api",
 }

@@ -15,6 +15,7 @@ from lightning_fabric import Fabric
 from .. import __version__
 from ..errors import RunError
 from ..training.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
+from ..training.finder import Found, draw_search, find_rate
 from ..training.interrupt import Interrupt
 from ..training.loop import Trainer
 from ..training.machine import make_fabric, placed
@@ -22,10 +23,10 @@ from ..training.report import Outcome, Reporter, RunInfo, Silent
 from ..training.run_folder import RunFolder, check_new, is_run
 from ..training.toml import read_toml
 from .loading import read_entry
-from .registry import find_task
+from .registry import Entry, find_task
 from .run import Run
 
-__all__ = ["resume", "train"]
+__all__ = ["find_learning_rate", "resume", "train"]
 
 
 def train(
@@ -59,18 +60,9 @@ def train(
         RunError: an option or a folder that cannot be used, a training that diverged, a full disk.
     """
     entry = find_task(task)
-    kind = entry.config_type()
-    values = read_toml(Path(config), kind, task) if config is not None else {}
-    values |= options
-    if data is not None:
-        values["data"] = str(data)
-    values = _absolute(values)
-    if isinstance(cell, str):
-        values["cell"], cell = cell, None
-    settled = kind.of(**values)
+    settled, cell = _settled(entry, data, cell, config, options)
     out = Path(out) if out is not None else Path("runs") / task
-    settled = settled.changed(vars(placed(settled.machine)))  # pyright: ignore[reportAttributeAccessIssue]
-    fabric = make_fabric(settled.machine)  # pyright: ignore[reportAttributeAccessIssue]
+    fabric = make_fabric(settled.machine)
     if fabric.is_global_zero:
         check_new(out, force)
     begun = entry.task_type().begin(settled, cell)  # an error in it comes before anything is overwritten
@@ -99,12 +91,57 @@ def resume(out: str | Path, *, checkpoint: str = "last", reporter: Reporter | No
         raise RunError(f"{out} {what}, so there is nothing to resume; leave --resume out to begin a run there.")
     found = read_checkpoint(find_checkpoint(out, checkpoint))
     entry = read_entry(found, "task", find_task)
-    settled = read_entry(found, "config", entry.config_type().from_json).resumed(_absolute(changes))
-    fabric = make_fabric(settled.machine)  # pyright: ignore[reportAttributeAccessIssue]
+    settled: Any = read_entry(found, "config", entry.config_type().from_json).resumed(_absolute(changes))
+    fabric = make_fabric(settled.machine)
     with RunFolder(out) if fabric.is_global_zero else nullcontext() as folder:
         found = read_checkpoint(found.path)  # again, for it may have changed before the folder was ours
         task = entry.task_type().resume(settled, found)
         return _fit(settled, task, fabric, out, folder, reporter or Silent(), found)
+
+
+def find_learning_rate(
+    task: str,
+    data: Any = None,
+    *,
+    cell: Any = None,
+    config: str | Path | None = None,
+    picture: str | Path | None = None,
+    **options: Any,
+) -> Found:
+    """Look for a learning rate by a hundred steps in which it grows (Smith 2017); nothing is kept of them.
+
+    Args:
+        task, data, cell, config, options: as `train` takes them.
+        picture: draw the loss over the rate here, as a PNG.
+
+    Returns:
+        what was found: `rate`, where the loss falls fastest, is a good highest rate to try.
+    """
+    entry = find_task(task)
+    settled, cell = _settled(entry, data, cell, config, options)
+    fabric = make_fabric(settled.machine)
+    begun = entry.task_type().begin(settled, cell)
+    with Interrupt() as interrupt:
+        found = find_rate(begun, fabric, settled.batching, settled.optimization, lambda: interrupt.requested)
+    if picture is not None and fabric.is_global_zero:
+        draw_search(found, Path(picture), f"{begun.title()}, on {begun.source()}")
+    return found
+
+
+def _settled(entry: Entry, data: Any, cell: Any, config: str | Path | None, options: dict[str, Any]) -> tuple[Any, Any]:
+    """The config that was asked for, on this machine, and the cell where it is one of the user's own."""
+    kind = entry.config_type()
+    values = read_toml(Path(config), kind, entry.name) if config is not None else {}
+    values |= options
+    if data is not None:
+        values["data"] = str(data)
+    values = _absolute(values)
+    if isinstance(cell, str):
+        values["cell"], cell = cell, None
+    elif cell is not None:
+        values["cell"] = cell.name
+    settled: Any = kind.of(**values)
+    return settled.changed(vars(placed(settled.machine))), cell
 
 
 def _absolute(values: dict[str, Any]) -> dict[str, Any]:

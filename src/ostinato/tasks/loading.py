@@ -8,12 +8,13 @@ from typing import Any, TypeVar
 
 from ..data import Vocabulary
 from ..errors import OstinatoError, RunError
-from ..models import LanguageModel
+from ..models import LanguageModel, Model, model_from_spec
 from ..training.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
 
-__all__ = ["build_model", "check_same_data", "load_model", "read_entry"]
+__all__ = ["any_model", "build_model", "check_same_data", "load_model", "read_entry"]
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Model)
 
 
 def load_model(
@@ -30,16 +31,33 @@ def load_model(
         RunError: missing, damaged, or of another format.
     """
     found = read_checkpoint(find_checkpoint(Path(run), checkpoint))
-    return build_model(found, backend).eval(), read_entry(found, "vocabulary", Vocabulary.from_json)
+    return build_model(found, backend, LanguageModel).eval(), read_entry(found, "vocabulary", Vocabulary.from_json)
 
 
-def build_model(found: Checkpoint, backend: str) -> LanguageModel:
+def build_model(found: Checkpoint, backend: str, kind: type[M]) -> M:
     """The model of a checkpoint, with its weights.
+
+    Args:
+        found: the checkpoint.
+        backend: which backend runs it here.
+        kind: its class.
+
+    Raises:
+        RunError: it holds no model that fits, or one of another class.
+    """
+    model = any_model(found, backend)
+    if not isinstance(model, kind):
+        raise RunError(f"{found.path} holds a {type(model).__name__}, not a {kind.__name__}; pass another run.")
+    return model
+
+
+def any_model(found: Checkpoint, backend: str) -> Model:
+    """The model of a checkpoint, whatever its class, with its weights.
 
     Raises:
         RunError: it holds no model that fits.
     """
-    model = read_entry(found, "model", lambda spec: LanguageModel.from_spec(spec, backend))
+    model = read_entry(found, "model", lambda spec: model_from_spec(spec, backend))
     try:
         model.load_state_dict(found.part("model"))
     except RuntimeError as error:

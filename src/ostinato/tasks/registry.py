@@ -21,6 +21,7 @@ class Entry:
     folder: str  # of this package
     config: str  # its class in config.py
     task: str  # its class in task.py
+    predictor: str  # its class in predict.py
 
     def config_type(self) -> type[Config]:
         """The class of its config; it needs no torch."""
@@ -30,10 +31,16 @@ class Entry:
         """Its class: `begin(config, cell)` and `resume(config, checkpoint)` make a `training.task.Task`."""
         return getattr(import_module(f".{self.folder}.task", __package__), self.task)
 
+    def predictor_type(self) -> Any:
+        """The class of its predictor: `load(checkpoint, backend, device)` makes a `tasks.predictor.Predictor`."""
+        return getattr(import_module(f".{self.folder}.predict", __package__), self.predictor)
+
 
 TASKS = {
     entry.name: entry
-    for entry in (Entry("text", "A language model of a text: what comes next.", "text", "TextConfig", "Text"),)
+    for entry in (
+        Entry("text", "A language model of a text: what comes next.", "text", "TextConfig", "Text", "TextPredictor"),
+    )
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from ..errors import RunError
 from ..training.checkpoint import find_checkpoint, read_checkpoint
 from ..training.options import Config
 from ..training.report import Outcome
-from .loading import build_model, read_entry
+from ..training.run_folder import is_run
+from .loading import any_model, read_entry
 from .registry import Entry, find_task
 
-__all__ = ["Run"]
+__all__ = ["Run", "find_runs"]
 
 
 class Run:
@@ -80,9 +82,42 @@ class Run:
         Raises:
             RunError: missing, damaged, or of another format.
         """
-        return build_model(read_checkpoint(find_checkpoint(self.path, checkpoint)), backend).eval()
+        return any_model(read_checkpoint(find_checkpoint(self.path, checkpoint)), backend).eval()
 
+    @property
+    def position(self) -> dict[str, Any]:
+        """Where its training stands, as the last checkpoint says: `step`, `seconds`, `best_measures` and more."""
+        return read_entry(read_checkpoint(find_checkpoint(self.path, "last")), "position", dict)
+
+    @property
     def best(self) -> dict[str, float]:
-        """The measures of the best evaluation."""
-        found = read_checkpoint(find_checkpoint(self.path, "best"))
-        return read_entry(found, "position", lambda position: dict(position["best_measures"]))
+        """The measures of the best evaluation; none before the first."""
+        return dict(self.position["best_measures"])
+
+    def evaluate(self, data: Any = None, **options: Any) -> dict[str, float]:
+        """How well it does: `ostinato.tasks.evaluate` with this run."""
+        from .use import evaluate
+
+        return evaluate(self.path, data, **options)
+
+    def predict(self, data: Any, **options: Any) -> Iterator[dict[str, Any]]:
+        """What it says of new data: `ostinato.tasks.predict` with this run."""
+        from .use import predict
+
+        return predict(self.path, data, **options)
+
+
+def find_runs(folders: Sequence[str | Path]) -> list[Run]:
+    """The runs in some folders, each a run itself or a folder that holds some, at any depth.
+
+    Raises:
+        RunError: a folder that is not there, or no run in any.
+    """
+    found: list[Path] = []
+    for folder in map(Path, folders):
+        if not folder.is_dir():
+            raise RunError(f"there is no folder {folder} (looked from {Path.cwd()}); pass a run or a folder of runs.")
+        found += [folder] if is_run(folder) else sorted(path.parent for path in folder.rglob("run.json"))
+    if not found:
+        raise RunError(f"there is no run in {', '.join(map(str, folders))}; ostinato train makes one.")
+    return [Run(path) for path in dict.fromkeys(found) if any((path / "checkpoints").glob("*.safetensors"))]

@@ -22,7 +22,7 @@ from .report import Reporter
 from .run_folder import RunFolder
 from .schedule import Budget, momentum_at, rate_at
 from .stepper import Stepper
-from .task import Share, Task
+from .task import WHOLE, Share, Task
 
 __all__ = ["Position", "Settings", "Trainer"]
 
@@ -215,14 +215,22 @@ class Trainer:
     def _training_loss(self) -> dict[str, float]:
         """The columns that say how the training went since they were last asked for."""
         position = self.position
-        sums = torch.tensor([position.loss_sum, position.loss_weight], dtype=torch.float64, device=self.fabric.device)
-        total, weight = map(float, Share().summed(sums))
+        total, weight = self._summed_loss()
         position.loss_sum, position.loss_weight = 0.0, 0.0
         rates = {"learning_rate": position.learning_rate, "gradient_norm": position.gradient_norm}
         measures = self.task.training_measures(total / weight) if weight else {}
         if self.run is not None:
             self.events.add(position.step, {f"train/{name}": v for name, v in measures.items()} | rates)
         return rates | {f"train_{name}": value for name, value in measures.items()}
+
+    def _summed_loss(self) -> tuple[float, float]:
+        """The loss of all processes since the last row, and its weight."""
+        position = self.position
+        if self.fabric.world_size == 1:
+            return position.loss_sum, position.loss_weight
+        sums = torch.tensor([position.loss_sum, position.loss_weight], dtype=torch.float64, device=self.fabric.device)
+        total, weight = map(float, WHOLE.summed(sums))
+        return total, weight
 
     def _evaluation_is_due(self) -> bool:
         position, evaluation = self.position, self.config.evaluation
@@ -302,6 +310,8 @@ class Trainer:
     def _save(self, names: list[str]) -> None:
         self.position.seconds = max(self.position.seconds, time.monotonic() - self._began)
         taken = snapshot(self.stepper, self.fabric)
+        position = dataclasses.replace(self.position)
+        position.loss_sum, position.loss_weight = self._summed_loss()
         self._saved = time.monotonic()
         if taken is None or self.run is None:
             return
@@ -312,13 +322,15 @@ class Trainer:
                     f"{name} is not finite at step {self.position.step}: the training diverged. {_LOWER} "
                     f"The checkpoint before it stands in {self.run.path}."
                 )
-        document = self.describe | {"position": dataclasses.asdict(self.position), "carried": carried}
+        document = self.describe | {"position": dataclasses.asdict(position), "carried": carried}
         self.metrics.write()  # before the checkpoint: rows too many are cut off later, rows too few are lost
         write_checkpoint(self.run.checkpoints, names, document, tensors)
         self._saved = time.monotonic()
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         self.position = Position(**checkpoint.document["position"])
+        if not self.fabric.is_global_zero:
+            self.position.loss_sum = self.position.loss_weight = 0.0  # the first process has the sums of all
         restore(self.stepper, self.fabric, checkpoint)
         self.stepper.averaging = self.position.averaging
         length, evaluation = self.config.length, self.config.evaluation

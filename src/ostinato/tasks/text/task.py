@@ -128,7 +128,7 @@ class Text:
         """
         corpus = Corpus.read(config.text, read_entry(found, "vocabulary", Vocabulary.from_json))
         check_same_data(found, corpus.source, corpus.sha256)
-        return cls(config, corpus, build_model(found, config.machine.backend))
+        return cls(config, corpus, build_model(found, config.machine.backend, LanguageModel))
 
     def loss(self, model: nn.Module, batch: Piece, carried: Any) -> Loss:
         """Summed nats of a piece; the state goes on, its history does not."""
