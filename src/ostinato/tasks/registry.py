@@ -40,6 +40,14 @@ TASKS = {
     entry.name: entry
     for entry in (
         Entry("text", "A language model of a text: what comes next.", "text", "TextConfig", "Text", "TextPredictor"),
+        Entry(
+            "label",
+            "Answers at every step: tags, the keys of a piano, or the moments of events.",
+            "label",
+            "LabelConfig",
+            "Label",
+            "LabelPredictor",
+        ),
     )
 }
 
