@@ -43,8 +43,8 @@ def train(
     """Train a model and write a run folder.
 
     Args:
-        task: "text".
-        data: a file or a folder, as the task reads it.
+        task: its name, as "text" or "classify".
+        data: a file, a folder or a data set by name, as the task reads it.
         out: the run folder, new or empty unless `force`; None is `runs/` and the task's name.
         cell: a `Cell` of one's own, or a text that names one, as `"zoneout(lstm, 0.1)"`.
         config: a TOML file with options; those that are given here come before it.
@@ -145,9 +145,9 @@ def _settled(entry: Entry, data: Any, cell: Any, config: str | Path | None, opti
 
 
 def _absolute(values: dict[str, Any]) -> dict[str, Any]:
-    """The same options, with a path that leads to the data from anywhere: a run may be resumed from elsewhere."""
-    data = values.get("data")
-    return values | {"data": os.path.abspath(data)} if data and os.path.exists(data) else values
+    """The same options, with paths that lead to the data from anywhere: a run may be resumed from elsewhere."""
+    paths = {name: values[name] for name in ("data", "test_data") if values.get(name)}
+    return values | {name: os.path.abspath(path) for name, path in paths.items() if os.path.exists(path)}
 
 
 def _fit(

@@ -40,6 +40,14 @@ TASKS = {
     entry.name: entry
     for entry in (
         Entry("text", "A language model of a text: what comes next.", "text", "TextConfig", "Text", "TextPredictor"),
+        Entry(
+            "classify",
+            "A label for each sequence: texts, measurements, images.",
+            "classify",
+            "ClassifyConfig",
+            "Classify",
+            "ClassifyPredictor",
+        ),
     )
 }
 
