@@ -21,7 +21,7 @@ from ostinato.cells import catalogue
 from ostinato.gallery.facts import Facts
 from ostinato.gallery.transformed import transformed
 from ostinato.ir import equations, simplify
-from ostinato.training import TrainConfig
+from ostinato.tasks.text.config import TextConfig
 from ostinato.training.checkpoint import find_checkpoint, read_checkpoint
 from tiny_commands import MINE, ONE_THREAD, SMALL, command, ostinato, trained
 from tiny_runs import TEXT, losses
@@ -64,9 +64,9 @@ def test_training_says_what_it_does_in_plain_lines(text, tmp_path):
 
 
 def test_options_reach_the_run_and_the_rest_is_the_recipe(run):
-    config = TrainConfig.from_json(read_checkpoint(find_checkpoint(run)).document["config"])
-    expected = TrainConfig(
-        text=str(run.parent / "beer.txt"),
+    config = TextConfig.from_json(read_checkpoint(find_checkpoint(run)).document["config"])
+    expected = TextConfig.of(
+        data=str(run.parent / "beer.txt"),
         epochs=1.0,
         hidden_size=8,
         embedding_size=6,
@@ -80,8 +80,8 @@ def test_options_reach_the_run_and_the_rest_is_the_recipe(run):
 def test_every_entry_of_the_config_is_an_option():
     code, out, _ = ostinato("train", "text", "--help", terminal_width=200)
     assert code == 0
-    for name in TrainConfig(epochs=1).to_json():
-        option = {"text": "FILE", "sizes": "--size"}.get(name, "--" + name.replace("_", "-"))
+    for name in TextConfig().values():
+        option = "DATA" if name == "data" else "--" + name.replace("_", "-")
         assert f"{option} " in out or f"[{option}] " in out, name
 
 
@@ -237,7 +237,7 @@ def test_a_terminal_shows_a_live_bar_with_speed_loss_and_eta(text, tmp_path):
     os.close(master)
     assert process.wait() == 0
     shown = seen.decode()
-    for word in ("training", "chars/s", "bits/char", "ETA", "held out", "loss.png"):
+    for word in ("training", "characters/s", "bits/char", "ETA", "held out", "loss.png"):
         assert word in shown, word
     assert shown.rindex("\x1b[?25h") > shown.index("\x1b[?25l")  # the cursor is back
 

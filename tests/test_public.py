@@ -30,6 +30,7 @@ HEAVY = {
     "pooch",
     "rich",
     "safetensors",
+    "scipy",
     "tensorboard",
     "tokenizers",
     "torchmetrics",

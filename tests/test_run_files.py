@@ -12,13 +12,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostinato.errors import DataError, RunError
-from ostinato.training import TrainConfig, load_model, resume_text, train_text
+from ostinato.errors import DataError, OptionError, RunError
+from ostinato.tasks import load_model
+from ostinato.tasks.text.config import TextConfig
 from ostinato.training.checkpoint import read_checkpoint, write_checkpoint
 from ostinato.training.files import write_atomically
-from ostinato.training.metrics import COLUMNS, Metrics
+from ostinato.training.metrics import Metrics
 from ostinato.training.run_folder import RunFolder
-from tiny_runs import StopAt, losses, tiny, weights
+from ostinato.training.toml import read_toml, to_toml
+from tiny_runs import StopAt, begin, go_on, losses, tiny, weights
 
 # ---------------------------------------------------------------- files
 
@@ -80,14 +82,14 @@ def test_a_checkpoint_cut_or_altered_anywhere_is_found_out(tmp_path_factory, dat
 
 
 def test_a_damaged_last_names_the_best_that_is_there(tmp_path):
-    train_text(tiny(tmp_path), tmp_path / "run", reporter=StopAt(30))
+    begin(tiny(tmp_path), tmp_path / "run", reporter=StopAt(30))
     path = tmp_path / "run" / "checkpoints" / "last.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
-    for use in (lambda: resume_text(tmp_path / "run"), lambda: load_model(tmp_path / "run", "last")):
+    for use in (lambda: go_on(tmp_path / "run"), lambda: load_model(tmp_path / "run", "last")):
         with pytest.raises(RunError, match=r"last.safetensors is damaged: .* there is best: pass --checkpoint best"):
             use()
     load_model(tmp_path / "run")
-    assert resume_text(tmp_path / "run", checkpoint="best").finished
+    assert go_on(tmp_path / "run", checkpoint="best").finished
 
 
 def test_other_formats_and_other_files_are_told_apart(tmp_path, monkeypatch):
@@ -116,28 +118,31 @@ def test_a_checkpoint_that_lacks_an_entry_is_refused(tmp_path):
         load_model(tmp_path / "last.safetensors")
 
 
+COLUMNS = ("step", "characters", "train_nats", "validation_nats")
+
+
 def test_metrics_that_are_no_metrics_are_refused_with_their_line(tmp_path):
     path = tmp_path / "metrics.csv"
-    assert Metrics.load(path, 10).rows == []
-    metrics = Metrics(path)
+    assert Metrics.load(path, COLUMNS, 10).rows == []
+    metrics = Metrics(path, COLUMNS)
     metrics.add({"step": 1, "train_nats": 0.1 + 0.2})
     metrics.add({"step": 1, "validation_nats": 2.0})
     metrics.add({"step": 5})
     metrics.write()
-    assert Metrics.load(path, 10).rows == [
+    assert Metrics.load(path, COLUMNS, 10).rows == [
         {"step": 1, "train_nats": 0.1 + 0.2, "validation_nats": 2.0},
         {"step": 5},
     ]
-    assert len(Metrics.load(path, 4).rows) == 1
+    assert len(Metrics.load(path, COLUMNS, 4).rows) == 1
     for text, words in (
         ("", "does not begin with the names"),
         ("a,b\n", "does not begin with the names"),
-        (",".join(COLUMNS) + "\n1,2\n", "line 2, has 2 fields of 10"),
-        (",".join(COLUMNS) + "\n" + "x," * 9 + "\n", "line 2: could not convert"),
+        (",".join(COLUMNS) + "\n1,2\n", "line 2, has 2 fields of 4"),
+        (",".join(COLUMNS) + "\n" + "x," * 3 + "\n", "line 2: could not convert"),
     ):
         path.write_text(text)
         with pytest.raises(RunError, match=words):
-            Metrics.load(path, 10)
+            Metrics.load(path, COLUMNS, 10)
 
 
 # ---------------------------------------------------------------- folders
@@ -145,16 +150,16 @@ def test_metrics_that_are_no_metrics_are_refused_with_their_line(tmp_path):
 
 def test_an_existing_run_is_overwritten_only_by_force(tmp_path):
     out = tmp_path / "run"
-    train_text(tiny(tmp_path), out, reporter=StopAt(30))
+    begin(tiny(tmp_path), out, reporter=StopAt(30))
     (out / "notes.md").write_text("mine")
     before = losses(out)
     with pytest.raises(RunError, match=r"already holds a run; go on with it by --resume, overwrite it by --force"):
-        train_text(tiny(tmp_path), out)
+        begin(tiny(tmp_path), out)
     assert losses(out) == before
     with pytest.raises(DataError, match="too few"):
-        train_text(tiny(tmp_path, batch_size=5000), out, force=True)
+        begin(tiny(tmp_path, batch_size=5000), out, force=True)
     assert losses(out) == before  # a mistake in the new run costs nothing of the old one
-    train_text(tiny(tmp_path, eval_every=100), out, force=True, reporter=StopAt(6))
+    begin(tiny(tmp_path, eval_every=100), out, force=True, reporter=StopAt(6))
     assert [row["step"] for row in losses(out)] == ["3", "6"]
     assert (out / "notes.md").read_text() == "mine"
     assert len(list(out.glob("events*"))) == 1
@@ -165,15 +170,15 @@ def test_an_existing_run_is_overwritten_only_by_force(tmp_path):
 def test_a_folder_of_other_things_is_never_used(tmp_path):
     for force in (False, True):
         with pytest.raises(RunError, match=r"holds files that are not a run's \(text.txt\)"):
-            train_text(tiny(tmp_path), tmp_path, force=force)
+            begin(tiny(tmp_path), tmp_path, force=force)
         with pytest.raises(RunError, match="is a file"):
-            train_text(tiny(tmp_path), tmp_path / "text.txt", force=force)
+            begin(tiny(tmp_path), tmp_path / "text.txt", force=force)
     with pytest.raises(RunError, match="could not be written"):
-        train_text(tiny(tmp_path), tmp_path / "text.txt" / "run")
+        begin(tiny(tmp_path), tmp_path / "text.txt" / "run")
     with pytest.raises(RunError, match="nothing to resume"):
-        resume_text(tmp_path)
+        go_on(tmp_path)
     with pytest.raises(RunError, match="does not exist"):
-        resume_text(tmp_path / "missing")
+        go_on(tmp_path / "missing")
     assert not (tmp_path / "missing").exists()
     assert [entry.name for entry in tmp_path.iterdir()] == ["text.txt"]
 
@@ -181,24 +186,24 @@ def test_a_folder_of_other_things_is_never_used(tmp_path):
 def test_what_a_run_killed_in_its_first_moment_leaves_is_no_hindrance(tmp_path):
     RunFolder(tmp_path / "run").close()
     (tmp_path / "run" / ".config.json.1.partial").write_bytes(b"half")
-    assert train_text(tiny(tmp_path, epochs=0.1), tmp_path / "run").finished
+    assert begin(tiny(tmp_path, epochs=0.1), tmp_path / "run").finished
     assert not list((tmp_path / "run").rglob("*.partial"))
 
 
 def test_a_run_is_trained_by_one_at_a_time(tmp_path):
-    train_text(tiny(tmp_path), tmp_path / "run", reporter=StopAt(2))
+    begin(tiny(tmp_path), tmp_path / "run", reporter=StopAt(2))
     with RunFolder(tmp_path / "run"), pytest.raises(RunError, match="another training is at work"):
-        resume_text(tmp_path / "run")
-    assert resume_text(tmp_path / "run").finished
+        go_on(tmp_path / "run")
+    assert go_on(tmp_path / "run").finished
 
 
 # ---------------------------------------------------------------- what may go wrong with numbers
 
 
 def test_a_training_that_diverges_says_so_and_keeps_its_last_sound_checkpoint(tmp_path):
-    config = tiny(tmp_path, learning_rate=1e30, clip=0.0, save_every=1e-6, eval_every=1000)
+    options = tiny(tmp_path, learning_rate=1e30, clip=0.0, save_every=1e-6, eval_every=1000)
     with pytest.raises(RunError, match=r"diverged. Train again with a lower --learning-rate"):
-        train_text(config, tmp_path / "run")
+        begin(options, tmp_path / "run")
     for value in weights(tmp_path / "run").values():
         assert torch.isfinite(value.double()).all()
 
@@ -207,35 +212,62 @@ def test_a_training_that_diverges_says_so_and_keeps_its_last_sound_checkpoint(tm
     ("options", "words"),
     [
         ({"epochs": 1, "minutes": 1}, "exactly one"),
-        ({}, "exactly one"),
         ({"epochs": 0}, "epochs is 0; pass a number above 0"),
         ({"epochs": math.nan}, "epochs is nan"),
         ({"minutes": math.inf}, "minutes is inf"),
-        ({"epochs": 1, "hidden_size": 0}, "hidden_size is 0; pass 1 or more"),
-        ({"epochs": 1, "learning_rate": -1.0}, "learning_rate is -1.0"),
-        ({"epochs": 1, "dropout": 1.0}, "dropout is 1.0; pass 0 or more and less than 1"),
-        ({"epochs": 1, "held_out": 0.0}, "held_out is 0.0"),
-        ({"epochs": 1, "clip": -0.5}, "clip is -0.5"),
-        ({"epochs": 1, "seed": -1}, "seed is -1"),
+        ({"hidden_size": 0}, "hidden_size is 0; pass 1 or more"),
+        ({"hidden_size": 8.5}, "hidden_size is 8.5, a number; pass a whole number"),
+        ({"tied": 1}, "tied is 1, a whole number; pass true or false"),
+        ({"size": "P=3"}, "size is 'P=3'; pass a list"),
+        ({"schedule": "sometimes"}, "pass one of constant, cosine"),
+        ({"hiden_size": 8}, "there is no option 'hiden_size'; did you mean hidden_size"),
+        ({"learning_rate": -1.0}, "learning_rate is -1.0"),
+        ({"dropout": 1.0}, "dropout is 1.0; pass 0 or more and less than 1"),
+        ({"held_out": 0.0}, "held_out is 0.0"),
+        ({"clip": -0.5}, "clip is -0.5"),
+        ({"seed": -1}, "seed is -1"),
     ],
 )
 def test_a_config_out_of_range_is_refused(options, words):
-    with pytest.raises(RunError, match=words):
-        TrainConfig(**options)
+    with pytest.raises(OptionError, match=words):
+        TextConfig.of(**options)
 
 
 def test_a_config_survives_json_and_refuses_another_versions():
-    config = TrainConfig(minutes=3.0, embedding_size=None)
-    assert TrainConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
-    for wrong in ({}, config.to_json() | {"flux": 1}, []):
+    config = TextConfig.of(epochs=3, size=["P=3"], data="a \"text\" \u00e9\x7f\n.txt")
+    assert config.length.minutes is None and config.length.epochs == 3.0
+    written = config.to_json()
+    assert TextConfig.from_json(json.loads(json.dumps(written))) == config
+    for wrong in ({}, written | {"more": {"flux": 1}}, [], written | {"length": 3}):
         with pytest.raises(RunError, match="does not fit this version"):
-            TrainConfig.from_json(wrong)
-    with pytest.raises(RunError, match="wrong type"):
-        TrainConfig.from_json(config.to_json() | {"hidden_size": "wide"})
+            TextConfig.from_json(wrong)
+    with pytest.raises(RunError, match="hidden_size is 'wide', a text; pass a whole number"):
+        TextConfig.from_json(written | {"model": written["model"] | {"hidden_size": "wide"}})
+
+
+def test_a_config_survives_toml_and_what_is_wrong_in_one_is_said(tmp_path):
+    config = TextConfig.of(epochs=3, size=["P=3"], data="a \"text\" \u00e9\x7f\n.txt", tied=True, final_rate=1e-9)
+    path = tmp_path / "config.toml"
+    path.write_text(to_toml(config, "text"), encoding="utf-8")
+    assert TextConfig.of(**read_toml(path, TextConfig, "text")) == config
+    for text, words in (
+        ("[model]\nhidden_size = ", "is no TOML"),
+        ("task = 'poetry'", "the config of another task; this is text"),
+        ("hidden_size = 3", r"outside of any table; write it under \[model\]"),
+        ("[text]\nhidden_size = 3", r"in \[text\]; write it under \[model\]"),
+        ("[model]\nhiden_size = 3", "has no such option"),
+    ):
+        path.write_text(text)
+        with pytest.raises(OptionError, match=words):
+            read_toml(path, TextConfig, "text")
+    with pytest.raises(OptionError, match="there is no file"):
+        read_toml(tmp_path / "missing.toml", TextConfig, "text")
+    path.write_text("[model]\nhidden_size = 3\n")
+    assert TextConfig.of(**read_toml(path, TextConfig, "text")) == TextConfig.of(hidden_size=3)
 
 
 def test_a_device_that_is_not_here_is_refused(tmp_path):
     if torch.cuda.is_available():
         pytest.skip("has a GPU")
     with pytest.raises(RunError, match="device 'cuda' is not here; torch sees cpu"):
-        train_text(tiny(tmp_path, device="cuda"), tmp_path / "run")
+        begin(tiny(tmp_path, device="cuda"), tmp_path / "run")

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from ostinato.data import Vocabulary
 from ostinato.errors import DataError, RunError
 from ostinato.models import LanguageModel
-from ostinato.training import Sampler, generate
-from ostinato.training.evaluation import HeldOut
-from ostinato.training.sampling import filter_probabilities
-from ostinato.training.schedule import Budget, learning_rate_at
+from ostinato.tasks import Sampler, generate
+from ostinato.tasks.text.held_out import HeldOut
+from ostinato.tasks.text.sampling import filter_probabilities
+from ostinato.training.config import Optimization
+from ostinato.training.schedule import Budget, momentum_at, rate_at
 
 # ---------------------------------------------------------------- sampling
 
@@ -166,14 +167,31 @@ def test_a_model_whose_numbers_are_not_finite_is_not_drawn_from():
 
 
 def test_the_learning_rate_rises_then_falls_by_a_half_cosine():
-    rate = [learning_rate_at(i / 100, peak=2.0, warmup=0.1, final=0.25) for i in range(101)]
+    config = Optimization(learning_rate=2.0, warmup=0.1, final_rate=0.25)
+    rate = [rate_at(config, i / 100) for i in range(101)]
     assert 0 < rate[0] < 0.01
     assert rate[5] == pytest.approx(1.0)
     assert rate[10] == 2.0
     assert rate[55] == pytest.approx(2.0 * (0.25 + 0.75 / 2))
     assert rate[100] == pytest.approx(0.5)
     assert rate[:11] == sorted(rate[:11]) and rate[10:] == sorted(rate[10:], reverse=True)
-    assert learning_rate_at(0.0, peak=2.0, warmup=0.0, final=0.0) == 2.0
+    assert rate_at(Optimization(learning_rate=2.0, warmup=0.0, final_rate=0.0), 0.0) == 2.0
+
+
+def test_the_other_schedules_are_what_they_say():
+    constant = Optimization(learning_rate=2.0, warmup=0.1, schedule="constant")
+    assert [rate_at(constant, p) for p in (0.05, 0.1, 0.9)] == [1.0, 2.0, 2.0]
+    for schedule in ("step", "plateau"):
+        config = Optimization(learning_rate=2.0, warmup=0.1, schedule=schedule, decay=0.5)
+        assert [rate_at(config, 0.5, decays) for decays in (0, 1, 3)] == [2.0, 1.0, 0.25]
+        assert rate_at(config, 0.05, 2) == 1.0  # the warm-up is not shortened by a decay
+    cycle = Optimization(learning_rate=2.0, schedule="one-cycle", final_rate=0.01)
+    rate = [rate_at(cycle, i / 100) for i in range(101)]
+    assert max(rate) == rate[30] == 2.0 and rate[100] == pytest.approx(0.02) and rate[0] == pytest.approx(0.02)
+    assert rate[:31] == sorted(rate[:31]) and rate[30:] == sorted(rate[30:], reverse=True)
+    momentum = [momentum_at(cycle, i / 100) for i in range(101)]
+    assert momentum[0] == momentum[100] == pytest.approx(0.95) and min(momentum) == momentum[30] == 0.85
+    assert momentum_at(constant, 0.5) == constant.momentum
 
 
 def test_a_budget_is_steps_or_seconds():
@@ -190,17 +208,15 @@ def test_the_whole_tail_is_evaluated_with_its_past(held):
     torch.manual_seed(0)
     model = LanguageModel(7, "elman", hidden_size=5)
     text = torch.randint(7, (300 + held,))
-    nats = HeldOut(text[:300], text[300:]).nats(model)
     with torch.no_grad():
+        nats = HeldOut(text[:300], text[300:]).nats(model)
         logits, _ = model(text[:-1, None])
     expected = F.cross_entropy(logits[299:, 0], text[300:])
     # Each window knows the 256 characters before it; a fresh elman has long forgotten what lies further back.
     assert nats == pytest.approx(float(expected), rel=1e-5)
-    assert model.training
 
 
 def test_an_evaluation_can_be_given_up():
     model = LanguageModel(7, "elman", hidden_size=5)
     text = torch.randint(7, (3000,))
-    assert HeldOut(text[:300], text[300:]).nats(model, lambda: True) is None
-    assert model.training
+    assert HeldOut(text[:300], text[300:]).nats(model, should_stop=lambda: True) is None

@@ -8,20 +8,20 @@ from pathlib import Path
 
 import torch
 
-from ostinato.training import TrainConfig
+from ostinato.tasks import resume, train
 from ostinato.training.checkpoint import find_checkpoint, read_checkpoint
-from ostinato.training.report import Silent
+from ostinato.training.report import Outcome, Silent
 
 TEXT = "".join(f"{i} bottles of beer on the wall, {i} bottles of beer.\n" for i in range(30))[:1200]
 
 
-def tiny(folder: Path, **options: object) -> TrainConfig:
-    """A config that trains in a blink; dropout makes it draw random numbers."""
+def tiny(folder: Path, **options: object) -> dict[str, object]:
+    """Options of a run that trains in a blink; dropout makes it draw random numbers."""
     text = folder / "text.txt"
     if not text.exists():
         text.write_text(TEXT)
     defaults = {
-        "text": str(text),
+        "data": str(text),
         "hidden_size": 8,
         "num_layers": 2,
         "embedding_size": 6,
@@ -35,7 +35,17 @@ def tiny(folder: Path, **options: object) -> TrainConfig:
     }
     if "minutes" not in options:
         defaults["epochs"] = 1
-    return TrainConfig(**(defaults | options))
+    return defaults | options
+
+
+def begin(options: dict[str, object], out: Path, **more: object) -> Outcome:
+    """Train a text model; how it ended."""
+    return train("text", out=out, **(options | more)).outcome
+
+
+def go_on(out: Path, **changes: object) -> Outcome:
+    """Go on with a run; how it ended."""
+    return resume(out, **changes).outcome
 
 
 def losses(run: Path) -> list[dict[str, str]]:
@@ -68,7 +78,7 @@ class StopAt(Silent):
     def __init__(self, steps: int) -> None:
         self.left = steps
 
-    def stepped(self, progress: float, characters: int, nats: float) -> None:
+    def stepped(self, progress: float, seen: int, loss: float) -> None:
         self.left -= 1
         if self.left == 0:
             signal.raise_signal(signal.SIGINT)

@@ -10,6 +10,7 @@
     │   └── UnsafeCacheError  others could put code there that would be loaded
     ├── DataError          a text or a data file cannot be used (also a ValueError)
     └── RunError           a run folder or a checkpoint cannot be used (also a ValueError)
+        └── OptionError    an option or a config cannot be used
 
 A message says the fact, what was got, and the remedy.
 """
@@ -22,6 +23,7 @@ __all__ = [
     "CellError",
     "CompileError",
     "DataError",
+    "OptionError",
     "OstinatoError",
     "ProgramError",
     "RunError",
@@ -68,3 +70,7 @@ class DataError(OstinatoError, ValueError):
 
 class RunError(OstinatoError, ValueError):
     """A run folder or a checkpoint that cannot be used."""
+
+
+class OptionError(RunError):
+    """An option that there is not, of a wrong type, out of its range, or that this machine cannot follow."""

@@ -9,12 +9,15 @@ from typing import Annotated
 
 import typer
 
+from ..tasks.registry import TASKS
 from .bench import bench
 from .cells import cells
 from .console import Verbs, show_version
+from .evaluate import evaluate, predict
+from .runs import runs
 from .sample import sample
 from .show import show
-from .train import text
+from .train import train_command
 
 __all__ = ["app", "main"]
 
@@ -39,9 +42,13 @@ def _options(
     """Recurrent networks in which a cell is its equations."""
 
 
-train.command("text")(text)
+for _task in TASKS.values():
+    train.command(_task.name)(train_command(_task))
 app.add_typer(train, name="train")
+app.command("evaluate")(evaluate)
+app.command("predict")(predict)
 app.command("sample")(sample)
+app.command("runs")(runs)
 app.command("cells")(cells)
 app.command("show")(show)
 app.command("bench")(bench)

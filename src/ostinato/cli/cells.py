@@ -45,7 +45,7 @@ def cells(
     elif cell is not None:
         from ..gallery.facts import Facts
         from ..gallery.transformed import transformed
-        from .cell_option import find_cell
+        from ..tasks.cell_option import find_cell
 
         prose = min(width or _PROSE, _PROSE)
         transform = next((t for t in transformed() if t.name == cell), None)

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from ..errors import OstinatoError, RunError
+from ..errors import OptionError, OstinatoError, RunError
 
 __all__ = ["Verbs", "is_terminal", "printable", "show_version", "write"]
 
@@ -28,7 +28,8 @@ class Verbs(TyperGroup):
             return super().invoke(ctx)
         except OstinatoError as error:
             typer.echo(f"{typer.style('error:', fg='red', bold=True)} {error}", err=True)
-            raise typer.Exit(_RUN_FAILED if isinstance(error, RunError) else _BAD_INPUT) from None
+            failed = isinstance(error, RunError) and not isinstance(error, OptionError)
+            raise typer.Exit(_RUN_FAILED if failed else _BAD_INPUT) from None
 
 
 def _warn(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

@@ -6,7 +6,7 @@ import math
 import shlex
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -40,26 +40,32 @@ class Pace:
     """Speed and time left, from the steps of the last half minute; the loss, a mean over the last few."""
 
     def __init__(self) -> None:
-        self._marks: deque[tuple[float, float, int]] = deque()  # time, progress, characters
-        self.nats = math.nan
+        self._marks: deque[tuple[float, float, int]] = deque()  # time, progress, data seen
+        self.unit = ""
+        self._told: Callable[[float], str] = str
+        self.loss = math.nan
 
-    def mark(self, progress: float, characters: int, nats: float) -> None:
+    def start(self, info: RunInfo) -> None:
+        """What is counted, and how a loss is told."""
+        self.unit, self._told = info.unit, info.told_loss
+
+    def mark(self, progress: float, seen: int, loss: float) -> None:
         """A step is done."""
         now = time.monotonic()
-        self._marks.append((now, progress, characters))
+        self._marks.append((now, progress, seen))
         while now - self._marks[0][0] > 30.0 and len(self._marks) > 2:
             self._marks.popleft()
-        self.nats = nats if math.isnan(self.nats) else 0.9 * self.nats + 0.1 * nats
+        self.loss = loss if math.isnan(self.loss) else 0.9 * self.loss + 0.1 * loss
 
     def describe(self) -> tuple[str, str, str]:
-        """Characters per second, bits per character, time left."""
-        loss = "" if math.isnan(self.nats) else f"{self.nats / math.log(2):.3f} bits/char"
+        """Data per second, the loss, time left."""
+        loss = "" if math.isnan(self.loss) else self._told(self.loss)
         if len(self._marks) < 2:
             return "", loss, "--:--"
         (t0, p0, c0), (t1, p1, c1) = self._marks[0], self._marks[-1]
         seconds = max(t1 - t0, 1e-9)
         left = (1.0 - p1) * seconds / (p1 - p0) if p1 > p0 else math.inf
-        return f"{_short((c1 - c0) / seconds)} chars/s", loss, _clock(left)
+        return f"{_short((c1 - c0) / seconds)} {self.unit}/s", loss, _clock(left)
 
 
 class Plain:
@@ -73,19 +79,21 @@ class Plain:
     def started(self, info: RunInfo) -> None:
         """Say what is trained on what."""
         _introduce(self.console, info)
+        self.pace.start(info)
         self._spoke = time.monotonic()
 
-    def stepped(self, progress: float, characters: int, nats: float) -> None:
+    def stepped(self, progress: float, seen: int, loss: float) -> None:
         """Say something every now and then."""
-        self.pace.mark(progress, characters, nats)
+        self.pace.mark(progress, seen, loss)
         if time.monotonic() - self._spoke >= _LINE:
             self._spoke = time.monotonic()
-            speed, loss, left = self.pace.describe()
-            self.console.print(f"{progress:4.0%}  {loss}  {speed}  {left} left")
+            speed, told, left = self.pace.describe()
+            self.console.print(f"{progress:4.0%}  {told}  {speed}  {left} left")
 
-    def evaluated(self, row: dict[str, float], sample: str, best: bool) -> None:
+    def evaluated(self, step: int, seen: int, validation: str, training: str, shown: str, best: bool) -> None:
         """Say how well it does, and show a sample."""
-        _show_evaluation(self.console, row, sample, best)
+        place = f"step {step:,}, {_short(seen)} {self.pace.unit}"
+        _show_evaluation(self.console, place, validation, training, shown, best)
 
     def ended(self, outcome: Outcome) -> None:
         """Say how it ended and what to do next."""
@@ -116,25 +124,27 @@ class Live:
     def started(self, info: RunInfo) -> None:
         """Say what is trained on what, and show the bar."""
         _introduce(self.console, info)
+        self.pace.start(info)
         self._task = self._bar.add_task(
             "", total=_PARTS, completed=int(_PARTS * info.progress), speed="", loss="compiling", left="--:--"
         )
         self._bar.start()
         self._bar.refresh()
 
-    def stepped(self, progress: float, characters: int, nats: float) -> None:
+    def stepped(self, progress: float, seen: int, loss: float) -> None:
         """Move the bar."""
-        self.pace.mark(progress, characters, nats)
+        self.pace.mark(progress, seen, loss)
         now = time.monotonic()
         if now - self._drawn >= _REFRESH and self._task is not None:
             self._drawn = now
-            speed, loss, left = self.pace.describe()
-            self._bar.update(self._task, completed=int(_PARTS * progress), speed=speed, loss=loss, left=left)
+            speed, told, left = self.pace.describe()
+            self._bar.update(self._task, completed=int(_PARTS * progress), speed=speed, loss=told, left=left)
             self._bar.refresh()
 
-    def evaluated(self, row: dict[str, float], sample: str, best: bool) -> None:
+    def evaluated(self, step: int, seen: int, validation: str, training: str, shown: str, best: bool) -> None:
         """Show how well it does, and a sample, above the bar."""
-        _show_evaluation(self.console, row, sample, best)
+        place = f"step {step:,}, {_short(seen)} {self.pace.unit}"
+        _show_evaluation(self.console, place, validation, training, shown, best)
 
     def ended(self, outcome: Outcome) -> None:
         """Take the bar away and say how it ended."""
@@ -147,44 +157,36 @@ class Live:
 
 
 def _introduce(console: Console, info: RunInfo) -> None:
-    unknown = f", {info.unknown_characters:,} of them too rare to learn" if info.unknown_characters else ""
-    console.print(f"[bold]{escape(info.model)}[/bold]: {info.parameters:,} parameters")
-    console.print(
-        f"{escape(info.source)}: {info.train_characters:,} characters to train on, "
-        f"{info.held_out_characters:,} held out; {info.vocab_size - 1} different ones{unknown}"
-    )
+    for k, fact in enumerate(info.facts):
+        console.print(escape(fact), style="bold" if k == 0 else None)
     begun = "into" if info.resumed_at is None else f"going on from step {info.resumed_at:,} in"
     console.print(f"{begun} {escape(str(info.out))}; Ctrl-C stops, --resume goes on; * marks the best so far\n")
 
 
-def _show_evaluation(console: Console, row: dict[str, float], sample: str, best: bool) -> None:
-    parts = [
-        f"step {int(row['step']):,}",
-        f"{_short(row['characters'])} characters",
-        f"[bold]held out {row['validation_bits']:.3f} bits/char[/bold] ({row['validation_nats']:.3f} nats)",
-        f"training {row['train_bits']:.3f}",
-    ]
+def _show_evaluation(console: Console, place: str, validation: str, training: str, shown: str, best: bool) -> None:
+    parts = [place, f"[bold]{escape(validation)}[/bold]", *([f"training {escape(training)}"] if training else [])]
     console.print(", ".join(parts) + (" [green]*[/green]" if best else ""))
-    if sample:
-        lines = printable(sample).strip("\n").split("\n")
+    if shown:
+        lines = printable(shown).strip("\n").split("\n")
         console.print("\n".join("    " + line for line in lines), style="dim", markup=False)
-    console.print()
+        console.print()
 
 
 def _conclude(console: Console, outcome: Outcome) -> None:
     out = shlex.quote(str(outcome.out))
+    seen = f"{_short(outcome.seen)} {outcome.unit}"
     if not outcome.finished:
         console.print(f"stopped after step {outcome.steps:,}; everything is in {escape(out)}. To go on:")
-        console.print(f"    ostinato train text --out {out} --resume", style="bold", markup=False)
+        console.print(f"    ostinato train {outcome.task} --out {out} --resume", style="bold", markup=False)
         return
-    console.print(
-        f"done: {outcome.steps:,} steps, {_short(outcome.characters)} characters in {_clock(outcome.seconds)}"
-    )
-    if outcome.best_nats is not None:
-        nats = outcome.best_nats
-        console.print(f"best      {nats / math.log(2):.3f} bits ({nats:.3f} nats) per held-out character")
-    console.print(f"picture   {out}/loss.png", markup=False)
-    console.print(f"sample    ostinato sample {out}", markup=False)
+    console.print(f"\ndone: {outcome.steps:,} steps, {seen} in {_clock(outcome.seconds)}")
+    lines = [("parameters", f"{outcome.parameters:,}")]
+    if outcome.best is not None:
+        lines.append(("best", f"{outcome.best_told}, at step {outcome.best_step:,}"))
+    lines += outcome.files
+    width = max(len(word) for word, _ in lines)
+    for word, value in lines:
+        console.print(f"{word:<{width}}  {value}", markup=False)
 
 
 def _short(number: float) -> str:

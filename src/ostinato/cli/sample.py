@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ..training import Sampler
+    from ..tasks import Sampler
 
 __all__ = ["sample"]
 
@@ -39,7 +39,7 @@ def sample(
     backend: Annotated[str, typer.Option(help="eager, c or auto.")] = "auto",
 ) -> None:
     """Draw text from a trained model; it appears character by character."""
-    from ..training import Sampler, load_model
+    from ..tasks import Sampler, load_model
     from .train import check_name
 
     check_name("checkpoint", checkpoint, ("best", "last"))

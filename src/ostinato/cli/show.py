@@ -33,7 +33,7 @@ def show(
     from ..errors import BackendError, CellError
     from ..ir import equations, simplify
     from ..schedule import build_graph, describe, make_plan, split_prologue
-    from .cell_option import find_cell
+    from ..tasks.cell_option import find_cell
 
     asked = [latex, program, adjoint, plan, source is not None]
     if sum(asked) > 1:

@@ -1,27 +1,20 @@
-"""`ostinato train text`: the main job."""
+"""`ostinato train TASK`: the main job. A task's options are those of its config, read from there."""
 
 from __future__ import annotations
 
-import os
+import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ..errors import RunError
-from ..training.config import TrainConfig
-from .cell_option import check_sizes, find_cell, parse_sizes
+from ..tasks.registry import Entry
+from ..training.options import Declared, declared
 
-__all__ = ["check_name", "text"]
+__all__ = ["check_name", "train_command"]
 
-_DEFAULT_MINUTES = 3.0
-_RECIPE = TrainConfig(minutes=_DEFAULT_MINUTES)
-
-
-def _option(name: str, help: str, default: str | None = None, **limits: Any) -> Any:
-    """An option whose default is the recipe's; it is None where it was not given, as `--resume` must know."""
-    shown = default if default is not None else str(getattr(_RECIPE, name))
-    return typer.Option("--" + name.replace("_", "-"), help=help, show_default=shown, **limits)
+_RUN = "Run"
 
 
 def check_name(option: str, value: str | None, allowed: tuple[str, ...]) -> None:
@@ -30,108 +23,127 @@ def check_name(option: str, value: str | None, allowed: tuple[str, ...]) -> None
         raise typer.BadParameter(f"{value!r} is none of {', '.join(allowed)}.", param_hint=f"--{option}")
 
 
-def text(
-    file: Annotated[
-        Path | None,
-        typer.Argument(metavar="[FILE]", help="A text.", show_default="the source of Python's standard library"),
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", help="The run folder.")] = Path("runs/text"),
-    minutes: Annotated[float | None, _option("minutes", "Train for so long.")] = None,
-    epochs: Annotated[
-        float | None, _option("epochs", "Or: read the text so often; 0.5 is half of it.", "by minutes")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the run in --out.")] = False,
-    cell: Annotated[str | None, _option("cell", "A cell of the catalogue (ostinato cells), or FILE.py:NAME.")] = None,
-    hidden_size: Annotated[int | None, _option("hidden_size", "Width of each layer.", min=1)] = None,
-    num_layers: Annotated[int | None, _option("num_layers", "Layers.", min=1)] = None,
-    embedding_size: Annotated[
-        int | None, _option("embedding_size", "Width of the characters' embedding.", min=1)
-    ] = None,
-    dropout: Annotated[float | None, _option("dropout", "Between layers and before the decoder.")] = None,
-    tied: Annotated[
-        bool | None,
-        typer.Option("--tied", help="Decode with the embedding's matrix (its width is then --hidden-size)."),
-    ] = None,
-    size: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=NUMBER", help="A size of the cell's own, such as P=32.", show_default="none"),
-    ] = None,
-    batch_size: Annotated[int | None, _option("batch_size", "Parallel streams of text.", min=1)] = None,
-    bptt: Annotated[int | None, _option("bptt", "Steps the gradient flows back.", min=1)] = None,
-    learning_rate: Annotated[float | None, _option("learning_rate", "The highest rate.")] = None,
-    warmup: Annotated[float | None, _option("warmup", "Share of the run in which the rate rises.")] = None,
-    final_rate: Annotated[float | None, _option("final_rate", "The last rate, as a share of the highest.")] = None,
-    weight_decay: Annotated[float | None, _option("weight_decay", "Of AdamW.")] = None,
-    clip: Annotated[float | None, _option("clip", "Largest norm of the gradient; 0 does not clip.")] = None,
-    held_out: Annotated[float | None, _option("held_out", "Share of the text, its end, to evaluate on.")] = None,
-    max_characters: Annotated[
-        int | None,
-        _option("max_characters", "Read no more of the text.", "all of FILE, 5 million of the library", min=1),
-    ] = None,
-    encoding: Annotated[str | None, _option("encoding", "Of FILE.")] = None,
-    seed: Annotated[int | None, _option("seed", "The same seed gives the same run.", min=0)] = None,
-    backend: Annotated[str | None, _option("backend", "eager, c or auto.")] = None,
-    device: Annotated[str | None, _option("device", "cpu, cuda, mps or auto.")] = None,
-    eval_every: Annotated[
-        int | None, _option("eval_every", "Steps between evaluations.", "ten in a run, fewer if they are slow", min=1)
-    ] = None,
-    log_every: Annotated[int | None, _option("log_every", "Steps between rows of metrics.csv.", min=1)] = None,
-    save_every: Annotated[float | None, _option("save_every", "Seconds between checkpoints.")] = None,
-    sample_length: Annotated[
-        int | None, _option("sample_length", "Characters of each sample on the way.", min=0)
-    ] = None,
-    checkpoint: Annotated[str, typer.Option(help="With --resume: go on from last or best.")] = "last",
-) -> None:
-    """Train a character model on a text.
+def train_command(entry: Entry) -> Callable[..., None]:
+    """The command that trains a task.
 
-    Ctrl-C stops after the current step; --resume goes on exactly. The run folder gets config.json,
-    metrics.csv, TensorBoard events, checkpoints, samples and loss.png.
+    Its options are those of the task's config; each is None where it was not given, as `--resume` and `--config`
+    must know.
     """
-    given = {name: value for name, value in locals().items() if name in _FIELDS and value is not None}
-    if resume and force:
+    places = declared(entry.config_type())
+
+    def command(**given: Any) -> None:
+        _train(entry, given)
+
+    parameters = [*map(_parameter, places), *_own(entry)]
+    command.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    command.__name__ = entry.name
+    command.__doc__ = (
+        f"{entry.summary}\n\nCtrl-C stops after the current step; --resume goes on exactly. The run folder gets "
+        "config.toml, metrics.csv, TensorBoard events, checkpoints and pictures."
+    )
+    return command
+
+
+def _parameter(place: Declared) -> inspect.Parameter:
+    """An option of a config, as typer reads it from a function's signature."""
+    about = place.option
+    shown = about.shown or ("none" if place.many else "no" if place.default is False else str(place.default))
+    help = f"{about.help} Default: {shown}."
+    kind: Any = list[place.kind] if place.many else place.kind
+    if place.name == "data":
+        info = typer.Argument(metavar="[DATA]", help=help, show_default=False)
+        kind = Path
+    else:
+        flag = "--" + place.name.replace("_", "-")
+        if place.kind is bool:
+            flag = f"{flag}/--no-{flag[2:]}"
+        limits: dict[str, Any] = {"min": about.low} if place.kind is int and about.low is not None else {}
+        metavar = "NAME=NUMBER" if place.name == "size" else None
+        info = typer.Option(flag, help=help, show_default=False, rich_help_panel=place.title, metavar=metavar, **limits)
+    return inspect.Parameter(
+        place.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, info]
+    )
+
+
+def _own(entry: Entry) -> list[inspect.Parameter]:
+    """The options that are about the run and not of it."""
+
+    def option(name: str, kind: Any, default: Any, *flags: str, **about: Any) -> inspect.Parameter:
+        info = typer.Option(*flags, rich_help_panel=_RUN, **about)
+        return inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]
+        )
+
+    return [
+        option("out", Path, Path("runs") / entry.name, "--out", help="The run folder."),
+        option("config", Path | None, None, "--config", help="Options from this TOML file, such as a run's."),
+        option(
+            "find_learning_rate",
+            Path | None,
+            None,
+            "--find-learning-rate",
+            metavar="PICTURE",
+            help="Do not train: look for a learning rate, and draw the loss over it here.",
+        ),
+        option("resume", bool, False, "--resume", help="Go on with the run in --out."),
+        option("force", bool, False, "--force", help="Overwrite the run in --out."),
+        option("checkpoint", str, "last", "--checkpoint", help="With --resume: go on from last, best or another."),
+    ]
+
+
+def _train(entry: Entry, given: dict[str, Any]) -> None:
+    names = {place.name: place for place in declared(entry.config_type())}
+    values = {name: value for name, value in given.items() if name in names and value is not None and value != []}
+    if given["resume"] and given["force"]:
         raise typer.BadParameter("--resume goes on with a run, --force overwrites it; pass one of them.")
-    if epochs is not None and minutes is not None:
+    if given["resume"] and given["config"]:
+        raise typer.BadParameter("--resume goes on with the run's own config; leave --config out.")
+    if "epochs" in values and "minutes" in values:
         raise typer.BadParameter("--epochs and --minutes both end the run; pass one of them.")
-    check_name("checkpoint", checkpoint, ("best", "last"))
-    check_name("backend", backend, ("auto", "c", "eager"))
-    check_name("device", device, ("auto", "cpu", "cuda", "mps"))
-    if size:
-        given["sizes"] = parse_sizes(size)
-    if file is not None:
-        given["text"] = os.path.abspath(file)
-    if tied and embedding_size is None and not resume:
-        given["embedding_size"] = None  # tied weights have the hidden size
-    if epochs is None and not resume:
-        given.setdefault("minutes", _DEFAULT_MINUTES)
+    for name, value in values.items():
+        check_name(name.replace("_", "-"), value, names[name].option.choices or (value,))
+    if "data" in values:
+        values["data"] = str(values["data"])
+
+    if given["find_learning_rate"] is not None:
+        _look(entry, given, values)
+        return
 
     from .progress import watching
 
     try:
         with watching() as reporter:
-            if resume:
-                from ..training import resume_text
+            if given["resume"]:
+                from ..tasks import resume
 
-                outcome = resume_text(out, given, checkpoint=checkpoint, reporter=reporter)
+                run = resume(given["out"], checkpoint=given["checkpoint"], reporter=reporter, **values)
             else:
-                from ..training import train_text
+                from ..tasks import train
 
-                config = _config(given)
-                found = find_cell(config.cell)
-                check_sizes(found, config.sizes)
-                outcome = train_text(config, out, cell=found, force=force, reporter=reporter)
+                run = train(
+                    entry.name,
+                    out=given["out"],
+                    config=given["config"],
+                    force=given["force"],
+                    reporter=reporter,
+                    **values,
+                )
     except KeyboardInterrupt:
         typer.echo("aborted; what the last checkpoint holds stands.", err=True)
         raise typer.Exit(130) from None
-    if not outcome.finished:
+    if run.outcome is not None and not run.outcome.finished:
         raise typer.Exit(130)
 
 
-def _config(given: dict[str, Any]) -> TrainConfig:
-    try:
-        return TrainConfig(**given)
-    except RunError as error:  # an option out of its range is bad input, not a run that failed
-        raise typer.BadParameter(str(error)) from None
+def _look(entry: Entry, given: dict[str, Any], values: dict[str, Any]) -> None:
+    from ..tasks import find_learning_rate
 
-
-_FIELDS = set(_RECIPE.to_json()) - {"text"}
+    picture = given["find_learning_rate"]
+    if picture.suffix != ".png":
+        raise typer.BadParameter(
+            f"{picture} is not named .png; the picture is a PNG.", param_hint="--find-learning-rate"
+        )
+    found = find_learning_rate(entry.name, config=given["config"], picture=picture, **values)
+    typer.echo(f"the loss falls fastest at a learning rate of {found.rate:.2g} ({len(found.rates)} steps)")
+    typer.echo(f"picture  {picture}")

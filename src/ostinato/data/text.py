@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import codecs
 import os
-import stat
 import sysconfig
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import DataError
+from .decode import decode, read_bytes
 
 __all__ = ["python_library_text", "read_text"]
-
-# Longest first: the mark of UTF-32 little-endian begins with that of UTF-16.
-_FOREIGN_MARKS = (
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 
 
 def read_text(path: str | os.PathLike[str], encoding: str = "utf-8") -> str:
@@ -33,61 +24,7 @@ def read_text(path: str | os.PathLike[str], encoding: str = "utf-8") -> str:
     Raises:
         DataError: missing, not a file, not readable, empty, binary, or in another encoding.
     """
-    path = Path(path)
-    try:
-        codec = codecs.lookup(encoding).name
-    except (LookupError, ValueError):
-        raise DataError(f"{encoding!r} is no encoding that Python knows; pass one such as utf-8.") from None
-    raw = _read_bytes(path)
-    if not raw:
-        raise DataError(f"{path} is empty (0 bytes); pass a file that holds text.")
-    for mark, name in _FOREIGN_MARKS:
-        if raw.startswith(mark) and not codec.startswith(("utf-16", "utf-32")):
-            raise DataError(f"{path} begins with the mark of {name}, not {codec}; pass --encoding {name}.")
-    if codec == "utf-8":
-        raw = raw.removeprefix(codecs.BOM_UTF8)
-    try:
-        text = raw.decode(codec)
-    except UnicodeDecodeError as error:
-        if b"\0" in raw:
-            raise DataError(_binary(path, raw.index(b"\0"))) from None
-        raise DataError(
-            f"{path} is not {codec}: byte 0x{raw[error.start]:02x} at offset {error.start} "
-            f"({error.reason}). Pass its encoding, for example --encoding latin-1, or convert the file."
-        ) from None
-    except (UnicodeError, LookupError, ValueError, AssertionError) as error:
-        raise DataError(f"{path} cannot be read as {codec}: {error}. Pass another --encoding.") from None
-    if "\0" in text:
-        raise DataError(_binary(path, text.index("\0")))
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    if not text.strip():
-        raise DataError(f"{path} holds nothing but blanks ({len(text)} characters); pass a file with text.")
-    return text
-
-
-def _binary(path: Path, offset: int) -> str:
-    return (
-        f"{path} is not a text: it holds a zero byte (offset {offset}). "
-        f"Pass a plain text file (one in UTF-16 goes with --encoding utf-16)."
-    )
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise DataError(f"{path} is a folder; pass one text file (cat {path}/*.txt > all.txt joins them).")
-        if not stat.S_ISREG(mode):
-            # A device may never end, a pipe may never begin.
-            raise DataError(f"{path} is not a regular file; write what it gives into a file first.")
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"there is no file {path} (looked from {Path.cwd()}); check the name.") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path} cannot be read: {reason}; check the path and its permissions.") from None
-    except MemoryError:
-        raise DataError(f"{path} does not fit into memory; pass a smaller file.") from None
+    return decode(read_bytes(path, pipes=False), str(path), encoding)
 
 
 def python_library_text(max_characters: int = 5_000_000, root: str | os.PathLike[str] | None = None) -> str:

@@ -1,4 +1,4 @@
-"""The training loop: truncated backpropagation through time, with the state carried over."""
+"""The training loop: the same for every task."""
 
 from __future__ import annotations
 
@@ -7,27 +7,39 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from lightning_fabric import Fabric
-from torch import Tensor
 
-from ..data import Streams, Vocabulary
 from ..errors import RunError
-from ..models import LanguageModel, State, detach_state
 from .checkpoint import Checkpoint, write_checkpoint
-from .config import TrainConfig
-from .evaluation import HeldOut
-from .metrics import EventFile, Metrics, bits
-from .plots import draw_loss
+from .config import Batching, Evaluation, Length, Machine, Optimization
+from .keeping import restore, snapshot
+from .metrics import EventFile, Metrics
+from .plots import draw_curves
 from .report import Reporter
 from .run_folder import RunFolder
-from .sampling import generate
-from .schedule import Budget, learning_rate_at
+from .schedule import Budget, momentum_at, rate_at
+from .stepper import Stepper
+from .task import WHOLE, Share, Task
 
-__all__ = ["Position", "Trainer"]
+__all__ = ["Position", "Settings", "Trainer"]
+
+
+class Settings(Protocol):
+    """The groups of a config that the loop reads; each task's config has them beside its own."""
+
+    @property
+    def length(self) -> Length: ...
+    @property
+    def batching(self) -> Batching: ...
+    @property
+    def optimization(self) -> Optimization: ...
+    @property
+    def evaluation(self) -> Evaluation: ...
+    @property
+    def machine(self) -> Machine: ...
 
 
 @dataclass
@@ -36,28 +48,34 @@ class Position:
 
     step: int = 0
     epoch: int = 0
-    chunk: int = 0  # the next one to read
-    characters: int = 0
+    index: int = 0  # of the next batch of the epoch
+    seen: int = 0  # in the task's unit
     seconds: float = 0.0  # over every time the run was resumed
-    loss_sum: float = 0.0  # nats since the last row of metrics.csv
-    loss_characters: int = 0
+    loss_sum: float = 0.0  # since the last row of metrics.csv
+    loss_weight: float = 0.0
     learning_rate: float = 0.0  # of the last step
     gradient_norm: float = 0.0  # of the last step, before clipping
     evaluated_step: int = 0
-    evaluated_tenth: int = 0  # of the budget, at the last evaluation
-    best_nats: float | None = None
+    evaluated_part: int = 0  # of the budget, at the last evaluation
+    best: float | None = None  # of the measure that is watched
+    best_step: int = 0
+    best_measures: dict[str, float] = dataclasses.field(default_factory=dict)  # all of them, then
+    since_best: int = 0  # evaluations
+    since_decay: int = 0  # evaluations without a better one, for the schedule plateau
+    decays: int = 0
+    averaging: bool = False
 
 
 class Trainer:
     """One run at work. `fit` is the loop; what it calls stands below it in the order of calling.
 
+    In a distributed run each process has a Trainer; the first alone has a run folder and writes.
+
     Args:
         config: the run's.
-        model: on the CPU; it is moved to the config's device.
-        vocabulary: of the text.
-        streams: the training text.
-        held_out: the held-out text.
-        run: where everything is written.
+        task: with its data and its model.
+        fabric: launched.
+        run: where everything is written; None in a process that does not write.
         reporter: is told what happens.
         describe: what else goes into each checkpoint's JSON, as plain values.
         checkpoint: where to go on, or None.
@@ -65,45 +83,47 @@ class Trainer:
 
     def __init__(
         self,
-        config: TrainConfig,
-        model: LanguageModel,
-        vocabulary: Vocabulary,
-        streams: Streams,
-        held_out: HeldOut,
-        run: RunFolder,
+        config: Settings,
+        task: Task,
+        fabric: Fabric,
+        run: RunFolder | None,
         reporter: Reporter,
         describe: dict[str, Any],
         checkpoint: Checkpoint | None = None,
     ) -> None:
-        self.config, self.vocabulary, self.streams, self.held_out = config, vocabulary, streams, held_out
+        self.config, self.task, self.fabric = config, task, fabric
         self.run, self.reporter, self.describe = run, reporter, describe
-        self.budget = Budget.of(config.epochs, config.minutes, streams.chunks_per_epoch)
-        self.fabric = Fabric(accelerator=_accelerator(config.device), devices=1)
-        self.plain_model = model
-        optimizer = torch.optim.AdamW(
-            model.parameters(),
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            fused=self.fabric.device.type in ("cpu", "cuda"),
-        )
-        self.model, self.optimizer = self.fabric.setup(model, optimizer)
+        self.budget = Budget.of(config.length.epochs, config.length.minutes, len(task.batches))
         self.position = Position()
-        self.state: State | None = None
+        self.stepper = Stepper(task, fabric, config.batching, config.optimization)
         if checkpoint is not None:
             self._restore(checkpoint)
-        self.metrics = Metrics.load(run.path / "metrics.csv", self.position.step)
-        run.drop_samples_after(self.position.step)
-        self.events = EventFile(run.path, purge_step=self.position.step + 1 if checkpoint else None)
+        if run is not None:
+            columns = _columns(task)
+            self.metrics = Metrics.load(run.path / "metrics.csv", columns, self.position.step)
+            task.forget(run.path, self.position.step)
+            self.events = EventFile(run.path, purge_step=self.position.step + 1 if checkpoint else None)
         self._began = time.monotonic() - self.position.seconds
         self._saved = self._evaluated = time.monotonic()
         self._evaluating = 0.0  # seconds the last evaluation took
+        self._stop = False
+
+    def close(self) -> None:
+        """Close the files."""
+        if self.run is not None:
+            self.events.close()
 
     def progress(self) -> float:
         """The share of the budget that is spent, from 0 to 1."""
         return self.budget.progress(self.position.step, self.position.seconds)
 
+    def is_spent(self) -> bool:
+        """Whether the budget is, or the patience."""
+        patience = self.config.length.patience
+        return self.progress() >= 1.0 or (patience is not None and self.position.since_best >= patience)
+
     def fit(self, should_stop: Callable[[], bool]) -> bool:
-        """Train until the budget is spent, or until `should_stop` says so; True where it was spent.
+        """Train until the budget or the patience is spent, or until `should_stop` says so; True where it was spent.
 
         Either way `last` holds where it stood. After an error the checkpoint before it stands.
 
@@ -113,180 +133,222 @@ class Trainer:
         self._began = time.monotonic() - self.position.seconds
         if self.position.step == 0:
             self._save(["last"])  # so that there is something to resume from, whenever it is killed
-        self.model.train()
-        while not should_stop():
+        self.stepper.model.train()
+        while not self._agreed(should_stop):
             if self._evaluation_is_due():
                 self._evaluate(should_stop)
-            elif self.progress() >= 1.0:
+            elif self.is_spent():
                 return True
             else:
                 self._step()
-                if self.position.step % self.config.log_every == 0:
-                    self.metrics.add(self._place() | self._training_loss())
-                if time.monotonic() - self._saved >= self.config.save_every:
-                    self._save(["last"])
+                self._after_step()
         self._save(["last"])
-        return self.progress() >= 1.0 and not self._evaluation_is_due()
+        return self.is_spent() and not self._evaluation_is_due()
+
+    def _agreed(self, should_stop: Callable[[], bool]) -> bool:
+        """Whether to stop: what any process was told, all of them do, at the same step; and one clock counts."""
+        self._stop = should_stop()
+        if self.fabric.world_size == 1:
+            return self._stop
+        said = torch.tensor([float(self._stop), self.position.seconds], dtype=torch.float64, device=self.fabric.device)
+        torch.distributed.all_reduce(said, op=torch.distributed.ReduceOp.MAX)
+        self._stop, self.position.seconds = bool(said[0]), float(said[1])
+        return self._stop
 
     def _step(self) -> None:
-        config, position = self.config, self.position
-        inputs, targets = self.streams.chunk(position.epoch, position.chunk)  # [T, B]
-        inputs, targets = self.fabric.to_device((inputs, targets))
-        rate = learning_rate_at(self.progress(), config.learning_rate, config.warmup, config.final_rate)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        logits, state = self.model(inputs, detach_state(self.state))  # [T, B, V]
-        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
-        self.fabric.backward(loss)
-        norm = self.fabric.clip_gradients(
-            self.model, self.optimizer, max_norm=config.clip or math.inf, error_if_nonfinite=False
-        )
-        assert norm is not None  # it is, when a norm is asked for
-        nats = self._finite("loss", loss)
-        position.learning_rate, position.gradient_norm = rate, self._finite("norm of the gradient", norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-
+        optimization, position = self.config.optimization, self.position
+        if optimization.average == "ema" or (
+            optimization.average == "swa" and self.progress() >= optimization.average_from
+        ):
+            position.averaging = True
+        self.stepper.averaging = position.averaging
+        if optimization.schedule == "step":
+            position.decays = int(self._epochs() / optimization.decay_every)
+        rate = rate_at(optimization, self.progress(), position.decays)
+        try:
+            done = self.stepper.step(position.epoch, position.index, rate, momentum_at(optimization, self.progress()))
+        except RunError as error:
+            where = f" The checkpoint before is in {self.run.path}." if self.run else ""
+            raise RunError(f"step {position.step + 1}: {error} {_LOWER}{where}") from None
+        position.learning_rate, position.gradient_norm = rate, done.gradient_norm
         position.step += 1
-        position.characters += targets.numel()
-        position.loss_sum += nats * targets.numel()
-        position.loss_characters += targets.numel()
+        position.seen += done.seen
+        position.loss_sum += done.terms
+        position.loss_weight += done.weight
         position.seconds = time.monotonic() - self._began
-        position.chunk += 1
-        self.state = state
-        if position.chunk == self.streams.chunks_per_epoch:
-            position.epoch, position.chunk, self.state = position.epoch + 1, 0, None
-        self.reporter.stepped(self.progress(), position.characters, nats)
+        position.index += 1
+        if position.index == len(self.task.batches):
+            position.epoch, position.index = position.epoch + 1, 0
+            self.stepper.forget()
+        self.reporter.stepped(self.progress(), position.seen, done.terms / max(done.weight, 1.0))
 
-    def _finite(self, what: str, value: Tensor) -> float:
-        number = float(value.detach())
-        if not math.isfinite(number):
-            raise RunError(
-                f"the {what} is {number} at step {self.position.step + 1}: the training diverged. Train "
-                f"again with a lower --learning-rate or --clip; the checkpoint before is in {self.run.path}."
-            )
-        return number
+    def _after_step(self) -> None:
+        """Rows and checkpoints that are due."""
+        position, evaluation = self.position, self.config.evaluation
+        if position.step % evaluation.log_every == 0:
+            self._add_row(self._training_loss())
+        due = time.monotonic() - self._saved >= evaluation.save_every
+        if self.fabric.world_size > 1:
+            due = bool(self.fabric.broadcast(due))  # the first process's clock counts: a checkpoint needs all
+        if evaluation.keep_every is not None and position.step % evaluation.keep_every == 0:
+            self._save([f"step-{position.step:08d}", "last"])
+        elif due:
+            self._save(["last"])
 
-    def _place(self) -> dict[str, float]:
-        """The columns of metrics.csv that say when."""
+    def _epochs(self) -> float:
+        return self.position.epoch + self.position.index / len(self.task.batches)
+
+    def _add_row(self, row: dict[str, float]) -> None:
+        if self.run is None:
+            return
         position = self.position
-        return {
-            "step": position.step,
-            "epoch": position.epoch + position.chunk / self.streams.chunks_per_epoch,
-            "characters": position.characters,
-            "seconds": round(position.seconds, 3),
-        }
+        self.metrics.add(
+            {
+                "step": position.step,
+                "epoch": self._epochs(),
+                self.task.unit: position.seen,
+                "seconds": round(position.seconds, 3),
+            }
+            | row
+        )
 
     def _training_loss(self) -> dict[str, float]:
         """The columns that say how the training went since they were last asked for."""
         position = self.position
-        nats = position.loss_sum / position.loss_characters
-        position.loss_sum, position.loss_characters = 0.0, 0
+        total, weight = self._summed_loss()
+        position.loss_sum, position.loss_weight = 0.0, 0.0
         rates = {"learning_rate": position.learning_rate, "gradient_norm": position.gradient_norm}
-        self.events.add(position.step, {"loss/train_bits": bits(nats), **rates})
-        return rates | {"train_nats": nats, "train_bits": bits(nats)}
+        measures = self.task.training_measures(total / weight) if weight else {}
+        if self.run is not None:
+            self.events.add(position.step, {f"train/{name}": v for name, v in measures.items()} | rates)
+        return rates | {f"train_{name}": value for name, value in measures.items()}
+
+    def _summed_loss(self) -> tuple[float, float]:
+        """The loss of all processes since the last row, and its weight."""
+        position = self.position
+        if self.fabric.world_size == 1:
+            return position.loss_sum, position.loss_weight
+        sums = torch.tensor([position.loss_sum, position.loss_weight], dtype=torch.float64, device=self.fabric.device)
+        total, weight = map(float, WHOLE.summed(sums))
+        return total, weight
 
     def _evaluation_is_due(self) -> bool:
-        position, every = self.position, self.config.eval_every
+        position, evaluation = self.position, self.config.evaluation
         if position.step == position.evaluated_step:
             return False
-        if self.progress() >= 1.0:
+        if self.is_spent():
             return True
-        if every is not None:
-            return position.step % every == 0
-        if int(10 * self.progress()) <= position.evaluated_tenth:
+        if evaluation.eval_every is not None:
+            return position.step % evaluation.eval_every == 0
+        if int(evaluation.evaluations * self.progress()) <= position.evaluated_part:
             return False
+        if self.budget.seconds is None:
+            return True
         # in a run ended by the clock, slow evaluations take at most a fifth of the time
-        return self.budget.seconds is None or time.monotonic() - self._evaluated >= 4 * self._evaluating
+        rested = time.monotonic() - self._evaluated >= 4 * self._evaluating
+        return bool(self.fabric.broadcast(rested)) if self.fabric.world_size > 1 else rested
 
     def _evaluate(self, should_stop: Callable[[], bool]) -> None:
         position = self.position
         begun = time.monotonic()
-        nats = self.held_out.nats(self.plain_model, should_stop)
-        if nats is None:
-            return  # interrupted: a resumed run evaluates at this very step
-        if not math.isfinite(nats):
-            raise RunError(f"the held-out loss is {nats} at step {position.step}: the training diverged.")
-        best = position.best_nats is None or nats < position.best_nats
-        if best:
-            position.best_nats = nats
-        position.evaluated_step, position.evaluated_tenth = position.step, int(10 * self.progress())
-        row = self._place() | {"validation_nats": nats, "validation_bits": bits(nats)}
-        trained = [old["train_bits"] for old in self.metrics.rows if "train_bits" in old]
-        if not trained:  # a mean over few steps is better than none; later ones wait for `log_every` steps
-            row |= self._training_loss()
-            trained = [row["train_bits"]]
-        self.metrics.add(row)
-        self.events.add(position.step, {"loss/validation_bits": bits(nats)})
-        sample = "".join(
-            generate(
-                self.plain_model,
-                self.vocabulary,
-                length=self.config.sample_length,
-                temperature=_SAMPLE_TEMPERATURE,
-                seed=self.config.seed,  # the same draws each time, so that what changes is the model
-            )
-        )
-        self.model.train()
-        self.run.write_sample(position.step, sample)
+        several = self.fabric.world_size > 1
+        with self.stepper.evaluating() as model:
+            share = Share(self.fabric.global_rank, self.fabric.world_size)
+            # Processes that read different shares could not agree midway, so they read them to the end.
+            measures = self.task.evaluate(model, share, (lambda: False) if several else should_stop)
+            if measures is None:
+                return  # interrupted: a resumed run evaluates at this very step
+            best = self._judge(measures)
+            row = {f"validation_{name}": value for name, value in measures.items()}
+            if position.step < self.config.evaluation.log_every:
+                row |= self._training_loss()  # a mean over few steps is better than none; later ones wait for their row
+            self._add_row(row)
+            shown = ""
+            if self.run is not None:
+                self.events.add(position.step, {f"validation/{name}": value for name, value in measures.items()})
+                shown = self.task.illustrate(model, self.run.path, position.step)
         # The best first: a kill in between must not leave a `last` that believes in a best never written.
         self._save(["best", "last"] if best else ["last"])
-        draw_loss(self.run.path / "loss.png", self.metrics.rows, self.describe["title"])
-        self.reporter.evaluated({"train_bits": trained[-1]} | row, sample, best)
+        if self.run is not None:
+            draw_curves(
+                self.run.path / "loss.png", self.metrics.rows, self.task.unit, self.task.panels, self.describe["title"]
+            )
+            trained = [old for old in self.metrics.rows if any(name.startswith("train_") for name in old)]
+            self.reporter.evaluated(
+                position.step,
+                position.seen,
+                self.task.told(measures),
+                self.task.told_training(_without(trained[-1], "train_")) if trained else "",
+                shown,
+                best,
+            )
         self._evaluated = time.monotonic()
         self._evaluating = self._evaluated - begun
 
+    def _judge(self, measures: dict[str, float]) -> bool:
+        """Take note of an evaluation: is it the best, shall the rate decay, shall a mean begin?"""
+        position, optimization = self.position, self.config.optimization
+        watched = self.task.watched
+        value = measures[watched.name]
+        if not math.isfinite(value):
+            raise RunError(f"step {position.step}: the validation's {watched.name} is {value}. {_LOWER}")
+        best = watched.better(value, position.best)
+        position.evaluated_step = position.step
+        position.evaluated_part = int(self.config.evaluation.evaluations * self.progress())
+        if best:
+            position.best, position.best_step, position.best_measures = value, position.step, dict(measures)
+            position.since_best = position.since_decay = 0
+            return True
+        position.since_best += 1
+        position.since_decay += 1
+        if optimization.schedule == "plateau" and position.since_decay >= optimization.plateau:
+            position.decays, position.since_decay = position.decays + 1, 0
+        if optimization.average == "asgd" and position.since_best >= optimization.nonmono:
+            position.averaging = True
+        return False
+
     def _save(self, names: list[str]) -> None:
-        self.position.seconds = time.monotonic() - self._began
-        carried = () if self.state is None else self.state if isinstance(self.state, tuple) else (self.state,)
-        tensors = {f"model.{name}": value for name, value in self.plain_model.state_dict().items()}
+        self.position.seconds = max(self.position.seconds, time.monotonic() - self._began)
+        taken = snapshot(self.stepper, self.fabric)
+        position = dataclasses.replace(self.position)
+        position.loss_sum, position.loss_weight = self._summed_loss()
+        self._saved = time.monotonic()
+        if taken is None or self.run is None:
+            return
+        tensors, carried = taken
         for name, value in tensors.items():
-            if value.is_floating_point() and not torch.isfinite(value).all():
+            if name.startswith("model.") and value.is_floating_point() and not torch.isfinite(value).all():
                 raise RunError(
-                    f"{name} is not finite at step {self.position.step}: the training diverged. Train again "
-                    f"with a lower --learning-rate; the checkpoint before it stands in {self.run.path}."
+                    f"{name} is not finite at step {self.position.step}: the training diverged. {_LOWER} "
+                    f"The checkpoint before it stands in {self.run.path}."
                 )
-        for name, parameter in self.plain_model.named_parameters():
-            for key, value in self.optimizer.optimizer.state.get(parameter, {}).items():
-                tensors[f"optimizer.{name}.{key}"] = value
-        tensors |= {f"carried.{i}": value for i, value in enumerate(carried)}
-        tensors["random.cpu"] = torch.get_rng_state()
-        if self.fabric.device.type == "cuda":
-            tensors["random.cuda"] = torch.cuda.get_rng_state(self.fabric.device)
-        document = self.describe | {
-            "position": dataclasses.asdict(self.position),
-            "carried": "none" if self.state is None else "tuple" if isinstance(self.state, tuple) else "tensor",
-        }
+        document = self.describe | {"position": dataclasses.asdict(position), "carried": carried}
         self.metrics.write()  # before the checkpoint: rows too many are cut off later, rows too few are lost
         write_checkpoint(self.run.checkpoints, names, document, tensors)
         self._saved = time.monotonic()
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        document = checkpoint.document
-        self.position = Position(**document["position"])
-        before = document["config"]
-        if (before["epochs"], before["minutes"]) != (self.config.epochs, self.config.minutes):
-            self.position.evaluated_tenth = int(10 * self.progress())  # tenths of another budget now
-        for name, parameter in self.plain_model.named_parameters():
-            for key, value in checkpoint.part(f"optimizer.{name}").items():
-                self.optimizer.optimizer.state[parameter][key] = value.to(parameter.device)
-        parts = checkpoint.part("carried")
-        carried = tuple(parts[str(i)].to(self.fabric.device) for i in range(len(parts)))
-        self.state = {"none": None, "tensor": carried[0] if carried else None, "tuple": carried}[document["carried"]]
-        random = checkpoint.part("random")
-        torch.set_rng_state(random["cpu"])
-        if self.fabric.device.type == "cuda" and "cuda" in random:
-            torch.cuda.set_rng_state(random["cuda"], self.fabric.device)
+        self.position = Position(**checkpoint.document["position"])
+        if not self.fabric.is_global_zero:
+            self.position.loss_sum = self.position.loss_weight = 0.0  # the first process has the sums of all
+        restore(self.stepper, self.fabric, checkpoint)
+        self.stepper.averaging = self.position.averaging
+        length, evaluation = self.config.length, self.config.evaluation
+        before = checkpoint.document["config"]
+        now = (length.epochs, length.minutes, evaluation.evaluations)
+        if (before["length"]["epochs"], before["length"]["minutes"], before["evaluation"]["evaluations"]) != now:
+            # parts of another budget now
+            self.position.evaluated_part = int(evaluation.evaluations * self.progress())
 
 
-_SAMPLE_TEMPERATURE = 0.8
+_LOWER = "Train again with a lower --learning-rate or --clip."
 
 
-def _accelerator(device: str) -> str:
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if device == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if available[name])
-    if not available.get(device, False):
-        here = ", ".join(name for name, there in available.items() if there)
-        raise RunError(f"device {device!r} is not here; torch sees {here}: pass one of these, or auto.")
-    return device
+def _columns(task: Task) -> tuple[str, ...]:
+    trained = tuple(f"train_{name}" for name in task.training_measures(0.0))
+    validated = tuple(f"validation_{name}" for name in task.measures)
+    return ("step", "epoch", task.unit, "seconds", "learning_rate", "gradient_norm", *trained, *validated)
+
+
+def _without(row: dict[str, float], prefix: str) -> dict[str, float]:
+    return {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}

@@ -8,34 +8,16 @@ import math
 import os
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import RunError
 from .files import explained, write_atomically
 
-__all__ = ["COLUMNS", "EventFile", "Metrics", "bits"]
+__all__ = ["EventFile", "Metrics", "Row"]
 
 Row = dict[str, float]
-
-COLUMNS = (
-    "step",
-    "epoch",
-    "characters",
-    "seconds",
-    "learning_rate",
-    "gradient_norm",
-    "train_nats",
-    "train_bits",
-    "validation_nats",
-    "validation_bits",
-)
-_WHOLE = {"step", "characters"}
-
-
-def bits(nats: float) -> float:
-    """Nats per character as bits per character."""
-    return nats / math.log(2.0)
 
 
 class Metrics:
@@ -43,14 +25,20 @@ class Metrics:
 
     The file is written as a whole and atomically, before each checkpoint; so it is never behind the
     checkpoint, and where a kill leaves it ahead, `load` cuts it back.
+
+    Args:
+        path: the file.
+        columns: their names; "step" is one of them.
+        rows: what it holds.
     """
 
-    def __init__(self, path: Path, rows: list[Row] | None = None) -> None:
+    def __init__(self, path: Path, columns: Sequence[str], rows: list[Row] | None = None) -> None:
         self.path = path
+        self.columns = tuple(columns)
         self.rows: list[Row] = [] if rows is None else rows
 
     @classmethod
-    def load(cls, path: Path, step: int) -> Metrics:
+    def load(cls, path: Path, columns: Sequence[str], step: int) -> Metrics:
         """The rows up to and with `step`.
 
         Raises:
@@ -60,20 +48,20 @@ class Metrics:
             with open(path, newline="", encoding="utf-8") as stream:
                 table = list(csv.reader(stream))
         except FileNotFoundError:
-            return cls(path)
+            return cls(path, columns)
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise RunError(f"{path} cannot be read: {error}; {_REMEDY}.") from None
-        if not table or tuple(table[0]) != COLUMNS:
+        if not table or table[0] != list(columns):
             raise RunError(f"{path} does not begin with the names of its columns; {_REMEDY}.")
         rows: list[Row] = []
         for number, line in enumerate(table[1:], start=2):
-            if len(line) != len(COLUMNS):
-                raise RunError(f"{path}, line {number}, has {len(line)} fields of {len(COLUMNS)}; {_REMEDY}.")
+            if len(line) != len(columns):
+                raise RunError(f"{path}, line {number}, has {len(line)} fields of {len(columns)}; {_REMEDY}.")
             try:
-                rows.append({name: float(value) for name, value in zip(COLUMNS, line, strict=True) if value})
+                rows.append({name: _number(value) for name, value in zip(columns, line, strict=True) if value})
             except ValueError as error:
                 raise RunError(f"{path}, line {number}: {error}; {_REMEDY}.") from None
-        return cls(path, [row for row in rows if row.get("step", math.inf) <= step])
+        return cls(path, columns, [row for row in rows if row.get("step", math.inf) <= step])
 
     def add(self, row: Row) -> Row:
         """Add a row, or complete the last one where it is of the same step."""
@@ -87,19 +75,23 @@ class Metrics:
         """Write the whole file, atomically."""
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        writer.writerow(self.columns)
         for row in self.rows:
-            writer.writerow([_field(name, row.get(name)) for name in COLUMNS])
+            writer.writerow([_field(row.get(name)) for name in self.columns])
         write_atomically(self.path, stream.getvalue())
 
 
 _REMEDY = "remove it to go on without its rows"
 
 
-def _field(name: str, value: float | None) -> str:
+def _number(text: str) -> float:
+    return int(text) if text.isdigit() else float(text)
+
+
+def _field(value: float | None) -> str:
     if value is None:
         return ""
-    return str(int(value)) if name in _WHOLE else repr(float(value))
+    return str(value) if isinstance(value, int) else repr(float(value))
 
 
 class EventFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,13 +15,9 @@ class RunInfo:
     """What is known before the first step."""
 
     out: Path
-    source: str  # of the text, in words
-    train_characters: int
-    held_out_characters: int
-    unknown_characters: int  # of the whole text, those outside the vocabulary
-    vocab_size: int
-    parameters: int
-    model: str  # in words
+    facts: Sequence[str]  # of the model and the data, a line each
+    unit: str  # what the data are counted in
+    told_loss: Callable[[float], str]  # a mean loss in a few words
     resumed_at: int | None  # the step, or None for a new run
     progress: float  # the share of the budget that is already spent
 
@@ -30,11 +27,17 @@ class Outcome:
     """How a training ended."""
 
     out: Path
+    task: str
     finished: bool  # False when it was interrupted
     steps: int
-    characters: int
+    seen: int  # of the data, in its unit
+    unit: str
     seconds: float
-    best_nats: float | None  # held-out nats per character
+    parameters: int
+    best: dict[str, float] | None  # the measures of the best evaluation
+    best_step: int
+    best_told: str  # they in words
+    files: Sequence[tuple[str, str]]  # what to look at and what to type next: a word and a path or a command
 
 
 class Reporter(Protocol):
@@ -43,11 +46,11 @@ class Reporter(Protocol):
     def started(self, info: RunInfo) -> None:
         """The first step comes now."""
 
-    def stepped(self, progress: float, characters: int, nats: float) -> None:
-        """A step is done: the share of the budget spent, all characters so far, this step's training loss."""
+    def stepped(self, progress: float, seen: int, loss: float) -> None:
+        """A step is done: the share of the budget spent, all data so far, this step's mean loss."""
 
-    def evaluated(self, row: dict[str, float], sample: str, best: bool) -> None:
-        """The held-out text was read: its row of metrics.csv with the latest `train_bits`, a sample, the best?"""
+    def evaluated(self, step: int, seen: int, validation: str, training: str, shown: str, best: bool) -> None:
+        """The validation part was read: its measures and the training's latest in words, what shows more, the best?"""
 
     def ended(self, outcome: Outcome) -> None:
         """All files are written."""
@@ -59,10 +62,10 @@ class Silent:
     def started(self, info: RunInfo) -> None:
         """Say nothing."""
 
-    def stepped(self, progress: float, characters: int, nats: float) -> None:
+    def stepped(self, progress: float, seen: int, loss: float) -> None:
         """Say nothing."""
 
-    def evaluated(self, row: dict[str, float], sample: str, best: bool) -> None:
+    def evaluated(self, step: int, seen: int, validation: str, training: str, shown: str, best: bool) -> None:
         """Say nothing."""
 
     def ended(self, outcome: Outcome) -> None:

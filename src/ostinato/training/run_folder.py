@@ -11,6 +11,8 @@ from typing import IO, Any
 from ..errors import RunError
 from .checkpoint import FORMAT
 from .files import explained, is_leftover, remove_leftovers, write_atomically, write_json
+from .options import Config
+from .toml import to_toml
 
 try:
     import fcntl
@@ -21,20 +23,24 @@ __all__ = ["RunFolder", "check_new", "is_run"]
 
 _LOCK = ".lock"
 _OURS = (
-    "config.json",
+    "run.json",
+    "config.toml",
     "metrics.csv",
     "loss.png",
     "events.out.tfevents.*",
     "checkpoints/*.safetensors",
     "checkpoints/*.json",
     "samples/step-*.txt",
+    "pictures/*.png",
+    "tables/*.csv",
 )
+_FOLDERS = ("checkpoints", "samples", "pictures", "tables")
 
 
 def is_run(path: Path) -> bool:
     """Whether a folder was begun by a training."""
     try:
-        return "format" in json.loads((path / "config.json").read_text(encoding="utf-8"))
+        return "format" in json.loads((path / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):
         return any((path / "checkpoints").glob("*.safetensors"))
 
@@ -65,7 +71,7 @@ def check_new(path: Path, force: bool) -> None:
 
 def _says_nothing(entry: Path) -> bool:
     """Whether an entry is what a run that was killed in its first moment leaves."""
-    if entry.name in ("checkpoints", "samples") and entry.is_dir():
+    if entry.name in _FOLDERS and entry.is_dir():
         return not any(entry.iterdir())
     return entry.name == _LOCK or is_leftover(entry)
 
@@ -83,10 +89,9 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
-        self.samples = path / "samples"
         with explained(path):
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
-            self.samples.mkdir(exist_ok=True)
+            for name in _FOLDERS:
+                (path / name).mkdir(parents=True, exist_ok=True)
             self._lock = self._take_lock()
             remove_leftovers(path)
 
@@ -123,18 +128,7 @@ class RunFolder:
                 for old in self.path.glob(pattern):
                     old.unlink()
 
-    def write_config(self, config: dict[str, Any]) -> None:
-        """Write `config.json`."""
-        write_json(self.path / "config.json", {"format": FORMAT, **config})
-
-    def write_sample(self, step: int, text: str) -> None:
-        """Write the sample of an evaluation."""
-        write_atomically(self.samples / f"step-{step:08d}.txt", text + "\n")
-
-    def drop_samples_after(self, step: int) -> None:
-        """Remove the samples of steps that a resumed run has not taken yet."""
-        with explained(self.samples):
-            for sample in self.samples.glob("step-*.txt"):
-                digits = sample.stem.removeprefix("step-")
-                if digits.isdigit() and int(digits) > step:
-                    sample.unlink()
+    def write_config(self, about: dict[str, Any], config: Config, task: str) -> None:
+        """Write `run.json`, for programs, and `config.toml`, from which a run like this one can be begun."""
+        write_json(self.path / "run.json", {"format": FORMAT, **about})
+        write_atomically(self.path / "config.toml", to_toml(config, task))

@@ -5,7 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-__all__ = ["Budget", "learning_rate_at"]
+from .config import Optimization
+
+__all__ = ["Budget", "momentum_at", "rate_at"]
+
+_FIRST = 1e-3  # of the highest rate, at the very first step: it is not wasted on a rate of exactly 0
+_RISE = 0.3  # the share of the run in which one-cycle rises (Smith 2018 takes somewhat less than a half)
+_CYCLE = (0.95, 0.85)  # the momentum of one-cycle at its ends and at its peak (Smith 2018)
 
 
 @dataclass(frozen=True)
@@ -34,23 +40,47 @@ class Budget:
         return min(1.0, seconds / self.seconds) if self.seconds else 1.0
 
 
-def learning_rate_at(progress: float, peak: float, warmup: float, final: float) -> float:
-    """Linear warm-up, then a half cosine down (Loshchilov and Hutter 2017), by the share of the budget spent.
+def rate_at(config: Optimization, progress: float, decays: int = 0) -> float:
+    """The learning rate where a share p of the run is spent.
 
-        rate = peak * (progress / warmup)                                    while progress < warmup
-        rate = peak * (final + (1 - final) * (1 + cos(pi * q)) / 2)          after it, q from 0 to 1
+        p < warmup     peak p / warmup
+        constant       peak
+        cosine         peak (final + (1 - final) (1 + cos(pi q)) / 2)        q from 0 to 1 after the warm-up
+        step, plateau  peak decay^decays
+        one-cycle      up by a half cosine until p = 0.3, then down by one to final
+
+    Cosine: Loshchilov and Hutter 2017. One-cycle: Smith 2018; it has no warm-up beside its own rise.
 
     Args:
-        progress: from 0 to 1.
-        peak: the highest rate.
-        warmup: the share of the budget spent rising.
-        final: the last rate, as a share of `peak`.
+        config: with the peak `learning_rate` and the `schedule`.
+        progress: p, from 0 to 1.
+        decays: how often the schedules step and plateau have decayed.
 
-    >>> [learning_rate_at(p, peak=1.0, warmup=0.5, final=0.0) for p in (0.25, 0.5, 0.75, 1.0)]
+    >>> config = Optimization(learning_rate=1.0, warmup=0.5, final_rate=0.0)
+    >>> [rate_at(config, p) for p in (0.25, 0.5, 0.75, 1.0)]
     [0.5, 1.0, 0.5, 0.0]
     """
-    if progress < warmup:
-        # The first step is not wasted on a rate of exactly 0.
-        return peak * max(progress / warmup, 1e-3)
-    q = (progress - warmup) / (1.0 - warmup)
-    return peak * (final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * q)))
+    peak, low = config.learning_rate, config.learning_rate * config.final_rate
+    if config.schedule == "one-cycle":
+        if progress < _RISE:
+            return max(_half_cosine(low, peak, progress / _RISE), _FIRST * peak)
+        return _half_cosine(peak, low, (progress - _RISE) / (1.0 - _RISE))
+    if progress < config.warmup:
+        return peak * max(progress / config.warmup, _FIRST)
+    if config.schedule == "cosine":
+        return _half_cosine(peak, low, (progress - config.warmup) / (1.0 - config.warmup))
+    return peak * config.decay**decays
+
+
+def momentum_at(config: Optimization, progress: float) -> float:
+    """The momentum where a share of the run is spent: `config.momentum`, but for one-cycle, against the rate."""
+    if config.schedule != "one-cycle":
+        return config.momentum
+    ends, peak = _CYCLE
+    if progress < _RISE:
+        return _half_cosine(ends, peak, progress / _RISE)
+    return _half_cosine(peak, ends, (progress - _RISE) / (1.0 - _RISE))
+
+
+def _half_cosine(start: float, stop: float, q: float) -> float:
+    return stop + (start - stop) * 0.5 * (1.0 + math.cos(math.pi * q))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import CellError, ShapeError
 
-__all__ = ["check_sizes", "find_cell", "parse_sizes"]
+__all__ = ["find_cell", "parse_sizes"]
 
 
 def find_cell(text: str) -> Any:
@@ -39,22 +40,11 @@ def find_cell(text: str) -> Any:
     return found
 
 
-def check_sizes(cell: Any, sizes: dict[str, int]) -> None:
-    """Refuse a cell whose own sizes are not given, in the words of the command line.
+def parse_sizes(given: Sequence[str], cell: Any) -> dict[str, int]:
+    """The numbers of a cell's own size symbols, as `--size P=32 --size Q=8` gives them.
 
     Raises:
-        ShapeError: a size is missing.
-    """
-    missing = [symbol for symbol in cell.program().symbols if symbol not in ("D", "H", *sizes)]
-    if missing:
-        raise ShapeError(f"cell {cell.name} has a size {missing[0]} of its own; pass --size {missing[0]}=NUMBER.")
-
-
-def parse_sizes(given: list[str]) -> dict[str, int]:
-    """The sizes of `--size P=32 --size Q=8`.
-
-    Raises:
-        ShapeError: not NAME=NUMBER.
+        ShapeError: not NAME=NUMBER, or a size that the cell has is missing.
     """
     sizes: dict[str, int] = {}
     for text in given:
@@ -62,6 +52,9 @@ def parse_sizes(given: list[str]) -> dict[str, int]:
         if not (name.isidentifier() and equals and number.isdecimal() and int(number) > 0):
             raise ShapeError(f"--size {text} is not NAME=NUMBER; write, for example, --size P=32.")
         sizes[name] = int(number)
+    missing = [symbol for symbol in cell.program().symbols if symbol not in ("D", "H", *sizes)]
+    if missing:
+        raise ShapeError(f"cell {cell.name} has a size {missing[0]} of its own; pass --size {missing[0]}=NUMBER.")
     return sizes
 
 

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..data import warm_windows
-from ..models import State
+from ...data import warm_windows
+from ...models import State
+from ...training.task import WHOLE, Share
 
 __all__ = ["HeldOut"]
 
@@ -32,29 +33,27 @@ class HeldOut:
         streams = max(1, min(_STREAMS, len(tail) // _SHORTEST))
         self.inputs, self.targets, self.counts = warm_windows(context, tail, streams, _WARMUP)
 
-    def nats(self, model: nn.Module, should_stop: Callable[[], bool] = lambda: False) -> float | None:
+    def nats(
+        self, model: nn.Module, share: Share = WHOLE, should_stop: Callable[[], bool] = lambda: False
+    ) -> float | None:
         """The mean of `-log p(character | its past)`, in nats; None where `should_stop` said so midway.
 
         Args:
-            model: called as `model(tokens [T, B], state) -> (logits [T, B, V], state)`, on any device.
+            model: in evaluation mode, called as `model(tokens [T, B], state) -> (logits [T, B, V], state)`, on any
+                device, without gradients.
+            share: which of the windows this process reads; the sums of all are put together.
             should_stop: asked now and then.
         """
         device = next(model.parameters()).device
-        was_training = model.training
-        model.eval()
         total = torch.zeros((), dtype=torch.float64, device=device)
         state: State | None = None
-        try:
-            with torch.no_grad():
-                for start in range(0, len(self.inputs), _STEPS):
-                    if should_stop():
-                        return None
-                    piece = slice(start, start + _STEPS)
-                    logits, state = model(self.inputs[piece].to(device), state)
-                    losses = F.cross_entropy(
-                        logits.flatten(0, 1), self.targets[piece].to(device).flatten(), reduction="none"
-                    )
-                    total += losses[self.counts[piece].to(device).flatten()].double().sum()
-        finally:
-            model.train(was_training)
-        return float(total) / self.characters
+        own = share.of(self.inputs.shape[1])
+        inputs, targets, counts = (x[:, own] for x in (self.inputs, self.targets, self.counts))
+        for start in range(0, len(inputs), _STEPS):
+            if should_stop():
+                return None
+            piece = slice(start, start + _STEPS)
+            logits, state = model(inputs[piece].to(device), state)
+            losses = F.cross_entropy(logits.flatten(0, 1), targets[piece].to(device).flatten(), reduction="none")
+            total += losses[counts[piece].to(device).flatten()].double().sum()
+        return float(share.summed(total)) / self.characters

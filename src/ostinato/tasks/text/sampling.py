@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..data import Vocabulary
-from ..errors import DataError, RunError
-from ..models import LanguageModel, State
+from ...data import Vocabulary
+from ...errors import DataError, RunError
+from ...models import LanguageModel, State
 
 __all__ = ["Sampler", "filter_probabilities", "generate"]
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from torch import Tensor
 
-from ..data import Streams, Vocabulary, python_library_text, read_text, split_tail
-from ..errors import DataError
-from .config import TrainConfig
-from .evaluation import HeldOut
+from ...data import Vocabulary, python_library_text, read_text, split_tail
+from ...errors import DataError
+from .config import TextData
+from .held_out import HeldOut
 
 __all__ = ["Corpus"]
 
@@ -32,7 +32,7 @@ class Corpus:
     vocabulary: Vocabulary
 
     @classmethod
-    def read(cls, config: TrainConfig, vocabulary: Vocabulary | None = None) -> Corpus:
+    def read(cls, config: TextData, vocabulary: Vocabulary | None = None) -> Corpus:
         """Read the text that a config names.
 
         Args:
@@ -42,12 +42,12 @@ class Corpus:
         Raises:
             DataError: a text that cannot be used.
         """
-        if config.text is None:
+        if config.data is None:
             text = python_library_text(config.max_characters or _LIBRARY_CHARACTERS)
             source = f"the standard library of Python {platform.python_version()}"
         else:
-            text = read_text(config.text, config.encoding)[: config.max_characters]
-            source = str(Path(config.text).name)
+            text = read_text(config.data, config.encoding)[: config.max_characters]
+            source = str(Path(config.data).name)
         if len(text) < 2:
             raise DataError(f"{source} has {len(text)} characters; a text to learn from needs thousands.")
         train, tail = split_tail(text, config.held_out)
@@ -65,10 +65,6 @@ class Corpus:
     def unknown(self) -> int:
         """How many characters of the text are outside the vocabulary."""
         return int((self.train == 0).sum() + (self.tail == 0).sum())
-
-    def streams(self, config: TrainConfig) -> Streams:
-        """The part to train on, as the config's parallel streams."""
-        return Streams(self.train, config.batch_size, config.bptt, config.seed)
 
     def held_out(self) -> HeldOut:
         """The tail."""

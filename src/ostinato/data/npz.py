@@ -1,0 +1,44 @@
+"""Arrays by name from an .npz, without running code: arrays of Python objects are refused."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+
+__all__ = ["load_npz"]
+
+
+def load_npz(path: str | os.PathLike[str], needed: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """All arrays of a file by name.
+
+    Args:
+        path: an .npz.
+        needed: names that must be there.
+
+    Raises:
+        DataError: no such file, no .npz, an array of objects, or a name that is missing.
+    """
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as found:
+            if not isinstance(found, np.lib.npyio.NpzFile):
+                raise DataError(f"{path} holds one array without a name; save with numpy.savez(path, values=...).")
+            arrays = {name: found[name] for name in found.files}
+    except FileNotFoundError:
+        raise DataError(f"there is no file {path} (looked from {Path.cwd()}); check the name.") from None
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        if "Object arrays" in str(error) or "pickle" in str(error):
+            raise DataError(
+                f"{path} holds Python objects, which are not loaded since they can run code; save sequences of unequal "
+                "lengths one behind another: values [S, D] and lengths [N]."
+            ) from None
+        raise DataError(f"{path} is not a whole .npz file: {error}; save it with numpy.savez.") from None
+    missing = [name for name in needed if name not in arrays]
+    if missing:
+        raise DataError(f"{path} has no array {', '.join(missing)}; it has {', '.join(arrays) or 'none'}.")
+    return arrays

@@ -1,0 +1,3 @@
+"""The task text: characters to come, from all that came before."""
+
+from __future__ import annotations

@@ -1,0 +1,61 @@
+"""The options of the task text. This file imports no torch, so that the command line's help is quick."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...training.config import Batching, Evaluation, Length, Machine, Optimization
+from ...training.options import Config, Group, option
+
+__all__ = ["TextConfig", "TextData", "TextModel"]
+
+
+@dataclass(frozen=True)
+class TextData(Group):
+    """Text."""
+
+    data: str | None = option(
+        None, "A text.", may_change=True, shown="the source of Python's standard library"
+    )  # the file may have moved; its content is checked
+    encoding: str = option("utf-8", "Of the file.", may_change=True)
+    max_characters: int | None = option(
+        None, "Read no more of the text.", low=1, shown="all of a file, 5 million of the library"
+    )
+    held_out: float = option(0.1, "Share of the text, its end, to evaluate on.", above=0, below=1)
+    bptt: int = option(100, "Steps the gradient flows back.", low=1)
+
+
+@dataclass(frozen=True)
+class TextModel(Group):
+    """Model."""
+
+    cell: str = option("lstm", "A cell of the catalogue, with options and transforms, or FILE.py:NAME.")
+    size: tuple[str, ...] = option((), "A size of the cell's own, such as P=32.")
+    hidden_size: int = option(256, "Width of each layer.", low=1)
+    num_layers: int = option(1, "Layers.", low=1)
+    embedding_size: int | None = option(
+        None, "Width of the tokens' embedding.", low=1, shown="64, or hidden_size where tied"
+    )
+    tied: bool = option(False, "Decode with the embedding's matrix (its width is then --hidden-size).")
+    dropout: float = option(0.0, "Between layers and before the decoder.", low=0, below=1)
+
+
+@dataclass(frozen=True)
+class Samples(Group):
+    """Samples."""
+
+    sample_length: int = option(300, "Characters of the sample after each evaluation.", low=0, may_change=True)
+
+
+@dataclass(frozen=True)
+class TextConfig(Config):
+    """What a run of the task text is told; the defaults are the recipe for a text of some millions of characters."""
+
+    text: TextData = TextData()
+    model: TextModel = TextModel()
+    length: Length = Length()
+    batching: Batching = Batching()
+    optimization: Optimization = Optimization()
+    evaluation: Evaluation = Evaluation()
+    samples: Samples = Samples()
+    machine: Machine = Machine()

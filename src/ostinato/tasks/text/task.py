@@ -1,0 +1,213 @@
+"""The task text: what comes next, given all that came before."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...data import Streams, Vocabulary
+from ...models import LanguageModel, detach_state
+from ...training.checkpoint import Checkpoint
+from ...training.files import explained, write_atomically
+from ...training.task import Loss, Panel, Share, Watched
+from ..cell_option import find_cell, parse_sizes
+from ..loading import build_model, check_same_data, read_entry
+from .config import TextConfig
+from .corpus import Corpus
+from .sampling import generate
+
+__all__ = ["Text", "bits"]
+
+_SAMPLE_TEMPERATURE = 0.8
+_EMBEDDING = 64  # the width of characters' embeddings where nothing else is said
+
+
+def bits(nats: float) -> float:
+    """Nats as bits."""
+    return nats / math.log(2.0)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of some of the parallel streams: inputs and targets `[T, B]`, of a batch of so many characters."""
+
+    inputs: Tensor
+    targets: Tensor
+    seen: int
+
+    @property
+    def weight(self) -> float:
+        """Every character is a term of the loss."""
+        return float(self.seen)
+
+    def to(self, device: torch.device) -> Piece:
+        """The same on a device."""
+        return Piece(self.inputs.to(device), self.targets.to(device), self.seen)
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """The training text in batches: a part of a batch is some of the streams, the same ones in every batch."""
+
+    streams: Streams
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return self.streams.chunks_per_epoch
+
+    def get(self, epoch: int, index: int, share: Share) -> Piece:
+        """The next piece of a share of the streams."""
+        inputs, targets = self.streams.chunk(epoch, index)  # [T, B]
+        own = share.of(self.streams.batch_size)
+        return Piece(inputs[:, own], targets[:, own], targets.numel())
+
+
+class Text:
+    """A language model of a text, trained by truncated backpropagation through time with its state carried over.
+
+    Args:
+        config: the run's.
+        corpus: the text.
+        model: of its vocabulary.
+    """
+
+    name = "text"
+    unit = "characters"
+    watched = Watched("nats")
+    measures = ("nats", "bits")
+    panels = (Panel("bits", "bits per character"),)
+
+    def __init__(self, config: TextConfig, corpus: Corpus, model: LanguageModel) -> None:
+        self.config, self.corpus, self.model = config, corpus, model
+        streams = Streams(corpus.train, config.batching.batch_size, config.text.bptt, config.machine.seed)
+        self.batches = Pieces(streams)
+        self.held_out = corpus.held_out()
+
+    @classmethod
+    def begin(cls, config: TextConfig, cell: Any = None) -> Text:
+        """A new model of the config's text.
+
+        Args:
+            config: what to train on what.
+            cell: a `Cell` of one's own; None means the one that the config names.
+
+        Raises:
+            DataError: a text that cannot be used.
+            CellError, ShapeError: a model that cannot be made.
+        """
+        options = config.model
+        found = find_cell(options.cell) if cell is None else cell
+        corpus = Corpus.read(config.text)
+        torch.manual_seed(config.machine.seed)
+        model = LanguageModel(
+            len(corpus.vocabulary),
+            found,
+            options.hidden_size,
+            options.num_layers,
+            options.embedding_size or (None if options.tied else _EMBEDDING),
+            options.dropout,
+            options.tied,
+            config.machine.backend,
+            parse_sizes(options.size, found),
+        )
+        return cls(config, corpus, model)
+
+    @classmethod
+    def resume(cls, config: TextConfig, found: Checkpoint) -> Text:
+        """The task as a checkpoint left it; its weights are in the model.
+
+        Raises:
+            DataError, RunError: a text that cannot be used, or another text.
+        """
+        corpus = Corpus.read(config.text, read_entry(found, "vocabulary", Vocabulary.from_json))
+        check_same_data(found, corpus.source, corpus.sha256)
+        return cls(config, corpus, build_model(found, config.machine.backend, LanguageModel))
+
+    def loss(self, model: nn.Module, batch: Piece, carried: Any) -> Loss:
+        """Summed nats of a piece; the state goes on, its history does not."""
+        logits, state = model(batch.inputs, detach_state(carried))  # [T, B, V]
+        nats = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), reduction="sum")
+        return Loss(nats, nats, float(batch.targets.numel()), state)
+
+    def training_measures(self, mean: float) -> dict[str, float]:
+        """Nats and bits per character."""
+        return {"nats": mean, "bits": bits(mean)}
+
+    def evaluate(self, model: nn.Module, share: Share, should_stop: Callable[[], bool]) -> dict[str, float] | None:
+        """Nats and bits per character of the held-out text, each character with all that came before it."""
+        nats = self.held_out.nats(model, share, should_stop)
+        return None if nats is None else self.training_measures(nats)
+
+    def illustrate(self, model: nn.Module, run: Path, step: int) -> str:
+        """Write a sample, by the same draws each time, so that what changes is the model."""
+        assert isinstance(model, LanguageModel)
+        sample = "".join(
+            generate(
+                model,
+                self.corpus.vocabulary,
+                length=self.config.samples.sample_length,
+                temperature=_SAMPLE_TEMPERATURE,
+                seed=self.config.machine.seed,
+            )
+        )
+        write_atomically(_sample_of(run, step), sample + "\n")
+        return sample
+
+    def forget(self, run: Path, step: int) -> None:
+        """Remove the samples of steps that a resumed run has not taken yet."""
+        folder = _sample_of(run, 0).parent
+        with explained(folder):
+            for sample in folder.glob("step-*.txt"):
+                digits = sample.stem.removeprefix("step-")
+                if digits.isdigit() and int(digits) > step:
+                    sample.unlink()
+
+    def told(self, measures: dict[str, float]) -> str:
+        """Bits and nats."""
+        return f"held out {measures['bits']:.3f} bits/char ({measures['nats']:.3f} nats)"
+
+    def told_training(self, measures: dict[str, float]) -> str:
+        """Bits."""
+        return f"{measures['bits']:.3f} bits/char"
+
+    def facts(self) -> Sequence[str]:
+        """The model and the text."""
+        corpus, model = self.corpus, self.model
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        unknown = f", {corpus.unknown:,} of them too rare to learn" if corpus.unknown else ""
+        return (
+            f"{self.title()}: {parameters:,} parameters",
+            f"{corpus.source}: {len(corpus.train):,} characters to train on, {len(corpus.tail):,} held out; "
+            f"{len(corpus.vocabulary) - 1} different ones{unknown}",
+        )
+
+    def title(self) -> str:
+        """The model in a few words."""
+        return f"{self.model.cell_name}, {self.config.model.num_layers} x {self.config.model.hidden_size}"
+
+    def source(self) -> str:
+        """The text in a few words."""
+        return self.corpus.source
+
+    def document(self) -> dict[str, Any]:
+        """The text's facts, the model's equations, the vocabulary."""
+        return {
+            "data": self.corpus.to_json(),
+            "model": self.model.spec(),
+            "vocabulary": self.corpus.vocabulary.to_json(),
+        }
+
+    def next_steps(self, run: str) -> Sequence[tuple[str, str]]:
+        """What may be done with the run."""
+        return (("sample", f"ostinato sample {run}"),)
+
+
+def _sample_of(run: Path, step: int) -> Path:
+    return run / "samples" / f"step-{step:08d}.txt"

@@ -1,0 +1,106 @@
+"""Using a trained model: evaluate it, predict with it. The command line calls these too."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import OptionError
+from ..training.checkpoint import find_checkpoint, read_checkpoint
+from .loading import read_entry
+from .predictor import PARTS, Predictor
+from .registry import find_task
+
+__all__ = ["evaluate", "measure", "open_predictor", "predict"]
+
+
+def open_predictor(
+    run: str | Path, checkpoint: str | None = None, backend: str = "auto", device: str = "cpu"
+) -> Predictor:
+    """A trained model with what reads its data.
+
+    Args:
+        run: a run folder or a `.safetensors` file of one.
+        checkpoint: "best", "last" or another's name; None is the best, or the last while there is no best.
+        backend, device: where it runs.
+
+    Raises:
+        RunError: missing, damaged, or of another format.
+    """
+    found = read_checkpoint(find_checkpoint(Path(run), checkpoint))
+    entry = read_entry(found, "task", find_task)
+    return entry.predictor_type().load(found, backend, torch.device(device))
+
+
+def evaluate(
+    run: str | Path,
+    data: Any = None,
+    *,
+    part: str = "test",
+    checkpoint: str | None = None,
+    backend: str = "auto",
+    device: str = "cpu",
+    pictures: str | Path | None = None,
+) -> dict[str, float]:
+    """How well a trained model does.
+
+    Args:
+        run: a run folder or a `.safetensors` file of one.
+        data: a file, a folder, an open stream, or "-" for standard input; None takes a part of the run's own data.
+        part: of the run's own data: "train", "validation" or "test".
+        checkpoint, backend, device: as `open_predictor` takes them.
+        pictures: a folder, made if it is not there, to draw into; None draws nothing.
+
+    Returns:
+        the task's measures by name.
+
+    Raises:
+        DataError: data that cannot be used.
+        RunError: a run that cannot be used, or data that are others than it was trained with.
+    """
+    return measure(open_predictor(run, checkpoint, backend, device), data, part, pictures)
+
+
+def measure(
+    predictor: Predictor, data: Any = None, part: str = "test", pictures: str | Path | None = None
+) -> dict[str, float]:
+    """The measures of a predictor that is open; the arguments are those of `evaluate`."""
+    if part not in PARTS:
+        raise OptionError(f"part is {part!r}; pass one of {', '.join(PARTS)}.")
+    held = predictor.own(part) if data is None else predictor.read(_source(data))
+    if pictures is not None:
+        Path(pictures).mkdir(parents=True, exist_ok=True)
+    return predictor.evaluate(held, None if pictures is None else Path(pictures))
+
+
+def predict(
+    run: str | Path,
+    data: Any,
+    *,
+    checkpoint: str | None = None,
+    backend: str = "auto",
+    device: str = "cpu",
+) -> Iterator[dict[str, Any]]:
+    """What a trained model says of new data: the rows of a table, as they come.
+
+    Args:
+        run: a run folder or a `.safetensors` file of one.
+        data: a file, a folder, an open stream, or "-" for standard input.
+        checkpoint, backend, device: as `open_predictor` takes them.
+
+    Raises:
+        DataError: data that cannot be used.
+        RunError: a run that cannot be used.
+    """
+    predictor = open_predictor(run, checkpoint, backend, device)
+    return predictor.predict(predictor.read(_source(data)))
+
+
+def _source(data: Any) -> Any:
+    if data == "-":
+        return sys.stdin.buffer
+    return data if hasattr(data, "read") else str(data)
