@@ -65,14 +65,14 @@ class Point(Head):
     def quantile(self, parameters: Tensor, q: float) -> Tensor:
         """A number has none."""
         raise ShapeError(
-            "a point forecast has no quantiles; train with one of gaussian, student_t, negative_binomial, quantiles for "
-            "them."
+            "a point forecast has no quantiles; train with one of gaussian, student_t, negative_binomial, quantiles "
+            "for them."
         )
 
     def _draw(self, parameters: Tensor, generator: torch.Generator | None) -> Tensor:
         raise ShapeError(
-            "a point forecast has no samples; train with one of gaussian, student_t, negative_binomial, quantiles for "
-            "them."
+            "a point forecast has no samples; train with one of gaussian, student_t, negative_binomial, quantiles "
+            "for them."
         )
 
 
