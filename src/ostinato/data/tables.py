@@ -242,7 +242,7 @@ def _rows(text: str, name: str, delimiter: str, quotes: bool) -> Iterator[tuple[
             ) from None
         if row is None:
             return
-        if row:
+        if len(row) > 1 or (row and row[0].strip()):
             yield line, row
         line = reader.line_num + 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +104,7 @@ def read_zipped_texts(path: str | os.PathLike[str], members: Mapping[str, str], 
         raise DataError(f"there is no file {path} (looked from {Path.cwd()}); check the name.") from None
     except KeyError as error:
         raise DataError(f"{path} lacks a file: {error.args[0]}; pass the names it has.") from None
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is not a whole zip file: {error}; fetch it again.") from None
     return Texts(texts, labels, str(path))
 

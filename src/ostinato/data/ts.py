@@ -59,7 +59,7 @@ def read_ts(source: Source) -> Cases:
         if "data" not in header:
             if not content.startswith("@"):
                 raise DataError(f"{place}: {content[:40]!r} stands before @data; a .ts file has a header of @keys.")
-            key, *words = content[1:].split()
+            key, *words = content[1:].split() or [""]
             header[key.lower()] = words
             if key.lower() == "data":
                 _check(header, name)
