@@ -8,12 +8,13 @@ if TYPE_CHECKING:
     from .api import find_learning_rate, resume, train
     from .loading import load_model
     from .run import Run
-    from .text.sampling import Sampler, generate
+    from .text.sampling import Sampler, beam_search, generate
     from .use import evaluate, predict
 
 __all__ = [
     "Run",
     "Sampler",
+    "beam_search",
     "evaluate",
     "find_learning_rate",
     "generate",
@@ -26,6 +27,7 @@ __all__ = [
 _HOMES = {
     "Run": "run",
     "Sampler": "text.sampling",
+    "beam_search": "text.sampling",
     "evaluate": "use",
     "find_learning_rate": "api",
     "generate": "text.sampling",
