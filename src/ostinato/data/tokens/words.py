@@ -66,7 +66,7 @@ class Words:
             raise DataError(f"a vocabulary of {size} words was asked for; pass 3 or more.")
         counts: Counter[str] = Counter()
         for piece in pieces:
-            counts.update(_WORD.findall(piece))
+            counts.update(cls.split(piece))
         for token in (_END, _UNKNOWN):
             counts.pop(token, None)
         if not counts:
@@ -84,14 +84,19 @@ class Words:
     def __hash__(self) -> int:
         return hash(self.words)
 
+    @staticmethod
+    def split(text: str) -> list[str]:
+        """The words of a text, as they stand in it."""
+        return _WORD.findall(text)
+
     def encode(self, text: str) -> Tensor:
         """Tokens; a word outside the vocabulary becomes `<unk>`."""
         numbers = self._numbers
-        return torch.tensor([numbers.get(word, 1) for word in _WORD.findall(text)], dtype=torch.int64)
+        return torch.tensor([numbers.get(word, 1) for word in self.split(text)], dtype=torch.int64)
 
     def encode_strictly(self, text: str) -> Tensor:
         """Tokens of a text that the user wrote."""
-        unknown = [word for word in dict.fromkeys(_WORD.findall(text)) if word not in self._numbers]
+        unknown = [word for word in dict.fromkeys(self.split(text)) if word not in self._numbers]
         if unknown:
             shown = " ".join(map(repr, unknown[:10])) + (f" and {len(unknown) - 10} more" if len(unknown) > 10 else "")
             raise DataError(f"the model does not know {shown}; leave them out, or write them as its text does.")

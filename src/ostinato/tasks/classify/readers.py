@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...data import Sequences, image_sequences, step_order
+from ...data import Sequences, Words, image_sequences, step_order
 from ...errors import DataError
 from ...models import FeatureInput, TokenInput
 from .config import ClassifyModel, Reading
@@ -20,15 +19,13 @@ from .examples import Examples, listed
 
 __all__ = ["Lexicon", "Pixels", "Reader", "Scaling", "fit_reader", "reader_from_json"]
 
-_WORDS = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
-
 
 @dataclass(frozen=True)
 class Lexicon:
     """The tokens of texts. Token 0 stands for every other one.
 
     Args:
-        by: characters or words (letters and digits with the apostrophes within, or any other single sign).
+        by: characters or words, as `ostinato.data.Words` splits them.
         lower: whether texts are read in lower case.
         entries: tokens 1, 2, ...
     """
@@ -61,7 +58,7 @@ class Lexicon:
         """The tokens of a text that is not blank, one at least."""
         text = unicodedata.normalize("NFC", text.strip())
         text = text.lower() if self.lower else text
-        return list(text) if self.by == "characters" else _WORDS.findall(text)
+        return list(text) if self.by == "characters" else Words.split(text)
 
     def encode(self, examples: Examples) -> Sequences:
         """The numbers of the tokens."""
