@@ -85,6 +85,13 @@ def test_a_run_folder_holds_pictures_and_measures(texts):
     assert about["title"] == "lstm, 1 x 8, last, on texts.csv"
 
 
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
+def test_numbers_are_read_at_any_precision(tmp_path, precision):
+    options = SMALL | {"epochs": 1, "evaluations": 1, "precision": precision}
+    run = train("classify", wave_arrays(tmp_path), out=tmp_path / "run", **options)
+    assert run.evaluate(part="validation")["loss"] == pytest.approx(run.best["loss"], rel=1e-2)
+
+
 def test_between_equals_the_loss_decides():
     watched = Watched("accuracy", higher=True, tie="loss")
     best = {"accuracy": 0.9, "loss": 0.5}

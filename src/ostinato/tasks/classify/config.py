@@ -55,7 +55,9 @@ class Reading(Group):
     min_count: int = option(1, "Tokens that the training part has less often are unknown.", low=1)
     max_length: int | None = option(None, "Read no more steps of a sequence.", low=1, shown="all of it")
     keep: str = option("start", "Which part of a longer one is read: start or end.", choices=("start", "end"))
-    standardize: bool = option(True, "Give each channel mean 0 and variance 1, as measured on the training part.")
+    standardize: bool = option(
+        True, "Give each channel mean 0 and variance 1, as measured on the training part.", shown="yes"
+    )
     drop_constant: bool = option(False, "Leave out channels that are constant in the training part.")
     images_by: str = option("rows", "A step of an image: rows or pixels.", choices=("rows", "pixels"))
     permute: int | None = option(

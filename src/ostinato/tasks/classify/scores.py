@@ -95,7 +95,7 @@ def scored(
     for rows in in_order(part.sequences.lengths, share):
         if should_stop():
             return None
-        logs = _logs(model, part, rows, device)  # [B, K]
+        logs = _logs(model, part, rows)  # [B, K]
         confidence, guess = logs.max(1)
         nats = F.nll_loss(logs, part.targets[rows].to(device), reduction="none")
         found[:, rows.to(device)] = torch.stack([guess.float(), confidence.exp(), nats])
@@ -105,15 +105,16 @@ def scored(
 
 def predicted(model: nn.Module, part: Part, classes: int) -> Tensor:
     """The probabilities of the classes, [N, K] float64 on the CPU; the model is in evaluation mode."""
-    device = next(model.parameters()).device
     found = torch.zeros(len(part), classes, dtype=torch.float64)
     with torch.inference_mode():
         for rows in in_order(part.sequences.lengths, WHOLE):
-            found[rows] = _logs(model, part, rows, device).cpu().double().exp()
+            found[rows] = _logs(model, part, rows).cpu().double().exp()
     return found
 
 
-def _logs(model: nn.Module, part: Part, rows: Tensor, device: torch.device) -> Tensor:
+def _logs(model: nn.Module, part: Part, rows: Tensor) -> Tensor:
+    weights = next(model.parameters())
     inputs, lengths = part.sequences.padded(rows)
-    logits = model(inputs.to(device), lengths.to(device))
+    inputs = inputs.to(weights) if inputs.is_floating_point() else inputs.to(weights.device)
+    logits = model(inputs, lengths.to(weights.device))
     return F.log_softmax(logits.float(), 1)

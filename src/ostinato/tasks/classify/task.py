@@ -123,6 +123,7 @@ class Classify:
         if not inputs.is_floating_point() and objective.word_dropout:
             inputs = inputs.masked_fill(torch.rand(inputs.shape, device=inputs.device) < objective.word_dropout, 0)
         logits = model(inputs, batch.lengths)  # [B, K]
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         nats = F.cross_entropy(logits, batch.labels, reduction="sum")
         weights = None if self.weights is None else self.weights.to(logits)
         total = nats
