@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .api import find_learning_rate, resume, train
     from .loading import load_model
+    from .repeating import Repeated, repeat
     from .run import Run
     from .text.sampling import Sampler, beam_search, generate
     from .use import evaluate, predict
 
 __all__ = [
+    "Repeated",
     "Run",
     "Sampler",
     "beam_search",
@@ -20,11 +22,13 @@ __all__ = [
     "generate",
     "load_model",
     "predict",
+    "repeat",
     "resume",
     "train",
 ]
 
 _HOMES = {
+    "Repeated": "repeating",
     "Run": "run",
     "Sampler": "text.sampling",
     "beam_search": "text.sampling",
@@ -33,6 +37,7 @@ _HOMES = {
     "generate": "text.sampling",
     "load_model": "loading",
     "predict": "use",
+    "repeat": "repeating",
     "resume": "api",
     "train": "api",
 }
