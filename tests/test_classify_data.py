@@ -193,8 +193,10 @@ def test_folds_cover_all_data(tmp_path):
     tests = [texts_of(dataset(data, folds=4, fold=k), "test") for k in range(4)]
     assert sorted(pair for test in tests for pair in test) == sorted(words())
     assert [len(test) for test in tests] == [15] * 4
-    found = dataset(data, folds=4)
+    found = dataset(data, folds=4, fold=0)
     assert len(found.parts["train"]) + len(found.parts["validation"]) == 45
+    with pytest.raises(OptionError, match="folds is 4, and no fold is chosen"):
+        dataset(data, folds=4)
 
 
 def test_what_is_in_two_parts_and_what_a_part_lacks_is_told(tmp_path):

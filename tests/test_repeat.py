@@ -15,7 +15,7 @@ from tiny_runs import TEXT, StopAt, begin, same_run, tiny
 
 
 def test_seeds_are_runs_of_their_own_and_their_mean_is_told(tmp_path):
-    done = repeat("text", out=tmp_path / "many", seeds=3, test=False, **tiny(tmp_path))
+    done = repeat("text", out=tmp_path / "many", seeds=3, with_test=False, **tiny(tmp_path))
     assert done.finished and done.part == "validation"
     assert [row["seed"] for row in done.rows] == [5, 6, 7]
     begin(tiny(tmp_path, seed=6), tmp_path / "alone")
@@ -28,20 +28,20 @@ def test_seeds_are_runs_of_their_own_and_their_mean_is_told(tmp_path):
 
 
 def test_what_was_interrupted_goes_on(tmp_path):
-    whole = repeat("text", out=tmp_path / "whole", seeds=2, test=False, **tiny(tmp_path))
-    done = repeat("text", out=tmp_path / "many", seeds=2, test=False, reporter=StopAt(40), **tiny(tmp_path))
+    whole = repeat("text", out=tmp_path / "whole", seeds=2, with_test=False, **tiny(tmp_path))
+    done = repeat("text", out=tmp_path / "many", seeds=2, with_test=False, reporter=StopAt(40), **tiny(tmp_path))
     assert not done.finished and len(done.runs) == 1  # 34 steps each
-    done = repeat("text", out=tmp_path / "many", seeds=2, test=False, go_on=True, **tiny(tmp_path))
+    done = repeat("text", out=tmp_path / "many", seeds=2, with_test=False, go_on=True, **tiny(tmp_path))
     assert done.finished and done.rows == whole.rows
 
 
 def test_wrong_wishes_are_refused_before_anything_is_written(tmp_path):
-    for wish, words in (({"seeds": 0}, "seeds is 0"), ({"test": True}, "text has no test part")):
+    for wish, words in (({"seeds": 0}, "seeds is 0"), ({"with_test": True}, "text has no test part")):
         with pytest.raises(OptionError, match=words):
-            repeat("text", out=tmp_path / "many", **({"test": False} | wish), **tiny(tmp_path))
+            repeat("text", out=tmp_path / "many", **({"with_test": False} | wish), **tiny(tmp_path))
     train("text", out=tmp_path / "run", **tiny(tmp_path))
     with pytest.raises(RunError, match="is a run itself"):
-        repeat("text", out=tmp_path / "run", seeds=2, test=False, **tiny(tmp_path))
+        repeat("text", out=tmp_path / "run", seeds=2, with_test=False, **tiny(tmp_path))
     assert not (tmp_path / "many").exists()
 
 
@@ -51,5 +51,5 @@ def test_the_command_line_trains_several(tmp_path: Path):
     code, out, err = ostinato(*arguments, "--seeds", 2)
     assert code == 0, err
     assert "1 of 2: seed-0" in out and "2 runs, validation part, mean and standard deviation" in out
-    code, _, err = ostinato(*arguments, "--test")
+    code, _, err = ostinato(*arguments, "--with-test")
     assert code == 2 and "text has no test part" in err

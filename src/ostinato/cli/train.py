@@ -87,7 +87,13 @@ def _own(entry: Entry) -> list[inspect.Parameter]:
             help="Do not train: look for a learning rate, and draw the loss over it here.",
         ),
         option("seeds", int, 1, "--seeds", min=1, help="Train so often, with --seed, --seed + 1, ...; a run for each."),
-        option("test", bool, False, "--test", help="When it is done, evaluate the best weights with the test part."),
+        option(
+            "with_test",
+            bool,
+            False,
+            "--with-test",
+            help="When it is done, evaluate the best weights with the test part.",
+        ),
         option("resume", bool, False, "--resume", help="Go on with the run in --out."),
         option("force", bool, False, "--force", help="Overwrite the run in --out."),
         option("checkpoint", str, "last", "--checkpoint", help="With --resume: go on from last, best or another."),
@@ -108,8 +114,8 @@ def _train(entry: Entry, given: dict[str, Any]) -> None:
     if "data" in values:
         values["data"] = str(values["data"])
 
-    if given["test"] and not entry.has_test:
-        raise typer.BadParameter(f"{entry.name} has no test part; leave --test out.")
+    if given["with_test"] and not entry.has_test:
+        raise typer.BadParameter(f"{entry.name} has no test part; leave --with-test out.")
     if given["find_learning_rate"] is not None:
         _look(entry, given, values)
         return
@@ -141,7 +147,7 @@ def _train(entry: Entry, given: dict[str, Any]) -> None:
         raise typer.Exit(130) from None
     if run.outcome is not None and not run.outcome.finished:
         raise typer.Exit(130)
-    if given["test"] and run.outcome is not None:
+    if given["with_test"] and run.outcome is not None:
         from ..tasks.use import open_predictor
 
         typer.echo(f"test      {open_predictor(run.path).told(run.test())}")
@@ -158,7 +164,7 @@ def _repeat(entry: Entry, given: dict[str, Any], values: dict[str, Any]) -> None
                 out=given["out"],
                 config=given["config"],
                 seeds=given["seeds"],
-                test=given["test"],
+                with_test=given["with_test"],
                 force=given["force"],
                 go_on=given["resume"],
                 reporter=reporter,

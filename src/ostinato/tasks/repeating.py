@@ -57,7 +57,7 @@ def repeat(
     *,
     out: str | Path | None = None,
     seeds: int = 1,
-    test: bool = True,
+    with_test: bool = True,
     force: bool = False,
     go_on: bool = False,
     reporter: Reporter | None = None,
@@ -72,7 +72,7 @@ def repeat(
         task, data, force, reporter, options: as `train` takes them, among the options `cell` and `config`.
         out: the folder of all; None is `runs/` and the task's name.
         seeds: how many: `seed`, `seed + 1`, ...
-        test: evaluate each with its test part, once, when it is finished.
+        with_test: evaluate each with its test part, once, when it is finished.
         go_on: keep the runs in `out` that are finished, go on with one that is not, and begin those that are missing.
         told: is told a line before each run and after it.
 
@@ -82,8 +82,8 @@ def repeat(
     entry = find_task(task)
     if seeds < 1:
         raise OptionError(f"seeds is {seeds}; pass 1 or more.")
-    if test and not entry.has_test:
-        raise OptionError(f"{task} has no test part; pass test=False.")
+    if with_test and not entry.has_test:
+        raise OptionError(f"{task} has no test part; pass with_test=False.")
     own = {name: value for name, value in options.items() if name not in ("cell", "config")}
     first, _ = settle(entry, data, options.get("cell"), options.get("config"), own)
     values: dict[str, Any] = first.values()
@@ -104,12 +104,12 @@ def repeat(
         else:
             run = train(task, data, out=each, force=force, reporter=reporter, **chosen)
         if run.outcome is not None and not run.outcome.finished:
-            return Repeated(path, runs, rows, "test" if test else "validation", False)
-        measures = run.test() if test else run.best
+            return Repeated(path, runs, rows, "test" if with_test else "validation", False)
+        measures = run.test() if with_test else run.best
         runs.append(run)
         rows.append({"run": name, "seed": seed} | ({} if fold is None else {"fold": fold}) | measures)
         _write(path / "summary.csv", rows)
-    return Repeated(path, runs, rows, "test" if test else "validation", True)
+    return Repeated(path, runs, rows, "test" if with_test else "validation", True)
 
 
 def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:

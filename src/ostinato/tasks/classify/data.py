@@ -127,6 +127,8 @@ def _split(every: Examples, given: Examples | None, options: Split) -> dict[str,
 
 def _fold(labels: list[str], options: Split) -> tuple[Tensor, Tensor]:
     assert options.folds is not None
+    if options.fold is None:
+        raise OptionError(f"folds is {options.folds}, and no fold is chosen; pass fold, or call ostinato.tasks.repeat.")
     return folds(labels, options.folds, options.split_seed)[options.fold]
 
 
