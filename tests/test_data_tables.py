@@ -177,7 +177,7 @@ def test_times_are_read_as_iso_or_as_asked(tmp_path):
         (b"\n \n", "t.csv", ["nothing but blanks"]),
         (b"text,label\n", "t.csv", ["a header (text, label) and no rows"]),
         (b"a,b\n1,2\n3\n", "t.csv", ["line 3: 1 values", "2 columns (a, b)"]),
-        (b"a,b\n1,2\n\n3,4,5\n", "t.csv", ["line 4: 3 values"]),
+        (b"a,b\n1,2\n  \n3,4,5\n", "t.csv", ["line 4: 3 values"]),
         (b'a,b\n"1\n2",2\n3,4,5\n', "t.csv", ["line 4: 3 values"]),
         (b"a,a\n1,2\n", "t.csv", ["line 1", "'a' comes twice"]),
         (b'a,b\n1,2\n"3,4\n5,6\n', "t.csv", ["line 3", "quote"]),

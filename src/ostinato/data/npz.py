@@ -13,7 +13,7 @@ from typing import IO
 import numpy as np
 
 from ..errors import DataError
-from .decode import Source, name_of
+from .decoding import Source, name_of
 
 __all__ = ["load_npz"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError
-from .decode import Source, decode, name_of, read_bytes
+from .decoding import Source, decode, name_of, read_bytes
 from .tables import read_table
 
 __all__ = ["Texts", "read_lines", "read_texts", "read_zipped_texts"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import DataError
-from .decode import Source, decode, name_of, read_bytes
+from .decoding import Source, decode, name_of, read_bytes
 
 __all__ = ["Cases", "read_ts"]
 

@@ -31,9 +31,10 @@ class LabelData(Group):
     )
     encoding: str = option("utf-8", "Of a text file.", may_change=True)
     watch: str = option(
-        "nll",
-        "The measure that decides which weights are best: nll, accuracy or f1.",
-        choices=("nll", "accuracy", "f1"),
+        "auto",
+        "The measure of the validation part that decides: nll, accuracy, f1, or auto: accuracy for tags, nll for "
+        "several labels, f1 for events; between equals, nll.",
+        choices=("auto", "nll", "accuracy", "f1"),
     )
 
 

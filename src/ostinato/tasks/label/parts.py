@@ -53,6 +53,10 @@ def _shared(config: LabelConfig, found: Found) -> dict[str, Tensor]:
 def _folded(config: LabelConfig, found: Found) -> dict[str, Tensor]:
     assert config.split.folds is not None
     _check_count(found, 3)
+    if config.split.fold is None:
+        raise OptionError(
+            f"folds is {config.split.folds}, and no fold is chosen; pass fold, or call ostinato.tasks.repeat."
+        )
     rest, test = folds([0] * len(found), config.split.folds, config.split.split_seed)[config.split.fold]
     share = config.split.validation
     train, validation = (rest[rows] for rows in split_rows(len(rest), (1.0 - share, share), config.split.split_seed))

@@ -9,11 +9,11 @@ from pathlib import PurePath
 from ...data import Recording, Rolls, Source, load, name_of, read_bytes, read_rolls
 from ...data.npz import load_npz
 from ...errors import DataError
+from .arrays import from_rolls, read_arrays
 from .columns import read_columns, read_lines
 from .config import LabelConfig
 from .found import Found
 from .records import from_recordings, read_records
-from .rolls import from_rolls, read_arrays
 
 __all__ = ["read_source", "read_training"]
 

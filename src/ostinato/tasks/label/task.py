@@ -59,14 +59,14 @@ class Label:
         found: its data.
         scheme: how they become numbers.
         model: a number for each label at every step.
-        best: of the measure that is watched, so far.
+        best: the measures of the best evaluation so far.
     """
 
     name = "label"
     unit = "steps"
 
     def __init__(
-        self, config: LabelConfig, found: Found, scheme: Scheme, model: Tagger, best: float | None = None
+        self, config: LabelConfig, found: Found, scheme: Scheme, model: Tagger, best: dict[str, float] | None = None
     ) -> None:
         self.config, self.found, self.scheme, self.model = config, found, scheme, model
         rows = split(config, found)
@@ -85,7 +85,9 @@ class Label:
             "events": EventGatherer.names,
         }[scheme.kind]
         watch = config.label.watch
-        self.watched = Watched(watch, higher=watch != "nll")
+        if watch == "auto":
+            watch = {"tags": "accuracy", "multi": "nll", "events": "f1"}[scheme.kind]
+        self.watched = Watched(watch, higher=watch != "nll", tie="nll")
         if watch not in self.measures:
             raise OptionError(f"watch is {watch!r}, which events do not have; pass nll or f1.")
         nats = Panel(
@@ -93,7 +95,7 @@ class Label:
         )
         second = Panel("f1", "F1", True) if scheme.kind == "events" else Panel("accuracy", "accuracy", True)
         self.panels = (nats, second)
-        self._best = best
+        self._best = best or {}
         self._last: tuple[Gatherer, dict[str, float]] | None = None  # the evaluation that may be drawn
 
     @classmethod
@@ -135,7 +137,7 @@ class Label:
         data = read_training(config)
         check_same_data(found, data.name, data.sha256())
         scheme = read_entry(found, "scheme", Scheme.from_json)
-        best = read_entry(found, "position", lambda position: position["best"])
+        best = read_entry(found, "position", lambda position: dict(position["best_measures"]))
         return cls(config, data, scheme, build_model(found, config.machine.backend, Tagger), best)
 
     def loss(self, model: nn.Module, batch: Piece, carried: Any) -> Loss:
@@ -161,9 +163,9 @@ class Label:
 
     def illustrate(self, model: nn.Module, run: Path, step: int) -> str:
         """Draw what the validation part looks like, where it was never better."""
-        if self._last is not None and self.watched.better(self._last[1][self.watched.name], self._best):
+        if self._last is not None and self.watched.better(self._last[1], self._best):
             gatherer, measures = self._last
-            self._best = measures[self.watched.name]
+            self._best = measures
             illustrate(model, self.scheme, self.validation.part, gatherer, measures, run / "pictures", run / "tables")
         self._last = None
         return ""
