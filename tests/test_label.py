@@ -217,7 +217,11 @@ def test_a_resumed_run_is_the_uninterrupted_one(kind, tmp_path):
         tmp_path / ("data.txt" if kind == "tags" else "data.npz"), **({"seconds": 5} if kind == "events" else {})
     )
     options = {"epochs": 3, "dropout": 0.3, "num_layers": 2, "hidden_dropout": 0.2, "eval_every": 8}
-    options |= {"tags": {"word_dropout": 0.2}, "multi": {"transpose": 4, "batch_size": 3}, "events": EVENTS}[kind]
+    options |= {
+        "tags": {"word_dropout": 0.2},
+        "multi": {"transpose": 4, "batch_size": 3},
+        "events": EVENTS | {"gain": 0.3, "input_noise": 0.1},
+    }[kind]
     whole = small(data, tmp_path / "whole", **options)
     stopped = small(data, tmp_path / "cut", reporter=StopAt(4), **options)
     assert whole.outcome.finished and not stopped.outcome.finished
@@ -261,6 +265,7 @@ def test_options_that_do_not_fit_the_data_are_refused(tmp_path):
     data = parity(tmp_path / "bits.txt")
     for options, words in (
         ({"transpose": 2}, "shifts piano rolls"),
+        ({"input_noise": 0.1}, "change measured features"),
         ({"test_records": ["100"]}, "have no records"),
     ):
         with pytest.raises(OptionError, match=words):

@@ -176,6 +176,16 @@ def test_transposed_rolls_keep_their_notes_and_are_drawn_anew(tmp_path):
     assert min(shifts) < 0 < max(shifts) and max(map(abs, shifts)) <= 5
 
 
+def test_a_gain_is_each_windows_own_and_leaves_the_answers(tmp_path):
+    held = found(pulses(tmp_path / "a.npz", seconds=4))
+    part = Scheme.of(LabelConfig(), held, torch.arange(6)).part(held)
+    plain, louder = (WindowBatches(Windows(part), 6, 0, gain=gain).get(1, 0, WHOLE) for gain in (0.0, 0.5))
+    assert torch.equal(plain.answers, louder.answers)
+    ratios = (louder.inputs / plain.inputs).nanmedian(0).values[:, 0]
+    assert torch.allclose(louder.inputs, plain.inputs * ratios[:, None], atol=1e-5)
+    assert len(set(ratios.tolist())) == 6 and float(ratios.min()) >= 0.5 and float(ratios.max()) <= 1.5
+
+
 # ---------------------------------------------------------------- what is wrong
 
 

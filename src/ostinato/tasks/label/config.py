@@ -91,6 +91,8 @@ class Reading(Group):
         low=0,
         shown="100 where windows are cut",
     )
+    gain: float = option(0.0, "In training, stretch each window's features by up to this share.", low=0, below=1)
+    input_noise: float = option(0.0, "In training, standard deviation of noise on the features.", low=0)
 
 
 @dataclass(frozen=True)
