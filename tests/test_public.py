@@ -190,7 +190,7 @@ def test_the_heavy_ones_are_all_that_is_asked_for() -> None:
     assert names - {"torch", "numpy", "tomli"} == HEAVY
 
 
-@pytest.mark.parametrize("name", ["cli", "training", "models", "data", "bench"])
+@pytest.mark.parametrize("name", ["cli", "tasks", "training", "models", "data", "bench"])
 def test_import_leaves_the_upper_floors_alone(loaded: set[str], name: str) -> None:
     assert f"ostinato.{name}" not in loaded
 

@@ -57,6 +57,14 @@ TASKS = {
             "Classify",
             "ClassifyPredictor",
         ),
+        Entry(
+            "label",
+            "Answers at every step: tags, the keys of a piano, or the moments of events.",
+            "label",
+            "LabelConfig",
+            "Label",
+            "LabelPredictor",
+        ),
     )
 }
 
