@@ -40,6 +40,14 @@ TASKS = {
     entry.name: entry
     for entry in (
         Entry("text", "A language model of a text: what comes next.", "text", "TextConfig", "Text", "TextPredictor"),
+        Entry(
+            "forecast",
+            "What one or many series do next, with intervals.",
+            "forecast",
+            "ForecastConfig",
+            "Forecasting",
+            "ForecastPredictor",
+        ),
     )
 }
 
