@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ...models import Forecaster, Point, Quantiles
+from ...models import Forecaster, Gaussian, Point, Quantiles, StudentT
 from ...models.distributions import Head
 from ...training.task import WHOLE, Share
 from .config import ForecastHead
@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 _DECILES = tuple(k / 10 for k in range(1, 10))
+_DIGITS = 12  # of a level; what lies behind them is rounding
 _TOGETHER = 512  # windows that are forecast at once
 _PATHS = 6400  # paths that are drawn at once
 
@@ -94,10 +95,22 @@ def foretell(model: nn.Module, window: Window, options: ForecastHead, seed: int,
         loss = loss_of(head, model(window.past, window.future, window.target), window.target) if judged else none
         return Told(found.mean, found.quantiles[: len(ends)], found.quantiles[len(ends) :], loss)
     parameters = model(window.past, window.future)
-    quantiles = [head.quantile(parameters, q) for q in (*ends, *levels)]
-    stacked = torch.stack(quantiles) if quantiles else none
+    stacked = _quantiles(head, parameters, (*ends, *levels)) if ends else none
     loss = loss_of(head, parameters, window.target) if judged else none
     return Told(head.mean(parameters), stacked[: len(ends)], stacked[len(ends) :], loss)
+
+
+def _quantiles(head: Head, parameters: Tensor, levels: Sequence[float]) -> Tensor:
+    """`[Q, H, B, S]`. Of a symmetric distribution those above the middle are reflected: they are dear."""
+    mean = head.mean(parameters)
+    symmetric = isinstance(head, Gaussian | StudentT)
+    found: dict[float, Tensor] = {}
+    for q in levels:
+        low = round(1.0 - q if symmetric and q > 0.5 else q, _DIGITS)
+        if low not in found:
+            found[low] = head.quantile(parameters, low if symmetric else q)
+        found.setdefault(round(q, _DIGITS), 2 * mean - found[low])
+    return torch.stack([found[round(q, _DIGITS)] for q in levels])
 
 
 def naive(window: Window) -> dict[str, Tensor]:

@@ -46,7 +46,7 @@ def draw_forecasts(
     window = windows.take(which)
     device = next(model.parameters()).device
     told = foretell(model, window.to(device), options, seed, judged=False)
-    mean, interval = told.mean.double().cpu().numpy(), told.interval.double().cpu().numpy()
+    mean, interval = told.mean.cpu().double().numpy(), told.interval.cpu().double().numpy()
     figure = new_figure(9.0, 1.0 + 2.3 * count)
     every = figure.subplots(count, 1, squeeze=False)[:, 0]
     back = min(recipe.context, 3 * recipe.horizon)

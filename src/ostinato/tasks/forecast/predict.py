@@ -99,7 +99,7 @@ class ForecastPredictor:
             window = windows.take(which)
             with torch.no_grad():
                 told = foretell(self.model, window.to(device), options, seed + start, judged=False)
-            values = torch.cat((told.mean[None], told.interval)).double().cpu().numpy()  # [1 or 3, H, B, S]
+            values = torch.cat((told.mean[None], told.interval)).cpu().double().numpy()  # [1 or 3, H, B, S]
             names = ("forecast", "lower", "upper")[: len(values)]
             for b, owner in enumerate(window.owners.tolist()):
                 rows, (shift, scale, _) = history.every[owner], history.units[owner]

@@ -57,7 +57,7 @@ class Errors(Metric):
 
     def update(self, forecast: Tensor, target: Tensor, owners: Tensor) -> None:
         """Take note of some windows: `[H, B, S]` each, the target NaN where it is missing, and `[B]`."""
-        error = (forecast.double() - target.double()).cpu()
+        error = forecast.cpu().double() - target.cpu().double()
         known = ~target.isnan().cpu()
         error = error.masked_fill(~known, 0.0)  # a forecast that is NaN stays so: the training diverged
         self.squared += error.square().sum((1, 2))
@@ -100,7 +100,7 @@ class Mean(Metric):
 
     def update(self, values: Tensor) -> None:
         """Take note of some."""
-        self.total += values.detach().double().sum().cpu()
+        self.total += values.detach().cpu().double().sum()
         self.count += values.numel()
 
     def compute(self) -> float:
@@ -145,9 +145,9 @@ class Scores:
         self.loss.update(loss[known])
         if not len(interval):
             return
-        value = target[known].double().cpu()
-        error = value - quantiles[:, known].double().cpu()  # [Q, ...]
+        value = target[known].cpu().double()
+        error = value - quantiles[:, known].cpu().double()  # [Q, ...]
         levels = self.levels[:, None]
         self.crps.update(2 * self.weights @ torch.maximum(levels * error, (levels - 1) * error))
-        low, high = interval[:, known].double().cpu()
+        low, high = interval[:, known].cpu().double()
         self.coverage.update(((low <= value) & (value <= high)).double())
