@@ -164,6 +164,19 @@ def test_gradients_are_those_of_differences(name: str) -> None:
     assert gradcheck(run, (x, *values), fast_mode=True)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("name", ["projected", "classifier-last", "classifier-all"])
+def test_a_model_is_one_graph(name: str) -> None:
+    model, x = MODELS[name]()
+    model.eval()
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager", dynamic=False)
+    lengths = torch.tensor(LENGTHS)
+    found, meant = compiled(x, lengths), model(x, lengths)
+    torch.testing.assert_close(found, meant)
+    torch._dynamo.reset()
+
+
 # ---------------------------------------------------------------- inputs and dropout
 
 

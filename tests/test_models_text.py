@@ -236,12 +236,12 @@ def test_dropouts_are_those_of_awd_lstm(locked: bool) -> None:
             return F.dropout(torch.ones(T, *shape[1:]), rate)
         return draw(Mask("", 1 - rate, 1 / (1 - rate), True), shape, torch.zeros(()), None)
 
+    bare = [RNN("gru", 8, 7, backend="eager"), RNN("gru", 7, 8, backend="eager")]
     torch.manual_seed(3)
     table = model.encoder.source.embedding.weight
     x = F.embedding(tokens, table * mask(0.1, V, 1))
     x = x * mask(0.4, 1, B, 8)
-    for k, (hidden, width) in enumerate(((7, 8), (8, 7))):
-        layer = RNN("gru", width, hidden, backend="eager")
+    for k, layer in enumerate(bare):
         own = {name: value for name, value in model.rnn.named_parameters() if name.endswith(f"_l{k}")}
         names = [m.name.removeprefix("drop_") + f"_l{k}" for m in model.rnn.programs[k].masks]
         drawn = {name: mask(0.5, *own[name].shape) for name in names}

@@ -58,7 +58,7 @@ def test_metrics_have_a_row_for_each_stretch_and_each_evaluation(whole):
     with open(whole / "metrics.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
     rates = ["learning_rate", "gradient_norm"]
-    measures = ["train_nats", "train_bits", "validation_nats", "validation_bits"]
+    measures = [f"{part}_{name}" for part in ("train", "validation") for name in ("nats", "bits", "perplexity")]
     assert list(rows[0]) == ["step", "epoch", "characters", "seconds", *rates, *measures]
     steps = [int(row["step"]) for row in rows]
     assert steps == sorted({s for s in range(1, 103) if s % 3 == 0 or s % 25 == 0 or s == 102})
@@ -219,7 +219,7 @@ def test_another_text_or_another_model_is_another_run(tmp_path):
 def test_metrics_ahead_of_the_checkpoint_are_cut_back(whole, tmp_path):
     begin(tiny(tmp_path, epochs=3), tmp_path / "run", reporter=StopAt(30))
     with open(tmp_path / "run" / "metrics.csv", "a") as stream:
-        stream.write("33" + "," * 9 + "\n")
+        stream.write("33" + "," * 11 + "\n")
     (tmp_path / "run" / "samples" / "step-00000035.txt").write_text("of a step not yet taken")
     go_on(tmp_path / "run")
     same_run(whole, tmp_path / "run")

@@ -27,6 +27,7 @@ from .lang.functions import *
 
 if _typing.TYPE_CHECKING:
     from .nn import *
+    from .tasks import Run, evaluate, find_learning_rate, predict, repeat, resume, train
 
 __version__ = "0.1.0"
 
@@ -37,23 +38,31 @@ __all__ = [
     "Cell",
     "Elman",
     "Program",
+    "Run",
     "cell",
     "cells",
     "chrono_",
     "chrono_rules",
     "concat",
     "detach_state",
+    "evaluate",
+    "find_learning_rate",
     "from_keras",
     "from_torch",
+    "predict",
+    "repeat",
+    "resume",
     "scan",
     "to_torch",
+    "train",
     "transforms",
     "truncate",
 ]
 __all__ += _errors.__all__
 __all__ += _functions.__all__
 
-_LAYERS = frozenset(__all__) - frozenset(globals())
+_TASKS = frozenset({"Run", "evaluate", "find_learning_rate", "predict", "repeat", "resume", "train"})
+_LAYERS = frozenset(__all__) - frozenset(globals()) - _TASKS
 
 
 def __getattr__(name: str) -> _typing.Any:
@@ -62,8 +71,12 @@ def __getattr__(name: str) -> _typing.Any:
         from . import nn
 
         return getattr(nn, name)
+    if name in _TASKS:
+        from . import tasks
+
+        return getattr(tasks, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAYERS})
+    return sorted({*globals(), *_LAYERS, *_TASKS})

@@ -13,6 +13,7 @@ from ..tasks.registry import TASKS
 from .bench import bench
 from .cells import cells
 from .console import Verbs, show_version
+from .data import data
 from .evaluate import evaluate, predict
 from .runs import runs
 from .sample import sample
@@ -49,6 +50,7 @@ app.command("evaluate")(evaluate)
 app.command("predict")(predict)
 app.command("sample")(sample)
 app.command("runs")(runs)
+app.add_typer(data, name="data")
 app.command("cells")(cells)
 app.command("show")(show)
 app.command("bench")(bench)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from ..data import Tokenizer
+    from ..models import LanguageModel
     from ..tasks import Sampler
 
 __all__ = ["sample"]
@@ -17,10 +19,10 @@ __all__ = ["sample"]
 def sample(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a .safetensors file of one.")],
     prime: Annotated[str, typer.Option(help="What the text begins with.")] = "",
-    length: Annotated[int, typer.Option(min=0, help="How many characters to draw.")] = 500,
-    temperature: Annotated[
-        float, typer.Option(help="Below 1 safer, above 1 wilder, 0 always the most likely character.")
-    ] = 0.8,
+    length: Annotated[
+        int, typer.Option(min=0, help="How many tokens to draw: characters, words, as the model has them.")
+    ] = 500,
+    temperature: Annotated[float, typer.Option(help="Below 1 safer, above 1 wilder, 0 always the most likely.")] = 0.8,
     top_k: Annotated[int | None, typer.Option(help="Draw among the K most likely.", show_default="all")] = None,
     top_p: Annotated[
         float | None,
@@ -28,6 +30,10 @@ def sample(
     ] = None,
     seed: Annotated[
         int | None, typer.Option(help="The same seed draws the same text.", show_default="a fresh one")
+    ] = None,
+    beams: Annotated[
+        int | None,
+        typer.Option(min=1, help="Do not draw: search the most likely text with a beam this wide.", show_default="off"),
     ] = None,
     interactive: Annotated[
         bool, typer.Option("--interactive", help="Ask for a beginning, go on from it, ask again.")
@@ -38,14 +44,19 @@ def sample(
     ] = None,
     backend: Annotated[str, typer.Option(help="eager, c or auto.")] = "auto",
 ) -> None:
-    """Draw text from a trained model; it appears character by character."""
+    """Draw text from a trained model of the task text; it appears as it is drawn."""
     from ..tasks import Sampler, load_model
     from .train import check_name
 
     check_name("checkpoint", checkpoint, ("best", "last"))
     check_name("backend", backend, ("auto", "c", "eager"))
-    model, vocabulary = load_model(run, checkpoint, backend)
-    sampler = Sampler(model, vocabulary, temperature, top_k, top_p, seed)
+    if beams is not None and (interactive or top_k is not None or top_p is not None or seed is not None):
+        raise typer.BadParameter("--beams draws nothing; leave --interactive, --top-k, --top-p and --seed out.")
+    model, tokenizer = load_model(run, checkpoint, backend)
+    if beams is not None:
+        _search(model, tokenizer, prime, length, beams)
+        return
+    sampler = Sampler(model, tokenizer, temperature, top_k, top_p, seed)
     if interactive:
         _converse(sampler, prime, length)
     else:
@@ -60,6 +71,15 @@ def _write(sampler: Sampler, prime: str, length: int) -> None:
     for _ in range(length):
         write(sampler.draw())
     write("\n")
+
+
+def _search(model: LanguageModel, tokenizer: Tokenizer, prime: str, length: int, beams: int) -> None:
+    from ..tasks import beam_search
+    from .console import write
+
+    text, score = beam_search(model, tokenizer, prime, length, beams)
+    write(f"{prime}{text}\n")
+    typer.echo(f"log-probability {score:.2f} nats", err=True)
 
 
 def _converse(sampler: Sampler, prime: str, length: int) -> None:

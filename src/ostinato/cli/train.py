@@ -86,6 +86,14 @@ def _own(entry: Entry) -> list[inspect.Parameter]:
             metavar="PICTURE",
             help="Do not train: look for a learning rate, and draw the loss over it here.",
         ),
+        option("seeds", int, 1, "--seeds", min=1, help="Train so often, with --seed, --seed + 1, ...; a run for each."),
+        option(
+            "with_test",
+            bool,
+            False,
+            "--with-test",
+            help="When it is done, evaluate the best weights with the test part.",
+        ),
         option("resume", bool, False, "--resume", help="Go on with the run in --out."),
         option("force", bool, False, "--force", help="Overwrite the run in --out."),
         option("checkpoint", str, "last", "--checkpoint", help="With --resume: go on from last, best or another."),
@@ -106,12 +114,17 @@ def _train(entry: Entry, given: dict[str, Any]) -> None:
     if "data" in values:
         values["data"] = str(values["data"])
 
+    if given["with_test"] and not entry.has_test:
+        raise typer.BadParameter(f"{entry.name} has no test part; leave --with-test out.")
     if given["find_learning_rate"] is not None:
         _look(entry, given, values)
         return
 
     from .progress import watching
 
+    if given["seeds"] > 1 or (values.get("folds") is not None and values.get("fold") is None):
+        _repeat(entry, given, values)
+        return
     try:
         with watching() as reporter:
             if given["resume"]:
@@ -134,6 +147,40 @@ def _train(entry: Entry, given: dict[str, Any]) -> None:
         raise typer.Exit(130) from None
     if run.outcome is not None and not run.outcome.finished:
         raise typer.Exit(130)
+    if given["with_test"] and run.outcome is not None:
+        from ..tasks.use import open_predictor
+
+        typer.echo(f"test      {open_predictor(run.path).told(run.test())}")
+
+
+def _repeat(entry: Entry, given: dict[str, Any], values: dict[str, Any]) -> None:
+    from ..tasks import repeat
+    from .progress import watching
+
+    try:
+        with watching() as reporter:
+            done = repeat(
+                entry.name,
+                out=given["out"],
+                config=given["config"],
+                seeds=given["seeds"],
+                with_test=given["with_test"],
+                force=given["force"],
+                go_on=given["resume"],
+                reporter=reporter,
+                told=typer.echo,
+                **values,
+            )
+    except KeyboardInterrupt:
+        typer.echo("aborted; what the last checkpoint holds stands.", err=True)
+        raise typer.Exit(130) from None
+    if not done.finished:
+        typer.echo(f"stopped; the same command with --resume goes on. {len(done.runs)} are finished.")
+        raise typer.Exit(130)
+    typer.echo(f"\n{len(done.runs)} runs, {done.part} part, mean and standard deviation:")
+    for name, (mean, deviation) in done.mean().items():
+        typer.echo(f"  {name:<20} {mean:.5g} ± {deviation:.2g}")
+    typer.echo(f"table     {done.path / 'summary.csv'}")
 
 
 def _look(entry: Entry, given: dict[str, Any], values: dict[str, Any]) -> None:

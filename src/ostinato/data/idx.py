@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
-from .decode import read_bytes
+from .decoding import read_bytes
 from .sequences import Sequences
 
 __all__ = ["image_sequences", "read_idx", "step_order"]

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import DataError
 from .beats import Recording, read_beats
 from .catalogue import fetch, find
-from .decode import decode, read_bytes
+from .decoding import decode, read_bytes
 from .idx import read_idx
 from .npz import load_npz
 from .rolls import Rolls, read_rolls

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,13 +26,15 @@ def load_npz(path: str | os.PathLike[str], needed: Sequence[str] = ()) -> dict[s
         DataError: no such file, no .npz, an array of objects, or a name that is missing.
     """
     try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as found:
-            if not isinstance(found, np.lib.npyio.NpzFile):
+        with open(path, "rb") as stream:
+            if stream.read(6) == b"\x93NUMPY":
                 raise DataError(f"{path} holds one array without a name; save with numpy.savez(path, values=...).")
-            arrays = {name: found[name] for name in found.files}
+            stream.seek(0)
+            with np.load(stream, allow_pickle=False) as found:
+                arrays = {name: found[name] for name in found.files}
     except FileNotFoundError:
         raise DataError(f"there is no file {path} (looked from {Path.cwd()}); check the name.") from None
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         if "Object arrays" in str(error) or "pickle" in str(error):
             raise DataError(
                 f"{path} holds Python objects, which are not loaded since they can run code; save sequences of unequal "

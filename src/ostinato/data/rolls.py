@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -15,6 +17,20 @@ from .sequences import Sequences
 
 __all__ = ["Rolls", "read_rolls"]
 
+# What scipy raises of a file that is damaged: nearly anything.
+_DAMAGED = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
 _PARTS = ("train", "valid", "test")
 
 
@@ -70,7 +86,7 @@ def _from_mat(path: str | os.PathLike[str]) -> list[Sequences]:
         found = scipy.io.loadmat(os.fspath(path), appendmat=False)
     except FileNotFoundError:
         raise DataError(f"there is no file {path}; check the name.") from None
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, scipy.io.matlab.MatReadError) as error:
+    except (*_DAMAGED, scipy.io.matlab.MatReadError) as error:
         raise DataError(f"{path} cannot be read as a .mat of MATLAB 4 to 7.2: {error}; pass one, or a .npz.") from None
     parts: list[Sequences] = []
     for name in _PARTS:

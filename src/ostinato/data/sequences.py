@@ -99,10 +99,12 @@ class Sequences:
         rows = self._checked(range(len(self)) if rows is None else rows)
         lengths = self.lengths[rows]
         longest = int(lengths.max()) if len(rows) else 0
-        batch = self.values.new_full((longest, len(rows), *self.values.shape[1:]), fill)
-        inside = torch.arange(longest)[None, :] < lengths[:, None]  # [B, T]
-        # Filled a sequence at a time, in the order in which the steps lie in memory.
-        batch.transpose(0, 1)[inside] = self.values[self._where(rows)]
+        step = torch.arange(longest)[:, None]  # [T, 1]
+        behind = step >= lengths  # [T, B]
+        where = (self._starts[rows] + step).masked_fill_(behind, 0)
+        batch = self.values.index_select(0, where.flatten()).view(longest, len(rows), *self.values.shape[1:])
+        if len(rows) and int(lengths.min()) < longest:
+            batch.masked_fill_(behind if batch.dim() == 2 else behind.unsqueeze(2), fill)
         return batch, lengths
 
     def _where(self, rows: Tensor) -> Tensor:

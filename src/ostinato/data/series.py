@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..errors import DataError
-from .decode import Source, name_of
+from .decoding import Source, name_of
 from .npz import load_npz
 from .sequences import Sequences
 from .tables import read_table

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import DataError
-from .decode import Source, decode, name_of, read_bytes
+from .decoding import Source, decode, name_of, read_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -242,7 +242,7 @@ def _rows(text: str, name: str, delimiter: str, quotes: bool) -> Iterator[tuple[
             ) from None
         if row is None:
             return
-        if row:
+        if len(row) > 1 or (row and row[0].strip()):
             yield line, row
         line = reader.line_num + 1
 

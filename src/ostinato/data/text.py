@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import DataError
-from .decode import decode, read_bytes
+from .decoding import decode, read_bytes
 
 __all__ = ["python_library_text", "read_text"]
 

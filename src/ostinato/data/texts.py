@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError
-from .decode import Source, decode, name_of, read_bytes
+from .decoding import Source, decode, name_of, read_bytes
 from .tables import read_table
 
 __all__ = ["Texts", "read_lines", "read_texts", "read_zipped_texts"]
@@ -103,7 +104,7 @@ def read_zipped_texts(path: str | os.PathLike[str], members: Mapping[str, str], 
         raise DataError(f"there is no file {path} (looked from {Path.cwd()}); check the name.") from None
     except KeyError as error:
         raise DataError(f"{path} lacks a file: {error.args[0]}; pass the names it has.") from None
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is not a whole zip file: {error}; fetch it again.") from None
     return Texts(texts, labels, str(path))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import DataError
-from .decode import Source, decode, name_of, read_bytes
+from .decoding import Source, decode, name_of, read_bytes
 
 __all__ = ["Cases", "read_ts"]
 
@@ -59,7 +59,7 @@ def read_ts(source: Source) -> Cases:
         if "data" not in header:
             if not content.startswith("@"):
                 raise DataError(f"{place}: {content[:40]!r} stands before @data; a .ts file has a header of @keys.")
-            key, *words = content[1:].split()
+            key, *words = content[1:].split() or [""]
             header[key.lower()] = words
             if key.lower() == "data":
                 _check(header, name)

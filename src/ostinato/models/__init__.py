@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from .adaptive import AdaptiveInput, adaptive_softmax
 from .classifier import Classifier
-from .distributions import HEADS, Gaussian, Head, NegativeBinomial, Point, Quantiles, StudentT, head_from_spec
+from .distributions import Gaussian, NegativeBinomial, StudentT
 from .encoder import Encoder
 from .forecaster import Forecast, Forecaster
+from .head import Head
+from .heads import HEADS, head_from_spec
 from .language_model import IGNORED, LanguageModel, Scored, activation_penalty
 from .normalization import WindowNorm
 from .pooling import AttentionPooling, Pooling, max_pool, mean_pool
+from .quantiles import Point, Quantiles
 from .sources import FeatureInput, TokenInput
 from .spec import Model, model_from_spec
 from .state import State, detach_state

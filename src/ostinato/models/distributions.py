@@ -1,15 +1,10 @@
-"""What a forecast says of each value: a number, a distribution or quantiles. Each is a head without weights.
-
-A head reads raw numbers [..., P] of a linear layer, makes parameters [..., P] of them that mean something
-(`constrain`), and knows their loss, mean, quantiles and samples. The parameters of a value lie side by side.
-"""
+"""Heads that are distributions: a mean and a spread of each value."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,161 +13,12 @@ from torch.distributions import Normal
 from torch.distributions import StudentT as TorchStudentT
 from torch.nn import functional
 
-from ..errors import ShapeError
-from .checks import entry
+from .head import Head, check_share, full
 from .special import binomial_quantile, student_t_quantile
 
-__all__ = [
-    "HEADS",
-    "Gaussian",
-    "Head",
-    "NegativeBinomial",
-    "Point",
-    "Quantiles",
-    "StudentT",
-    "head_from_spec",
-]
+__all__ = ["Gaussian", "NegativeBinomial", "StudentT"]
 
 _FLOOR = 1e-4  # the least scale, in units in which the window has one near 1
-
-
-class Head(ABC):
-    """What all heads have.
-
-    Attributes:
-        kind: its name in a spec.
-        size: P, how many parameters a value has.
-        shifts: whether a window may be shifted for it, or scaled only: counts have a zero.
-    """
-
-    kind: ClassVar[str]
-    shifts: ClassVar[bool] = True
-
-    @property
-    @abstractmethod
-    def size(self) -> int:
-        """P."""
-
-    @abstractmethod
-    def constrain(self, raw: Tensor, shift: Tensor | float = 0.0, scale: Tensor | float = 1.0) -> Tensor:
-        """Parameters of a value in its own units.
-
-        Args:
-            raw: [..., P], unbounded, of the value as the encoder sees it, (value - shift) / scale.
-            shift, scale: [...] or numbers; scale above 0.
-
-        Returns:
-            [..., P], in float32 where raw is shorter.
-        """
-
-    @abstractmethod
-    def nll(self, parameters: Tensor, target: Tensor) -> Tensor:
-        """The loss of each target [...] by its parameters [..., P]: of a distribution -log p, in nats."""
-
-    @abstractmethod
-    def mean(self, parameters: Tensor) -> Tensor:
-        """The mean, [...]."""
-
-    @abstractmethod
-    def quantile(self, parameters: Tensor, q: float) -> Tensor:
-        """The value below which a share q lies, [...], 0 < q < 1; without a gradient.
-
-        Raises:
-            ShapeError: q is none, or is not known to the head.
-        """
-
-    def sample(self, parameters: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """One draw of each value, [...], without a gradient; expand the parameters for more.
-
-        Args:
-            parameters: [..., P].
-            generator: of torch, of any device; None for torch's own.
-
-        Raises:
-            ShapeError: the head is a number and not a distribution.
-        """
-        there = parameters.detach()
-        if generator is not None:
-            there = there.to(generator.device)
-        return self._draw(there, generator).to(parameters.device)
-
-    @abstractmethod
-    def _draw(self, parameters: Tensor, generator: torch.Generator | None) -> Tensor:
-        """As `sample`, where the generator is."""
-
-    def loss(self, parameters: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The mean of `nll` over the targets that are there; [].
-
-        Args:
-            parameters: [..., P].
-            target: [...].
-            mask: [...], False where a target is missing: whatever stands there has no effect. None: none is.
-        """
-        if mask is None:
-            return self.nll(parameters, target).mean()
-        # what is missing is put where its loss is finite: of an infinite one, 0 times the gradient would be none
-        target = torch.where(mask, target, self.mean(parameters).detach().to(target.dtype))
-        each = self.nll(parameters, target)
-        return each.masked_fill(~mask, 0.0).sum() / mask.sum().clamp(min=1)
-
-    def spec(self) -> dict[str, Any]:
-        """The arguments, in plain values."""
-        given: dict[str, Any] = asdict(self)  # pyright: ignore[reportArgumentType]
-        return {"kind": self.kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in given.items()}}
-
-
-@dataclass(frozen=True)
-class Point(Head):
-    """One number, trained by its squared error (the mean), absolute error (the median), or Huber's (1964) between.
-
-        mse: (y - ŷ)²        mae: |y - ŷ|        huber: e² / 2 for |e| <= delta, else delta (|e| - delta / 2)
-
-    Args:
-        error: "mse", "mae" or "huber".
-        delta: where Huber's loss turns linear, in the target's units.
-
-    >>> Point("mae").loss(torch.tensor([[1.0], [5.0]]), torch.tensor([3.0, 5.0]))
-    tensor(1.)
-    """
-
-    kind: ClassVar[str] = "point"
-    error: str = "mse"
-    delta: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.error not in ("mse", "mae", "huber"):
-            raise ShapeError(f"the loss of a point is {self.error!r}; give 'mse', 'mae' or 'huber'.")
-        if not 0 < self.delta < math.inf:
-            raise ShapeError(f"delta is {self.delta}; pass a number above 0.")
-
-    @property
-    def size(self) -> int:
-        """The number alone."""
-        return 1
-
-    def constrain(self, raw: Tensor, shift: Tensor | float = 0.0, scale: Tensor | float = 1.0) -> Tensor:
-        """See `Head`."""
-        return (_full(raw)[..., 0] * scale + shift).unsqueeze(-1)
-
-    def nll(self, parameters: Tensor, target: Tensor) -> Tensor:
-        """See `Head`; of the three losses that which was chosen."""
-        value = parameters[..., 0]
-        if self.error == "mse":
-            return (value - target).square()
-        if self.error == "mae":
-            return (value - target).abs()
-        return functional.huber_loss(value, target, reduction="none", delta=self.delta)
-
-    def mean(self, parameters: Tensor) -> Tensor:
-        """The number."""
-        return parameters[..., 0]
-
-    def quantile(self, parameters: Tensor, q: float) -> Tensor:
-        """A number has none."""
-        raise ShapeError(f"a point forecast has no quantiles; train with one of {_WITH_QUANTILES} for them.")
-
-    def _draw(self, parameters: Tensor, generator: torch.Generator | None) -> Tensor:
-        raise ShapeError(f"a point forecast has no samples; train with one of {_WITH_QUANTILES} for them.")
 
 
 @dataclass(frozen=True)
@@ -193,7 +39,7 @@ class Gaussian(Head):
 
     def constrain(self, raw: Tensor, shift: Tensor | float = 0.0, scale: Tensor | float = 1.0) -> Tensor:
         """See `Head`."""
-        loc, width = _full(raw).unbind(-1)
+        loc, width = full(raw).unbind(-1)
         return torch.stack((loc * scale + shift, _positive(width) * scale), -1)
 
     def nll(self, parameters: Tensor, target: Tensor) -> Tensor:
@@ -206,7 +52,7 @@ class Gaussian(Head):
 
     def quantile(self, parameters: Tensor, q: float) -> Tensor:
         """See `Head`."""
-        _check_share(q)
+        check_share(q)
         loc, width = parameters.detach().unbind(-1)
         return loc + width * (math.sqrt(2) * torch.erfinv(torch.tensor(2 * q - 1, dtype=torch.float64)).item())
 
@@ -236,7 +82,7 @@ class StudentT(Head):
 
     def constrain(self, raw: Tensor, shift: Tensor | float = 0.0, scale: Tensor | float = 1.0) -> Tensor:
         """See `Head`."""
-        loc, width, df = _full(raw).unbind(-1)
+        loc, width, df = full(raw).unbind(-1)
         return torch.stack((loc * scale + shift, _positive(width) * scale, 2.0 + functional.softplus(df)), -1)
 
     def nll(self, parameters: Tensor, target: Tensor) -> Tensor:
@@ -251,7 +97,7 @@ class StudentT(Head):
 
     def quantile(self, parameters: Tensor, q: float) -> Tensor:
         """See `Head`."""
-        _check_share(q)
+        check_share(q)
         loc, width, df = parameters.detach().unbind(-1)
         return loc + width * student_t_quantile(q, df).to(loc)
 
@@ -284,7 +130,7 @@ class NegativeBinomial(Head):
 
     def constrain(self, raw: Tensor, shift: Tensor | float = 0.0, scale: Tensor | float = 1.0) -> Tensor:
         """See `Head`; a shift has no place."""
-        mean, dispersion = _full(raw).unbind(-1)
+        mean, dispersion = full(raw).unbind(-1)
         return torch.stack((_positive(mean) * scale, _positive(dispersion) / scale**0.5), -1)
 
     def nll(self, parameters: Tensor, target: Tensor) -> Tensor:
@@ -299,7 +145,7 @@ class NegativeBinomial(Head):
 
     def quantile(self, parameters: Tensor, q: float) -> Tensor:
         """See `Head`; a count."""
-        _check_share(q)
+        check_share(q)
         mean, dispersion = parameters.detach().unbind(-1)
         return binomial_quantile(q, mean, dispersion).to(mean)
 
@@ -309,106 +155,6 @@ class NegativeBinomial(Head):
         return torch.poisson(_gamma(1 / dispersion, generator) * dispersion * mean, generator=generator)
 
 
-@dataclass(frozen=True)
-class Quantiles(Head):
-    """Values below which given shares lie, trained by the pinball loss (Koenker & Bassett 1978); they never cross.
-
-        v_1 = raw_1        v_{k+1} = v_k + softplus(raw_{k+1})
-        loss = mean over k of max(q_k (y - v_k), (q_k - 1) (y - v_k))
-
-    Between the levels the quantile function is taken as linear, beyond the outermost as flat: of that the mean is the
-    mean, and samples are drawn.
-
-    Args:
-        levels: the shares, rising, each between 0 and 1.
-
-    >>> head = Quantiles((0.1, 0.5, 0.9))
-    >>> head.quantile(torch.tensor([-1.0, 0.0, 4.0]), 0.7)
-    tensor(2.)
-    """
-
-    kind: ClassVar[str] = "quantiles"
-    levels: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-
-    def __post_init__(self) -> None:
-        levels = tuple(float(q) for q in self.levels)
-        object.__setattr__(self, "levels", levels)
-        if not levels or list(levels) != sorted(set(levels)) or not (levels[0] > 0 and levels[-1] < 1):
-            raise ShapeError(f"levels are {list(levels)}; give shares that rise, each between 0 and 1.")
-
-    @property
-    def size(self) -> int:
-        """As many as there are levels."""
-        return len(self.levels)
-
-    def constrain(self, raw: Tensor, shift: Tensor | float = 0.0, scale: Tensor | float = 1.0) -> Tensor:
-        """See `Head`."""
-        raw = _full(raw)
-        steps = torch.cat((raw[..., :1], functional.softplus(raw[..., 1:])), -1)
-        shift, scale = (v.unsqueeze(-1) if isinstance(v, Tensor) else v for v in (shift, scale))
-        return steps.cumsum(-1) * scale + shift
-
-    def nll(self, parameters: Tensor, target: Tensor) -> Tensor:
-        """See `Head`; the pinball loss, a mean over levels."""
-        levels = parameters.new_tensor(self.levels)
-        error = target.unsqueeze(-1) - parameters
-        return torch.maximum(levels * error, (levels - 1) * error).mean(-1)
-
-    def mean(self, parameters: Tensor) -> Tensor:
-        """Of the quantile function between and beyond the levels."""
-        parts = torch.tensor((0.0, *self.levels, 1.0), dtype=torch.float64).diff()  # of the shares, between levels
-        weights = torch.cat((parts[:1], parts[1:-1] / 2)) + torch.cat((parts[1:-1] / 2, parts[-1:]))
-        return parameters @ weights.to(parameters)
-
-    def quantile(self, parameters: Tensor, q: float) -> Tensor:
-        """See `Head`; between the outermost levels."""
-        _check_share(q)
-        if not self.levels[0] <= q <= self.levels[-1]:
-            raise ShapeError(
-                f"the quantile {q} lies outside of those that were learned, {self.levels[0]} to {self.levels[-1]}; "
-                "train with levels= that enclose it."
-            )
-        values = parameters.detach()
-        return self._at(values, values.new_full(values.shape[:-1], q))
-
-    def _draw(self, parameters: Tensor, generator: torch.Generator | None) -> Tensor:
-        shape, like = parameters.shape[:-1], {"device": parameters.device, "dtype": parameters.dtype}
-        return self._at(parameters, torch.rand(shape, generator=generator, **like))
-
-    def _at(self, values: Tensor, shares: Tensor) -> Tensor:
-        """The quantile function at shares [...]."""
-        levels = values.new_tensor(self.levels)
-        if self.size == 1:
-            return values[..., 0]
-        above = torch.searchsorted(levels, shares).clamp(1, self.size - 1)
-        part = ((shares - levels[above - 1]) / (levels[above] - levels[above - 1])).clamp(0.0, 1.0)
-        low = values.gather(-1, (above - 1).unsqueeze(-1)).squeeze(-1)
-        high = values.gather(-1, above.unsqueeze(-1)).squeeze(-1)
-        return torch.lerp(low, high, part)
-
-
-HEADS: dict[str, type[Head]] = {head.kind: head for head in (Point, Gaussian, StudentT, NegativeBinomial, Quantiles)}
-_WITH_QUANTILES = ", ".join(name for name in HEADS if name != "point")
-
-
-def head_from_spec(spec: Any) -> Head:
-    """The head that a `spec` describes.
-
-    Raises:
-        ProgramError: the spec is damaged or of another version.
-
-    >>> head_from_spec({"kind": "point", "error": "mae"})
-    Point(error='mae', delta=1.0)
-    """
-    kind = HEADS[entry(spec, "kind", tuple(HEADS))]
-    return kind(**{name: value for name, value in spec.items() if name != "kind"})
-
-
-def _full(raw: Tensor) -> Tensor:
-    """At least float32, in which a floor of 1e-4 is a number."""
-    return raw.float() if raw.dtype in (torch.float16, torch.bfloat16) else raw
-
-
 def _doubled(x: Tensor) -> Tensor:
     """In float64 where the device has it, with its gradient."""
     return x if x.device.type == "mps" else x.double()
@@ -416,11 +162,6 @@ def _doubled(x: Tensor) -> Tensor:
 
 def _positive(raw: Tensor) -> Tensor:
     return functional.softplus(raw) + _FLOOR
-
-
-def _check_share(q: float) -> None:
-    if not 0.0 < q < 1.0:
-        raise ShapeError(f"the quantile is {q}; it is a share: pass a number between 0 and 1.")
 
 
 def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:

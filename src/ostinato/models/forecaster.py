@@ -12,9 +12,11 @@ from ..errors import ShapeError
 from ..nn.checks import check_causal, check_sizes
 from ..nn.state import State
 from .checks import check_rates, entry
-from .distributions import Head, Point, head_from_spec
 from .encoder import Encoder
+from .head import Head
+from .heads import head_from_spec
 from .normalization import WindowNorm
+from .quantiles import Point
 
 __all__ = ["Forecast", "Forecaster"]
 
@@ -47,7 +49,7 @@ class Forecaster(nn.Module):
 
     Args:
         encoder: over features: a source of S + C columns.
-        head: what is said of each value (see `distributions`).
+        head: what is said of each value (see `Head`).
         horizon: N, the steps ahead.
         num_series: S, the columns that are forecast.
         mode: "direct" or "recursive".

@@ -53,6 +53,7 @@ def activation_penalty(scored: Scored, alpha: float = 2.0, beta: float = 1.0) ->
         scored: of a `LanguageModel` that was given targets.
         alpha, beta: AWD-LSTM's; 0 leaves a term out.
 
+    >>> import torch
     >>> y = torch.tensor([1.0, 3.0]).view(2, 1, 1)
     >>> activation_penalty(Scored(y.sum(), y.sum(), y, output=y, dropped=y), alpha=1.0, beta=10.0)
     tensor(45.)
@@ -109,6 +110,7 @@ class LanguageModel(nn.Module):
         ShapeError: sizes that do not fit together, or layers that cannot read a text piece by piece.
         CellError: an unknown cell.
 
+    >>> import torch
     >>> model = LanguageModel(vocab_size=65, hidden_size=8)
     >>> tokens = torch.zeros(6, 2, dtype=torch.long)
     >>> logits, state = model(tokens[:5])

@@ -7,30 +7,37 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .api import find_learning_rate, resume, train
     from .loading import load_model
+    from .repeating import Repeated, repeat
     from .run import Run
-    from .text.sampling import Sampler, generate
+    from .text.sampling import Sampler, beam_search, generate
     from .use import evaluate, predict
 
 __all__ = [
+    "Repeated",
     "Run",
     "Sampler",
+    "beam_search",
     "evaluate",
     "find_learning_rate",
     "generate",
     "load_model",
     "predict",
+    "repeat",
     "resume",
     "train",
 ]
 
 _HOMES = {
+    "Repeated": "repeating",
     "Run": "run",
     "Sampler": "text.sampling",
+    "beam_search": "text.sampling",
     "evaluate": "use",
     "find_learning_rate": "api",
     "generate": "text.sampling",
     "load_model": "loading",
     "predict": "use",
+    "repeat": "repeating",
     "resume": "api",
     "train": "api",
 }

@@ -26,7 +26,7 @@ from .loading import read_entry
 from .registry import Entry, find_task
 from .run import Run
 
-__all__ = ["find_learning_rate", "resume", "train"]
+__all__ = ["find_learning_rate", "resume", "settle", "train"]
 
 
 def train(
@@ -43,8 +43,8 @@ def train(
     """Train a model and write a run folder.
 
     Args:
-        task: "text".
-        data: a file or a folder, as the task reads it.
+        task: its name, as "text" or "classify".
+        data: a file, a folder or a data set by name, as the task reads it.
         out: the run folder, new or empty unless `force`; None is `runs/` and the task's name.
         cell: a `Cell` of one's own, or a text that names one, as `"zoneout(lstm, 0.1)"`.
         config: a TOML file with options; those that are given here come before it.
@@ -60,7 +60,7 @@ def train(
         RunError: an option or a folder that cannot be used, a training that diverged, a full disk.
     """
     entry = find_task(task)
-    settled, cell = _settled(entry, data, cell, config, options)
+    settled, cell = settle(entry, data, cell, config, options)
     out = Path(out) if out is not None else Path("runs") / task
     fabric = make_fabric(settled.machine)
     if fabric.is_global_zero:
@@ -118,7 +118,7 @@ def find_learning_rate(
         what was found: `rate`, where the loss falls fastest, is a good highest rate to try.
     """
     entry = find_task(task)
-    settled, cell = _settled(entry, data, cell, config, options)
+    settled, cell = settle(entry, data, cell, config, options)
     fabric = make_fabric(settled.machine)
     begun = entry.task_type().begin(settled, cell)
     with Interrupt() as interrupt:
@@ -128,8 +128,8 @@ def find_learning_rate(
     return found
 
 
-def _settled(entry: Entry, data: Any, cell: Any, config: str | Path | None, options: dict[str, Any]) -> tuple[Any, Any]:
-    """The config that was asked for, on this machine, and the cell where it is one of the user's own."""
+def settle(entry: Entry, data: Any, cell: Any, config: str | Path | None, options: dict[str, Any]) -> tuple[Any, Any]:
+    """The config that is asked for, on this machine, and the cell where it is one of the user's own; as `train`."""
     kind = entry.config_type()
     values = read_toml(Path(config), kind, entry.name) if config is not None else {}
     values |= options
@@ -145,9 +145,9 @@ def _settled(entry: Entry, data: Any, cell: Any, config: str | Path | None, opti
 
 
 def _absolute(values: dict[str, Any]) -> dict[str, Any]:
-    """The same options, with a path that leads to the data from anywhere: a run may be resumed from elsewhere."""
-    data = values.get("data")
-    return values | {"data": os.path.abspath(data)} if data and os.path.exists(data) else values
+    """The same options, with paths that lead to the data from anywhere: a run may be resumed from elsewhere."""
+    paths = {name: values[name] for name in ("data", "test_data") if values.get(name)}
+    return values | {name: os.path.abspath(path) for name, path in paths.items() if os.path.exists(path)}
 
 
 def _fit(

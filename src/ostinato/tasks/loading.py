@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..data import Vocabulary
+from ..data import Tokenizer, tokenizer_from_json
 from ..errors import OstinatoError, RunError
 from ..models import LanguageModel, Model, model_from_spec
 from ..training.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
@@ -19,8 +19,8 @@ M = TypeVar("M", bound=Model)
 
 def load_model(
     run: str | Path, checkpoint: str | None = None, backend: str = "auto"
-) -> tuple[LanguageModel, Vocabulary]:
-    """A trained language model and its characters. Its cell is the Program in the checkpoint: no one's code is run.
+) -> tuple[LanguageModel, Tokenizer]:
+    """A trained language model and its tokenizer. Its cell is the Program in the checkpoint: no one's code is run.
 
     Args:
         run: a run folder or a `.safetensors` file of one.
@@ -31,7 +31,7 @@ def load_model(
         RunError: missing, damaged, or of another format.
     """
     found = read_checkpoint(find_checkpoint(Path(run), checkpoint))
-    return build_model(found, backend, LanguageModel).eval(), read_entry(found, "vocabulary", Vocabulary.from_json)
+    return build_model(found, backend, LanguageModel).eval(), read_entry(found, "tokenizer", tokenizer_from_json)
 
 
 def build_model(found: Checkpoint, backend: str, kind: type[M]) -> M:

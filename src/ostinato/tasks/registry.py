@@ -22,6 +22,7 @@ class Entry:
     config: str  # its class in config.py
     task: str  # its class in task.py
     predictor: str  # its class in predict.py
+    has_test: bool = True  # a part of the data that no training reads
 
     def config_type(self) -> type[Config]:
         """The class of its config; it needs no torch."""
@@ -39,7 +40,23 @@ class Entry:
 TASKS = {
     entry.name: entry
     for entry in (
-        Entry("text", "A language model of a text: what comes next.", "text", "TextConfig", "Text", "TextPredictor"),
+        Entry(
+            "text",
+            "A language model of a text: what comes next.",
+            "text",
+            "TextConfig",
+            "Text",
+            "TextPredictor",
+            has_test=False,
+        ),
+        Entry(
+            "classify",
+            "A label for each sequence: texts, measurements, images.",
+            "classify",
+            "ClassifyConfig",
+            "Classify",
+            "ClassifyPredictor",
+        ),
         Entry(
             "forecast",
             "What one or many series do next, with intervals.",

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import RunError
 from ..training.checkpoint import find_checkpoint, read_checkpoint
+from ..training.files import write_json
 from ..training.options import Config
 from ..training.report import Outcome
 from ..training.run_folder import is_run
@@ -93,6 +94,28 @@ class Run:
     def best(self) -> dict[str, float]:
         """The measures of the best evaluation; none before the first."""
         return dict(self.position["best_measures"])
+
+    def test(self) -> dict[str, float]:
+        """The measures of its test part; they are written to `results.json` and not measured twice."""
+        path = self.path / "results.json"
+        if self.results:
+            return self.results
+        from .use import evaluate
+
+        measures = evaluate(self.path, part="test", pictures=self.path / "pictures" / "test")
+        write_json(path, {"part": "test", "checkpoint": "best", "measures": measures})
+        return measures
+
+    @property
+    def results(self) -> dict[str, float]:
+        """The measures of its test part, where it was read; else none."""
+        path = self.path / "results.json"
+        if not path.exists():
+            return {}
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8"))["measures"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{path} cannot be read: {error}; remove it.") from None
 
     def evaluate(self, data: Any = None, **options: Any) -> dict[str, float]:
         """How well it does: `ostinato.tasks.evaluate` with this run."""

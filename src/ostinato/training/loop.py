@@ -292,7 +292,7 @@ class Trainer:
         value = measures[watched.name]
         if not math.isfinite(value):
             raise RunError(f"step {position.step}: the validation's {watched.name} is {value}. {_LOWER}")
-        best = watched.better(value, position.best)
+        best = watched.better(measures, position.best_measures)
         position.evaluated_step = position.step
         position.evaluated_part = int(self.config.evaluation.evaluations * self.progress())
         if best:

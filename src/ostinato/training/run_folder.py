@@ -25,6 +25,7 @@ _LOCK = ".lock"
 _OURS = (
     "run.json",
     "config.toml",
+    "results.json",
     "metrics.csv",
     "loss.png",
     "events.out.tfevents.*",
@@ -32,6 +33,7 @@ _OURS = (
     "checkpoints/*.json",
     "samples/step-*.txt",
     "pictures/*.png",
+    "pictures/test/*.png",
     "tables/*.csv",
 )
 _FOLDERS = ("checkpoints", "samples", "pictures", "tables")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -97,14 +97,21 @@ class Watched:
     Args:
         name: of the measure, as `Task.evaluate` names it.
         higher: whether more of it is better.
+        tie: another measure, of which less is better; it decides between equals, such as equal accuracies.
     """
 
     name: str
     higher: bool = False
+    tie: str | None = None
 
-    def better(self, value: float, best: float | None) -> bool:
-        """Whether a value beats the best so far."""
-        return best is None or (value > best if self.higher else value < best)
+    def better(self, measures: Mapping[str, float], best: Mapping[str, float]) -> bool:
+        """Whether measures beat the best so far, which are empty before the first."""
+        if not best:
+            return True
+        value, other = measures[self.name], best[self.name]
+        if value == other and self.tie is not None:
+            return measures[self.tie] < best[self.tie]
+        return value > other if self.higher else value < other
 
 
 @dataclass(frozen=True)

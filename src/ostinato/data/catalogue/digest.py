@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ import numpy as np
 __all__ = ["content_of", "sha256_of"]
 
 _BLOCK = 1 << 20
+# A TypeError where an .npz is one array alone, a RuntimeError where a zip asks for what zipfile does not know.
+_DAMAGED = (OSError, EOFError, ValueError, TypeError, RuntimeError, zlib.error, zipfile.BadZipFile)
 
 
 def sha256_of(path: Path) -> str:
@@ -46,6 +49,6 @@ def content_of(path: Path) -> str | None:
                     total.update(array.tobytes())
         else:
             return None
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile):
+    except _DAMAGED:
         return None
     return total.hexdigest()

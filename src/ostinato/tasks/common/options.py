@@ -42,7 +42,7 @@ class Split(Group):
     )
     split_seed: int = option(0, "Another seed gives other parts.", low=0)
     folds: int | None = option(None, "Take the test part by cross-validation with so many folds.", low=2, shown="no")
-    fold: int = option(0, "Which fold is the test part, from 0.", low=0)
+    fold: int | None = option(None, "Which fold is the test part, from 0.", low=0, shown="each in turn, a run for each")
 
     def check(self) -> None:
         """There is something left to train on, and the fold exists."""
@@ -50,5 +50,5 @@ class Split(Group):
             raise OptionError(
                 f"validation is {self.validation:g} and test {self.test:g}; pass shares that leave some to train on."
             )
-        if self.fold >= (self.folds or 1):
-            raise OptionError(f"fold is {self.fold} of {self.folds or 1} folds; they count from 0.")
+        if self.fold is not None and self.fold >= (self.folds or 0):
+            raise OptionError(f"fold is {self.fold} of {self.folds or 'no'} folds; pass --folds, they count from 0.")

@@ -185,7 +185,7 @@ def told(measures: dict[str, float], name: str) -> str:
     """One measure of the model and of the naive forecasts, on one line."""
     ways = [f"{way} {measures.get(f'{way}_{name}', measures[f'{way}_mae']):.4f}" for way in BASELINES]
     hold = f", intervals hold {measures['coverage']:.1%}" if "coverage" in measures else ""
-    return f"{name.upper()} {measures[name]:.4f} ({', '.join(ways)}), MASE {measures['mase']:.3f}{hold}"
+    return f"validation {name.upper()} {measures[name]:.4f} ({', '.join(ways)}), MASE {measures['mase']:.3f}{hold}"
 
 
 def table(measures: dict[str, float], period: int) -> str:

@@ -32,14 +32,14 @@ class Forecasting:
         config: the run's.
         collection: the series.
         model: that reads them.
-        best: of the measure that decides, where the run is resumed.
+        best: the measures of the best evaluation, where the run is resumed.
     """
 
     name = "forecast"
     unit = "windows"
 
     def __init__(
-        self, config: ForecastConfig, collection: Collection, model: Forecaster, best: float | None = None
+        self, config: ForecastConfig, collection: Collection, model: Forecaster, best: dict[str, float] | None = None
     ) -> None:
         self.config, self.collection, self.model = config, collection, model
         self.batches = WindowBatches(collection.part("train"), config.batching.batch_size, config.machine.seed)
@@ -48,7 +48,7 @@ class Forecasting:
         self.watched = Watched(_watched(config.forecast))
         labels = {"mse": "mean squared error", "mae": "mean absolute error", "crps": "CRPS"}
         self.panels = (Panel("loss", _LOSSES[model.head.kind]), Panel(self.watched.name, labels[self.watched.name]))
-        self._best = best
+        self._best = best or {}
         self._found: Found | None = None
 
     @classmethod
@@ -82,7 +82,7 @@ class Forecasting:
         recipe = read_entry(found, "recipe", Recipe.from_json)
         collection = Collection.read(config, recipe)
         check_same_data(found, collection.source, collection.sha256)
-        best = read_entry(found, "position", lambda position: position["best"])
+        best = read_entry(found, "position", lambda position: position["best_measures"])
         return cls(config, collection, build_model(found, config.machine.backend, Forecaster), best)
 
     def loss(self, model: nn.Module, batch: Window, carried: Any) -> Loss:
@@ -106,9 +106,9 @@ class Forecasting:
     def illustrate(self, model: nn.Module, run: Path, step: int) -> str:
         """Draw some forecasts and the errors by step, where they are the best so far."""
         found = self._found
-        if found is None or not self.watched.better(found.measures[self.watched.name], self._best):
+        if found is None or not self.watched.better(found.measures, self._best):
             return ""
-        self._best = found.measures[self.watched.name]
+        self._best = found.measures
         title = f"{self.title()}, validation part, step {step:,}"
         options, seed = self.config.forecast, self.config.machine.seed
         draw_forecasts(run / "pictures" / "forecasts.png", model, self.held_out, options, seed, title)
@@ -137,7 +137,7 @@ class Forecasting:
         helps = (*recipe.columns.past, *recipe.columns.future, *recipe.calendar)
         return (
             f"{self.title()}: {parameters:,} parameters",
-            f"{collection.source}: {many}{targets}, {data['rows']:,} rows {unit}; {data['train_rows']:,} to train on, "
+            f"{self.source()}: {many}{targets}, {data['rows']:,} rows {unit}; {data['train_rows']:,} to train on, "
             f"{data['validation_rows']:,} to choose by, {data['test_rows']:,} kept for the test",
             f"{recipe.horizon} rows ahead from {recipe.context}, season {recipe.period}"
             + (f", helped by {', '.join(helps)}" if helps else ""),

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 import platform
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from ...data import Vocabulary, python_library_text, read_text, split_tail
+from ...data import Pieces, Tokenizer, make_tokenizer, number, python_library_text
+from ...data.catalogue import entries, fetch, find
 from ...errors import DataError
 from .config import TextData
 from .held_out import HeldOut
@@ -23,48 +23,50 @@ _LIBRARY_CHARACTERS = 5_000_000
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text, its first part to train on and its tail to evaluate on, both numbered by a vocabulary."""
+    """A text, its first part to train on and its tail to evaluate on, both numbered by a tokenizer."""
 
     source: str
     sha256: str
-    train: Tensor  # [N] int16
-    tail: Tensor  # [M] int16
-    vocabulary: Vocabulary
+    train_characters: int
+    tail_characters: int
+    train: Tensor  # [N] int16 or int32
+    tail: Tensor  # [M]
+    tokenizer: Tokenizer
 
     @classmethod
-    def read(cls, config: TextData, vocabulary: Vocabulary | None = None) -> Corpus:
+    def read(cls, config: TextData, tokenizer: Tokenizer | None = None) -> Corpus:
         """Read the text that a config names.
 
         Args:
             config: names the text and the share that is held out.
-            vocabulary: of the run that is resumed; None makes one from the part that is trained on.
+            tokenizer: of the run that is resumed; None makes one from the part that is trained on.
 
         Raises:
             DataError: a text that cannot be used.
         """
-        if config.data is None:
-            text = python_library_text(config.max_characters or _LIBRARY_CHARACTERS)
-            source = f"the standard library of Python {platform.python_version()}"
-        else:
-            text = read_text(config.data, config.encoding)[: config.max_characters]
-            source = str(Path(config.data).name)
-        if len(text) < 2:
-            raise DataError(f"{source} has {len(text)} characters; a text to learn from needs thousands.")
-        train, tail = split_tail(text, config.held_out)
-        if vocabulary is None:
-            vocabulary = Vocabulary.of(train)
+        pieces = _pieces(config)
+        characters, sha256 = pieces.measure()
+        if characters < 2:
+            raise DataError(f"{pieces.name} has {characters} characters; a text to learn from needs thousands.")
+        cut = int(characters * (1.0 - config.held_out))
+        train, tail = pieces.first(cut), pieces.after(cut)
+        if tokenizer is None:
+            tokenizer = make_tokenizer(config.tokens, train, config.vocab_size)
         return cls(
-            source,
-            hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(),
-            vocabulary.encode_compact(train),
-            vocabulary.encode_compact(tail),
-            vocabulary,
+            pieces.name,
+            sha256,
+            cut,
+            characters - cut,
+            number(train, tokenizer),
+            number(tail, tokenizer),
+            tokenizer,
         )
 
     @cached_property
     def unknown(self) -> int:
-        """How many characters of the text are outside the vocabulary."""
-        return int((self.train == 0).sum() + (self.tail == 0).sum())
+        """How many tokens of the text are outside the vocabulary."""
+        code = self.tokenizer.unknown
+        return 0 if code is None else int((self.train == code).sum() + (self.tail == code).sum())
 
     def held_out(self) -> HeldOut:
         """The tail."""
@@ -75,7 +77,24 @@ class Corpus:
         return {
             "source": self.source,
             "sha256": self.sha256,
-            "train_characters": len(self.train),
-            "held_out_characters": len(self.tail),
-            "unknown_characters": self.unknown,
+            "train_characters": self.train_characters,
+            "held_out_characters": self.tail_characters,
+            "train_tokens": len(self.train),
+            "held_out_tokens": len(self.tail),
+            "unknown_tokens": self.unknown,
         }
+
+
+def _pieces(config: TextData) -> Pieces:
+    """The text that a config names, from its beginning to `max_characters`."""
+    if config.data is None:
+        text = python_library_text(config.max_characters or _LIBRARY_CHARACTERS)
+        return Pieces(f"the standard library of Python {platform.python_version()}", lambda: iter([text]))
+    path = config.data
+    if not os.path.exists(path) and path in {entry.name for entry in entries()}:
+        files = fetch(find(path))
+        if len(files) != 1 or next(iter(files.values())).suffix != ".txt":
+            raise DataError(f"{path} is a data set of another kind; ostinato data list shows which task takes it.")
+        path = str(next(iter(files.values())))
+    pieces = Pieces.of_file(path, config.encoding)
+    return pieces if config.max_characters is None else pieces.first(config.max_characters)

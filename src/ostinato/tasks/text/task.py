@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...data import Streams, Vocabulary
-from ...models import LanguageModel, detach_state
+from ...data import Streams, tokenizer_from_json
+from ...models import LanguageModel, activation_penalty, detach_state
 from ...training.checkpoint import Checkpoint
 from ...training.files import explained, write_atomically
 from ...training.task import Loss, Panel, Share, Watched
@@ -23,7 +22,7 @@ from .config import TextConfig
 from .corpus import Corpus
 from .sampling import generate
 
-__all__ = ["Text", "bits"]
+__all__ = ["Text", "bits", "perplexity"]
 
 _SAMPLE_TEMPERATURE = 0.8
 _EMBEDDING = 64  # the width of characters' embeddings where nothing else is said
@@ -34,9 +33,14 @@ def bits(nats: float) -> float:
     return nats / math.log(2.0)
 
 
+def perplexity(nats: float) -> float:
+    """Nats per token as perplexity; infinity where it is beyond a float."""
+    return math.exp(min(nats, 700.0))
+
+
 @dataclass(frozen=True)
 class Piece:
-    """A piece of some of the parallel streams: inputs and targets `[T, B]`, of a batch of so many characters."""
+    """A piece of some of the parallel streams: inputs and targets `[T, B]`, of a batch of so many tokens."""
 
     inputs: Tensor
     targets: Tensor
@@ -44,7 +48,7 @@ class Piece:
 
     @property
     def weight(self) -> float:
-        """Every character is a term of the loss."""
+        """Every token is a term of the loss."""
         return float(self.seen)
 
     def to(self, device: torch.device) -> Piece:
@@ -79,14 +83,15 @@ class Text:
     """
 
     name = "text"
-    unit = "characters"
     watched = Watched("nats")
-    measures = ("nats", "bits")
+    measures = ("nats", "bits", "perplexity")
     panels = (Panel("bits", "bits per character"),)
 
     def __init__(self, config: TextConfig, corpus: Corpus, model: LanguageModel) -> None:
         self.config, self.corpus, self.model = config, corpus, model
-        streams = Streams(corpus.train, config.batching.batch_size, config.text.bptt, config.machine.seed)
+        self.unit = corpus.tokenizer.unit
+        batching, text = config.batching, config.text
+        streams = Streams(corpus.train, batching.batch_size, text.bptt, config.machine.seed, self.unit)
         self.batches = Pieces(streams)
         self.held_out = corpus.held_out()
 
@@ -102,20 +107,27 @@ class Text:
             DataError: a text that cannot be used.
             CellError, ShapeError: a model that cannot be made.
         """
-        options = config.model
+        options, dropped = config.model, config.regularization
         found = find_cell(options.cell) if cell is None else cell
         corpus = Corpus.read(config.text)
         torch.manual_seed(config.machine.seed)
         model = LanguageModel(
-            len(corpus.vocabulary),
+            len(corpus.tokenizer),
             found,
             options.hidden_size,
             options.num_layers,
             options.embedding_size or (None if options.tied else _EMBEDDING),
-            options.dropout,
+            dropped.dropout,
             options.tied,
             config.machine.backend,
             parse_sizes(options.size, found),
+            hidden_dropout=dropped.hidden_dropout,
+            input_dropout=dropped.input_dropout,
+            embedding_dropout=dropped.embedding_dropout,
+            weight_drop=dropped.weight_drop,
+            locked=dropped.locked,
+            adaptive=options.adaptive or None,
+            connections=options.connections,
         )
         return cls(config, corpus, model)
 
@@ -126,24 +138,35 @@ class Text:
         Raises:
             DataError, RunError: a text that cannot be used, or another text.
         """
-        corpus = Corpus.read(config.text, read_entry(found, "vocabulary", Vocabulary.from_json))
+        corpus = Corpus.read(config.text, read_entry(found, "tokenizer", tokenizer_from_json))
         check_same_data(found, corpus.source, corpus.sha256)
         return cls(config, corpus, build_model(found, config.machine.backend, LanguageModel))
 
     def loss(self, model: nn.Module, batch: Piece, carried: Any) -> Loss:
-        """Summed nats of a piece; the state goes on, its history does not."""
-        logits, state = model(batch.inputs, detach_state(carried))  # [T, B, V]
-        nats = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), reduction="sum")
-        return Loss(nats, nats, float(batch.targets.numel()), state)
+        """Summed nats of a piece, and the penalties on its activations; the state goes on, its history does not."""
+        scored = model(batch.inputs, detach_state(carried), batch.targets)
+        weight = float(batch.targets.numel())
+        dropped = self.config.regularization
+        total = scored.nll
+        if weight and (dropped.ar or dropped.tar):
+            total = total + weight * activation_penalty(scored, dropped.ar, dropped.tar)
+        return Loss(total, scored.nll, weight, scored.state)
 
     def training_measures(self, mean: float) -> dict[str, float]:
-        """Nats and bits per character."""
-        return {"nats": mean, "bits": bits(mean)}
+        """Nats per token, bits per character, perplexity per token."""
+        return self._measures(mean, len(self.corpus.train), self.corpus.train_characters)
+
+    @staticmethod
+    def _measures(nats: float, tokens: int, characters: int) -> dict[str, float]:
+        per_character = nats * tokens / characters
+        return {"nats": nats, "bits": bits(per_character), "perplexity": perplexity(nats)}
 
     def evaluate(self, model: nn.Module, share: Share, should_stop: Callable[[], bool]) -> dict[str, float] | None:
-        """Nats and bits per character of the held-out text, each character with all that came before it."""
+        """The same of the held-out text, each token with all that came before it."""
         nats = self.held_out.nats(model, share, should_stop)
-        return None if nats is None else self.training_measures(nats)
+        if nats is None:
+            return None
+        return self._measures(nats, len(self.corpus.tail), self.corpus.tail_characters)
 
     def illustrate(self, model: nn.Module, run: Path, step: int) -> str:
         """Write a sample, by the same draws each time, so that what changes is the model."""
@@ -151,7 +174,7 @@ class Text:
         sample = "".join(
             generate(
                 model,
-                self.corpus.vocabulary,
+                self.corpus.tokenizer,
                 length=self.config.samples.sample_length,
                 temperature=_SAMPLE_TEMPERATURE,
                 seed=self.config.machine.seed,
@@ -170,8 +193,10 @@ class Text:
                     sample.unlink()
 
     def told(self, measures: dict[str, float]) -> str:
-        """Bits and nats."""
-        return f"held out {measures['bits']:.3f} bits/char ({measures['nats']:.3f} nats)"
+        """Bits per character and nats, and the perplexity where tokens are words or pieces of them."""
+        of_words = self.unit in ("words", "tokens")
+        more = f", perplexity {measures['perplexity']:.2f}" if of_words else ""
+        return f"held out {measures['bits']:.3f} bits/char ({measures['nats']:.3f} nats{more})"
 
     def told_training(self, measures: dict[str, float]) -> str:
         """Bits."""
@@ -184,8 +209,8 @@ class Text:
         unknown = f", {corpus.unknown:,} of them too rare to learn" if corpus.unknown else ""
         return (
             f"{self.title()}: {parameters:,} parameters",
-            f"{corpus.source}: {len(corpus.train):,} characters to train on, {len(corpus.tail):,} held out; "
-            f"{len(corpus.vocabulary) - 1} different ones{unknown}",
+            f"{corpus.source}: {len(corpus.train):,} {self.unit} to train on, {len(corpus.tail):,} held out; "
+            f"{len(corpus.tokenizer) - len(corpus.tokenizer.never):,} different ones{unknown}",
         )
 
     def title(self) -> str:
@@ -197,11 +222,11 @@ class Text:
         return self.corpus.source
 
     def document(self) -> dict[str, Any]:
-        """The text's facts, the model's equations, the vocabulary."""
+        """The text's facts, the model's equations, the tokenizer."""
         return {
             "data": self.corpus.to_json(),
             "model": self.model.spec(),
-            "vocabulary": self.corpus.vocabulary.to_json(),
+            "tokenizer": self.corpus.tokenizer.to_json(),
         }
 
     def next_steps(self, run: str) -> Sequence[tuple[str, str]]:

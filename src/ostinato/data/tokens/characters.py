@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import DataError
+from ...errors import DataError
 
 __all__ = ["UNKNOWN", "Vocabulary"]
 
@@ -38,6 +38,11 @@ class Vocabulary:
     'nab'
     """
 
+    kind: ClassVar[str] = "characters"
+    unit: ClassVar[str] = "characters"
+    unknown = 0
+    never: Sequence[int] = (0,)
+
     def __init__(self, characters: Sequence[str]) -> None:
         self.characters: tuple[str, ...] = tuple(characters)
         for character in self.characters:
@@ -51,18 +56,27 @@ class Vocabulary:
 
     @classmethod
     def of(cls, text: str, *, min_size: int = 128, max_size: int = 4095, coverage: float = 0.9999) -> Vocabulary:
-        """The characters of a text.
+        """The characters of a text; see `of_pieces`."""
+        return cls.of_pieces([text], min_size=min_size, max_size=max_size, coverage=coverage)
+
+    @classmethod
+    def of_pieces(
+        cls, pieces: Iterable[str], *, min_size: int = 128, max_size: int = 4095, coverage: float = 0.9999
+    ) -> Vocabulary:
+        """The characters of a text that comes in pieces.
 
         All of them while they are at most `min_size`. Beyond that the most frequent, until they cover
         the share `coverage` of the text, but never more than `max_size`: a few stray signs of a large text
         would otherwise each cost a row of the decoder that learns nothing.
         """
         counts = np.zeros(0x110000, dtype=np.int64)
-        for start in range(0, len(text), _SLICE):
-            counts += np.bincount(_codes(text[start : start + _SLICE]), minlength=counts.size)
+        for text in pieces:
+            for start in range(0, len(text), _SLICE):
+                counts += np.bincount(_codes(text[start : start + _SLICE]), minlength=counts.size)
+        length = int(counts.sum())
         counts[ord(UNKNOWN)] = 0
         ranked = np.argsort(-counts, kind="stable")[: int((counts > 0).sum())]  # ties by code point
-        covered = np.cumsum(counts[ranked]) / max(1, len(text))
+        covered = np.cumsum(counts[ranked]) / max(1, length)
         enough = int(np.searchsorted(covered, coverage)) + 1
         kept = ranked[: min(max(enough, min_size), max_size)]
         return cls([chr(code) for code in sorted(kept)])
@@ -83,11 +97,6 @@ class Vocabulary:
     def encode(self, text: str) -> Tensor:
         """Tokens `[N]` (int64); a character outside the vocabulary becomes token 0."""
         return torch.from_numpy(self._numbers(text).astype(np.int64))
-
-    def encode_compact(self, text: str) -> Tensor:
-        """Tokens `[N]` as int16: a quarter of the memory, for a text that is kept whole."""
-        pieces = [self._numbers(text[start : start + _SLICE]).astype(np.int16) for start in range(0, len(text), _SLICE)]
-        return torch.from_numpy(np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.int16))
 
     def encode_strictly(self, text: str) -> Tensor:
         """Tokens `[N]` (int64) of a text that the user wrote.
@@ -116,20 +125,18 @@ class Vocabulary:
         shown = "".join(c for c in self.characters if c.isprintable() and not c.isspace())
         return shown if len(shown) <= width else shown[:width] + " ..."
 
-    def to_json(self) -> list[str]:
+    @property
+    def start(self) -> int:
+        """A text begins as a line does; without lines, as its first character."""
+        return self.characters.index("\n") + 1 if "\n" in self else min(1, len(self) - 1)
+
+    def decoder(self) -> _CharacterDecoder:
+        """A text on its way out."""
+        return _CharacterDecoder(self)
+
+    def to_json(self) -> dict[str, Any]:
         """The characters, as plain JSON values."""
-        return list(self.characters)
-
-    @classmethod
-    def from_json(cls, value: Any) -> Vocabulary:
-        """A vocabulary from what `to_json` gave.
-
-        Raises:
-            DataError: anything else.
-        """
-        if not isinstance(value, list):
-            raise DataError(f"a vocabulary is a list of characters, got {type(value).__name__}.")
-        return cls(value)
+        return {"kind": self.kind, "characters": list(self.characters)}
 
     def _numbers(self, text: str) -> np.ndarray:
         codes = _codes(text)
@@ -137,6 +144,15 @@ class Vocabulary:
             return np.zeros(len(codes), dtype=np.int64)
         place = np.minimum(np.searchsorted(self._sorted, codes), len(self._sorted) - 1)
         return np.where(self._sorted[place] == codes, self._order[place] + 1, 0)
+
+
+class _CharacterDecoder:
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+
+    def push(self, token: int) -> str:
+        """The character."""
+        return self._vocabulary.decode([token])
 
 
 def _codes(text: str) -> np.ndarray:
