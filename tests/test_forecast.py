@@ -37,13 +37,13 @@ def test_a_wave_is_forecast_far_better_than_by_its_last_value(tmp_path):
 
 
 def test_intervals_hold_about_what_they_say_of_noise(tmp_path):
-    noise = np.random.default_rng(1).normal(5, 2, 1200)
+    noise = np.random.default_rng(5).normal(5, 2, 1200)
     path = write(tmp_path / "noise.csv", date=hourly(1200), y=noise)
     options = {"normalize": "none", "calendar": ("none",), "epochs": 6, "hidden_size": 4, "dropout": 0.0}
     options |= {"batch_size": 32, "learning_rate": 0.01, "validation": 0.1, "test": 0.3}
     for head, interval in (("gaussian", 0.8), ("student_t", 0.5), ("quantiles", 0.6)):
         found = measured(path, tmp_path / head, head=head, interval=interval, **options)
-        assert found["coverage"] == pytest.approx(interval, abs=0.08), head
+        assert found["coverage"] == pytest.approx(interval, abs=0.07), head
         assert found["mae"] == pytest.approx(0.8, abs=0.12)  # sqrt(2 / pi)
         assert found["crps"] == pytest.approx(0.5642, abs=0.08)  # 1 / sqrt(pi)
 
