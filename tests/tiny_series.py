@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 
 from ostinato.tasks import evaluate, train
+from ostinato.tasks.forecast.config import ForecastConfig
+from ostinato.tasks.forecast.reading import Collection
 
 HOURS = 400
 
@@ -62,3 +64,8 @@ def run(data: Path, out: Path, **options: object) -> Path:
 def measured(data: Path, out: Path, **options: object) -> dict[str, float]:
     """Train, and evaluate on the test part."""
     return evaluate(run(data, out, **options))
+
+
+def collection(path: Path, **options: object) -> Collection:
+    """The series of such a run."""
+    return Collection.read(ForecastConfig.of(**tiny(path, **options)))

@@ -58,8 +58,6 @@ def loss_of(head: Head, parameters: Tensor, target: Tensor) -> Tensor:
     known = ~target.isnan()
     # what is missing is put where its loss is finite: of an infinite one, 0 times the gradient would be none
     there = torch.where(known, target, head.mean(parameters).detach().to(target.dtype))
-    if head.kind == "negative_binomial":
-        there = torch.where(known, target, 0.0)
     return head.nll(parameters, there).masked_fill(~known, 0.0)
 
 

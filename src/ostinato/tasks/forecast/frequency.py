@@ -15,6 +15,7 @@ from ...errors import DataError, OptionError
 __all__ = ["Frequency", "shown"]
 
 _DAY = 86_400_000_000_000  # nanoseconds
+_NO_STAMP = np.iinfo(np.int64).min  # as a time it is NaT
 _LONGEST = 1440  # rows of a day, of a minute each: with more, a day is no season to look back to
 _STRETCH = 4  # neighbouring stamps by which a frequency is guessed where gaps hide it
 _SPOTS = 200  # stretches that are looked at
@@ -63,9 +64,10 @@ class Frequency:
         return pd.date_range(first, last, freq=self.text).to_numpy(dtype="datetime64[ns]")
 
     def ahead(self, last: Any, count: int) -> np.ndarray:
-        """The next stamps after the last one; no times where rows are counted."""
+        """The next stamps after the last one; where rows are counted, what is no stamp."""
         if self.kind == "rows":
-            return np.full(count, "NaT", "datetime64[ns]")
+            nothing = np.full(count, _NO_STAMP, np.int64)
+            return nothing.view("datetime64[ns]") if isinstance(last, np.datetime64) else nothing
         if self.kind == "number":
             return last + int(self.text) * np.arange(1, count + 1)
         import pandas as pd
@@ -134,7 +136,7 @@ class Frequency:
 def shown(stamp: Any, days: bool = False) -> str:
     """A stamp as people write it; its day alone where that is asked for."""
     if not isinstance(stamp, np.datetime64):
-        return str(stamp)
+        return "" if stamp == _NO_STAMP else str(stamp)
     import pandas as pd
 
     text = "" if np.isnat(stamp) else str(pd.Timestamp(stamp))

@@ -100,7 +100,8 @@ class ForecastPredictor:
             with torch.no_grad():
                 told = foretell(self.model, window.to(device), options, seed + start, judged=False)
             values = torch.cat((told.mean[None], told.interval)).cpu().double().numpy()  # [1 or 3, H, B, S]
-            names = ("forecast", "lower", "upper")[: len(values)]
+            share = f"{100 * options.interval:g}"
+            names = ("forecast", f"lower_{share}", f"upper_{share}")[: len(values)]
             for b, owner in enumerate(window.owners.tolist()):
                 rows, (shift, scale, _) = history.every[owner], history.units[owner]
                 first = int(window.origins[b] - history.starts[owner])

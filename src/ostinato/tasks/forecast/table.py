@@ -141,10 +141,9 @@ def read_rows(source: Source, config: ForecastData, columns: Columns | None = No
     names = list(dict.fromkeys(keys))
     number = {name: n for n, name in enumerate(names)}
     owners = np.array([number[key] for key in keys])
-    found: list[Rows] = []
-    for n, name in enumerate(names):
-        own = np.flatnonzero(owners == n) if len(names) > 1 else np.arange(len(table))
-        found.append(_one(table, chosen, name, own, stamps, values))
+    order = np.argsort(owners, kind="stable")  # each series' rows together, in the order of the file
+    each = np.split(order, np.cumsum(np.bincount(owners))[:-1])
+    found = [_one(table, chosen, name, own, stamps, values) for name, own in zip(names, each, strict=True)]
     return chosen, found
 
 
