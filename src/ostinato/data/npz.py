@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import io
 import os
 import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from ..errors import DataError
+from .decoding import Source, name_of
 
 __all__ = ["load_npz"]
 
 
-def load_npz(path: str | os.PathLike[str], needed: Sequence[str] = ()) -> dict[str, np.ndarray]:
+def load_npz(source: Source, needed: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """All arrays of a file by name.
 
     Args:
-        path: an .npz.
+        source: an .npz, as a path or an open stream of bytes.
         needed: names that must be there.
 
     Raises:
         DataError: no such file, no .npz, an array of objects, or a name that is missing.
     """
+    path = name_of(source)
     try:
-        with open(path, "rb") as stream:
+        with _opened(source) as stream:
             if stream.read(6) == b"\x93NUMPY":
                 raise DataError(f"{path} holds one array without a name; save with numpy.savez(path, values=...).")
             stream.seek(0)
@@ -45,3 +49,8 @@ def load_npz(path: str | os.PathLike[str], needed: Sequence[str] = ()) -> dict[s
     if missing:
         raise DataError(f"{path} has no array {', '.join(missing)}; it has {', '.join(arrays) or 'none'}.")
     return arrays
+
+
+def _opened(source: Source) -> IO[bytes]:
+    """A file of which any place can be read: a pipe is read to its end first."""
+    return open(source, "rb") if isinstance(source, str | os.PathLike) else io.BytesIO(source.read())

@@ -56,9 +56,7 @@ class Running:
         return [*self.names.values(), self.longest] if self.statistics else []
 
     @torch.no_grad()
-    def update(
-        self, buffers: Sequence[Tensor], means: Sequence[Tensor], batch: int, lengths: Tensor | None
-    ) -> None:
+    def update(self, buffers: Sequence[Tensor], means: Sequence[Tensor], batch: int, lengths: Tensor | None) -> None:
         """Take in the statistics of a batch of so many sequences, each [T, S] in the order in which steps run.
 
         Raises:

@@ -58,6 +58,14 @@ TASKS = {
             "ClassifyPredictor",
         ),
         Entry(
+            "label",
+            "Answers at every step: tags, the keys of a piano, or the moments of events.",
+            "label",
+            "LabelConfig",
+            "Label",
+            "LabelPredictor",
+        ),
+        Entry(
             "forecast",
             "What one or many series do next, with intervals.",
             "forecast",

@@ -34,6 +34,7 @@ _OURS = (
     "samples/step-*.txt",
     "pictures/*.png",
     "pictures/test/*.png",
+    "pictures/test/*.csv",
     "tables/*.csv",
 )
 _FOLDERS = ("checkpoints", "samples", "pictures", "tables")

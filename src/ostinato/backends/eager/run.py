@@ -245,10 +245,7 @@ def _loop(
             step[i] = evaluate(node, [step[a] for a in node.args], sizes)
         for i, size in measured.items():
             means[i].append(step[i].detach()[0] if count else x.new_zeros(size))
-        rows = [
-            _as_rows(step[i], count, size_value(program.nodes[i].shape[0], sizes))
-            for i in program.roots
-        ]
+        rows = [_as_rows(step[i], count, size_value(program.nodes[i].shape[0], sizes)) for i in program.roots]
         outputs.append(rows.pop() if program.output >= 0 else x.new_empty(count, 0))
         for place, new in enumerate(rows):
             old = current[place]

@@ -75,9 +75,7 @@ def fma_peak(threads: int) -> float | None:
         build = [cc, "-O3", "-march=native", "-pthread", str(source), "-o", str(binary)]
         try:
             subprocess.run(build, check=True, capture_output=True, timeout=60)
-            result = subprocess.run(
-                [str(binary), str(threads)], check=True, capture_output=True, text=True, timeout=60
-            )
+            result = subprocess.run([str(binary), str(threads)], check=True, capture_output=True, text=True, timeout=60)
             return float(result.stdout)
         except (OSError, ValueError, subprocess.SubprocessError):
             # A machine whose compiler cannot build this has no such figure; the rows go without it.

@@ -45,8 +45,7 @@ def measure_startup(cell: str, shape: Shape = STARTUP_SHAPE, repeats: int = 5) -
             if cell in TORCH_MODULES:
                 runs["torch.nn"].append(_spawn("torch.nn", cell, shape, cache))
     kinds = {
-        kind: {key: statistics.median(run[key] for run in found) for key in _TIMES}
-        for kind, found in runs.items()
+        kind: {key: statistics.median(run[key] for run in found) for key in _TIMES} for kind, found in runs.items()
     }
     return {
         "cell": cell,

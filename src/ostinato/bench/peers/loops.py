@@ -140,9 +140,7 @@ def _gru_reset_after(inputs: Tensor, state: State, p: Weights) -> tuple[Tensor, 
 
 LOOPS: dict[str, Loop] = {
     "elman": Loop({"W": ["W"], "U": ["U"], "b": ["b"]}, _elman),
-    "lstm": Loop(
-        {"W": _gates("W", "ifog"), "U": _gates("U", "ifog"), "b": _gates("b", "ifog")}, _lstm, states=2
-    ),
+    "lstm": Loop({"W": _gates("W", "ifog"), "U": _gates("U", "ifog"), "b": _gates("b", "ifog")}, _lstm, states=2),
     "peephole_lstm": Loop(
         {
             "W": _gates("W", "ifog"),
@@ -154,9 +152,7 @@ LOOPS: dict[str, Loop] = {
         _peephole_lstm,
         states=2,
     ),
-    "gru": Loop(
-        {"W": _gates("W", "rzn"), "U": _gates("U", "rz"), "U_n": ["U_n"], "b": _gates("b", "rzn")}, _gru
-    ),
+    "gru": Loop({"W": _gates("W", "rzn"), "U": _gates("U", "rz"), "U_n": ["U_n"], "b": _gates("b", "rzn")}, _gru),
     "gru_reset_after": Loop(
         {"W": _gates("W", "rzn"), "U": _gates("U", "rzn"), "b": _gates("b", "rzn"), "b_hn": ["b_hn"]},
         _gru_reset_after,

@@ -29,6 +29,7 @@ __all__ = ["WrittenLoop"]
 Early = Callable[[int], Any]  # the value of a node that is known before the loop
 Make = Callable[[Early], Any]
 
+
 class WrittenLoop:
     """The loop of one Program, and its `text`.
 

@@ -126,9 +126,7 @@ def _goals() -> tuple[Goal, ...]:
                 0.75,
             )
         )
-    goals.append(
-        Goal("one streaming step of lstm, H = 128", "ratio", _rows("stream", "torch.nn", ["lstm"]), 4.0)
-    )
+    goals.append(Goal("one streaming step of lstm, H = 128", "ratio", _rows("stream", "torch.nn", ["lstm"]), 4.0))
     return (*goals, *_goals_of_many(), *_goals_of_forms())
 
 
@@ -248,11 +246,7 @@ def judge(goal: Goal, rows: Sequence[Row]) -> Verdict:
         misses.append(f"geometric mean: {mean:.2f}, {1 - mean / goal.mean:.0%} short")
     if goal.ceiling and misses:
         misses += _ceiling(chosen.values())
-    got = (
-        f"{min(figures.values()):.2f} to {max(figures.values()):.2f}, mean {mean:.2f}"
-        if figures
-        else "no figure"
-    )
+    got = f"{min(figures.values()):.2f} to {max(figures.values()):.2f}, mean {mean:.2f}" if figures else "no figure"
     return Verdict(goal.what, wanted, got, not misses, tuple(misses))
 
 

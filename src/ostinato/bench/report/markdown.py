@@ -166,13 +166,10 @@ def _startup(record: Record) -> list[str]:
     imports = record["import_s"]
     lines = ["## Start", ""]
     lines += [
-        f"`import torch` takes {imports['torch_s']:.2f} s; "
-        f"with `ostinato` it takes {imports['added_s']:.3f} s more.",
+        f"`import torch` takes {imports['torch_s']:.2f} s; with `ostinato` it takes {imports['added_s']:.3f} s more.",
         "",
     ]
-    lines += [
-        _line(["cell", "backend", "kind", "build ms", "first call ms", "backward ms", "second call ms"])
-    ]
+    lines += [_line(["cell", "backend", "kind", "build ms", "first call ms", "backward ms", "second call ms"])]
     lines.append("|" + "---|" * 7)
     for row in record["rows"]:
         for kind, times in row["kinds"].items():

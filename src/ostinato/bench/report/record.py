@@ -76,9 +76,7 @@ def write_text(path: Path, text: str) -> None:
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
-        raise RunError(
-            f"{path} could not be written ({error.strerror}); free space or name another file."
-        ) from error
+        raise RunError(f"{path} could not be written ({error.strerror}); free space or name another file.") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

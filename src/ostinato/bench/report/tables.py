@@ -38,9 +38,7 @@ TABLES: dict[str, Table] = {
         PASSES,
         ("torch.nn", "eager-loop", "jax", "lstm/flop"),
     ),
-    "catalogue": Table(
-        "The catalogue", GROUPS["catalogue"], CATALOGUE_SHAPES, ("train",), (*WORK, "torchrecurrent")
-    ),
+    "catalogue": Table("The catalogue", GROUPS["catalogue"], CATALOGUE_SHAPES, ("train",), (*WORK, "torchrecurrent")),
     "transforms": Table("Transforms", GROUPS["transforms"], CATALOGUE_SHAPES, ("train",), WORK),
     "packed": Table(
         "Sequences of several lengths",

@@ -1,0 +1,130 @@
+"""From a probability at every step to events, and from events to how well they were found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Matched", "heart_rate", "match", "pick", "refine"]
+
+
+def pick(probabilities: np.ndarray, distance: int, floor: float) -> np.ndarray:
+    """Peaks, the highest first served: no two are nearer than `distance`.
+
+    A peak is no lower than the step before it and higher than the one behind it. Those above a threshold t are the
+    picked ones with probability >= t, for any t >= `floor`: what is lower never displaces what is higher.
+
+    Args:
+        probabilities: [T].
+        distance: least steps between two peaks.
+        floor: peaks below are none.
+
+    Returns:
+        their steps, rising, [P] int64.
+
+    >>> pick(np.array([0.1, 0.9, 0.2, 0.8, 0.0, 0.6]), distance=3, floor=0.5)
+    array([1, 5])
+    """
+    p = np.asarray(probabilities, dtype=np.float64)
+    before, behind = np.append(-np.inf, p[:-1]), np.append(p[1:], -np.inf)
+    candidates = np.flatnonzero((p >= before) & (p > behind) & (p >= floor))
+    free = np.ones(len(p), dtype=bool)
+    kept: list[int] = []
+    for at in candidates[np.argsort(-p[candidates], kind="stable")].tolist():
+        if free[at]:
+            kept.append(at)
+            free[max(0, at - distance + 1) : at + distance] = False
+    return np.array(sorted(kept), dtype=np.int64)
+
+
+def refine(probabilities: np.ndarray, steps: np.ndarray, frame: int) -> np.ndarray:
+    """Where events stand among the samples: the centre of mass of the probability at a peak and beside it.
+
+    Args:
+        probabilities: [T].
+        steps: of the peaks, [P].
+        frame: samples in a step.
+
+    Returns:
+        [P] float64 samples; a peak without neighbours stands in the middle of its step.
+
+    >>> refine(np.array([0.0, 0.5, 0.5, 0.0]), np.array([1]), frame=4)
+    array([7.5])
+    """
+    padded = np.pad(np.asarray(probabilities, dtype=np.float64), 1)
+    left, middle, right = padded[steps], padded[steps + 1], padded[steps + 2]
+    offset = (right - left) / np.maximum(left + middle + right, 1e-12)
+    return (steps + offset + 0.5) * frame - 0.5
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Which detection answers which event.
+
+    Args:
+        pairs: numbers of the event and of the detection, [M, 2], rising in both.
+        events: how many there are.
+        detections: how many there are.
+    """
+
+    pairs: np.ndarray
+    events: int
+    detections: int
+
+    @property
+    def missed(self) -> np.ndarray:
+        """The numbers of the events that none answers."""
+        return np.setdiff1d(np.arange(self.events), self.pairs[:, 0])
+
+    @property
+    def false(self) -> np.ndarray:
+        """The numbers of the detections that answer none."""
+        return np.setdiff1d(np.arange(self.detections), self.pairs[:, 1])
+
+
+def match(events: np.ndarray, detections: np.ndarray, tolerance: float) -> Matched:
+    """Events and detections one to one: as many pairs within the tolerance as can be, and of these the nearest.
+
+    Args:
+        events: [K], rising.
+        detections: [P], rising.
+        tolerance: the largest distance within a pair, in the units of both.
+
+    >>> match(np.array([10, 50]), np.array([12, 30, 49]), 5).pairs.tolist()
+    [[0, 0], [1, 2]]
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    times = np.concatenate([events, detections]).astype(np.float64)
+    order = np.argsort(times, kind="stable")
+    # Between two neighbours further apart than the tolerance no pair can reach: what lies between stands alone.
+    cuts = np.flatnonzero(np.diff(times[order]) > tolerance) + 1
+    pairs: list[tuple[int, int]] = []
+    for cluster in np.split(order, cuts) if len(order) else ():
+        own = np.sort(cluster[cluster < len(events)])
+        found = np.sort(cluster[cluster >= len(events)]) - len(events)
+        if not len(own) or not len(found):
+            continue
+        apart = np.abs(events[own][:, None].astype(np.float64) - detections[found][None])  # [k, p]
+        more = 1.0 + (tolerance + 1.0) * min(len(own), len(found))  # one more pair outweighs every nearness
+        rows, columns = linear_sum_assignment(np.where(apart <= tolerance, apart - more, 0.0))
+        taken = [(o, f) for o, f in zip(rows, columns, strict=True) if apart[o, f] <= tolerance]
+        # Crossed pairs are as near uncrossed, so they are put into order.
+        pairs += zip(sorted(int(own[o]) for o, _ in taken), sorted(int(found[f]) for _, f in taken), strict=True)
+    return Matched(np.array(pairs, dtype=np.int64).reshape(-1, 2), len(events), len(detections))
+
+
+def heart_rate(events: np.ndarray, rate: float) -> float:
+    """The mean rate of events, a minute: 60 rate (K - 1) / (t_K - t_1); 0 where there are fewer than two.
+
+    Args:
+        events: samples, [K], rising.
+        rate: samples a second.
+
+    >>> heart_rate(np.array([0, 360, 720]), rate=360.0)
+    60.0
+    """
+    if len(events) < 2 or events[-1] <= events[0]:
+        return 0.0
+    return float(60.0 * rate * (len(events) - 1) / (events[-1] - events[0]))
