@@ -106,9 +106,9 @@ def test_steps_may_be_numbers_or_rows(tmp_path):
 def test_the_commands_show_the_naive_forecasts_beside_the_model(tmp_path, monkeypatch):
     path = wave_file(tmp_path)
     monkeypatch.chdir(tmp_path)
-    given = "--context 24 --horizon 6 --hidden-size 8 --epochs 1 --eval-stride 5 --evaluations 1".split()
-    given += "--head quantiles --level 0.1 --level 0.5 --level 0.9".split()
-    code, out, err = ostinato("train", "forecast", path, "--out", "it", *given)
+    sizes = ["--context", 24, "--horizon", 6, "--hidden-size", 8, "--epochs", 1, "--evaluations", 1, "--eval-stride", 5]
+    head = ["--head", "quantiles", "--level", 0.1, "--level", 0.5, "--level", 0.9]
+    code, out, err = ostinato("train", "forecast", path, "--out", "it", *sizes, *head)
     assert code == 0, err
     assert "naive" in out and "seasonal" in out and "MASE" in out
     code, out, _ = ostinato("evaluate", "it", "--pictures", "drawn")
