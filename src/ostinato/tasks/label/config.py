@@ -9,7 +9,7 @@ from ...training.config import Batching, Evaluation, Length, Machine, Optimizati
 from ...training.options import Config, Group, option
 from ..common.options import Layers, Split
 
-__all__ = ["EventOptions", "LabelConfig", "LabelData", "StepOptions"]
+__all__ = ["EventOptions", "LabelConfig", "LabelData", "LabelModel", "StepOptions"]
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,16 @@ class Reading(Group):
 
 
 @dataclass(frozen=True)
+class LabelModel(Layers):
+    """Model."""
+
+    projection_size: int | None = option(
+        None, "Take measured features to so many by a learned map before the layers.", low=1, shown="as they are"
+    )
+    head_dropout: float = option(0.0, "On the output at each step, drawn anew at each.", low=0, below=1)
+
+
+@dataclass(frozen=True)
 class LabelConfig(Config):
     """What a run of the task label is told."""
 
@@ -108,7 +118,7 @@ class LabelConfig(Config):
     events: EventOptions = EventOptions()
     reading: Reading = Reading()
     split: Split = Split()
-    model: Layers = Layers()
+    model: LabelModel = LabelModel()
     length: Length = Length()
     batching: Batching = Batching()
     optimization: Optimization = Optimization()

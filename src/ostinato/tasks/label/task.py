@@ -119,12 +119,14 @@ class Label:
         torch.manual_seed(config.machine.seed)
         options = config.model
         source = (
-            FeatureInput(scheme.input_size)
+            FeatureInput(scheme.input_size, options.projection_size)
             if scheme.width
             # The vector of what is unknown is 0, as is that of a word that is dropped in training.
             else TokenInput(len(scheme.words) + 1, options.embedding_size, 0, config.steps.word_dropout)
         )
-        model = Tagger(make_encoder(options, source, cell, config.machine.backend), scheme.num_labels)
+        model = Tagger(
+            make_encoder(options, source, cell, config.machine.backend), scheme.num_labels, options.head_dropout
+        )
         _begin_at_base_rates(model, scheme.part(found, train))
         return cls(config, found, scheme, model)
 
