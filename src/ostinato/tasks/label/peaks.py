@@ -94,25 +94,35 @@ def match(events: np.ndarray, detections: np.ndarray, tolerance: float) -> Match
     >>> match(np.array([10, 50]), np.array([12, 30, 49]), 5).pairs.tolist()
     [[0, 0], [1, 2]]
     """
-    from scipy.optimize import linear_sum_assignment
-
     times = np.concatenate([events, detections]).astype(np.float64)
     order = np.argsort(times, kind="stable")
-    # Between two neighbours further apart than the tolerance no pair can reach: what lies between stands alone.
-    cuts = np.flatnonzero(np.diff(times[order]) > tolerance) + 1
-    pairs: list[tuple[int, int]] = []
-    for cluster in np.split(order, cuts) if len(order) else ():
-        own = np.sort(cluster[cluster < len(events)])
-        found = np.sort(cluster[cluster >= len(events)]) - len(events)
-        if not len(own) or not len(found):
-            continue
-        apart = np.abs(events[own][:, None].astype(np.float64) - detections[found][None])  # [k, p]
-        more = 1.0 + (tolerance + 1.0) * min(len(own), len(found))  # one more pair outweighs every nearness
-        rows, columns = linear_sum_assignment(np.where(apart <= tolerance, apart - more, 0.0))
-        taken = [(o, f) for o, f in zip(rows, columns, strict=True) if apart[o, f] <= tolerance]
+    # No pair reaches over a gap wider than the tolerance: what lies between two such gaps stands alone.
+    cluster = np.zeros(len(order), dtype=np.int64)
+    cluster[1:] = np.cumsum(np.diff(times[order]) > tolerance)
+    is_event = order < len(events)
+    own = np.bincount(cluster[is_event], minlength=len(order))
+    found = np.bincount(cluster[~is_event], minlength=len(order))
+    plain = (own == 1) & (found == 1)  # nearly all of them: the two are a pair
+    here = plain[cluster]
+    pairs = [np.stack([order[is_event & here], order[~is_event & here] - len(events)], axis=1)]
+    for n in np.flatnonzero((own > 0) & (found > 0) & ~plain):
+        members = np.sort(order[cluster == n])
+        own_n, found_n = members[: own[n]], members[own[n] :] - len(events)
+        taken = _assigned(np.abs(events[own_n][:, None].astype(np.float64) - detections[found_n][None]), tolerance)
         # Crossed pairs are as near uncrossed, so they are put into order.
-        pairs += zip(sorted(int(own[o]) for o, _ in taken), sorted(int(found[f]) for _, f in taken), strict=True)
-    return Matched(np.array(pairs, dtype=np.int64).reshape(-1, 2), len(events), len(detections))
+        pairs.append(np.stack([np.sort(own_n[taken[0]]), np.sort(found_n[taken[1]])], axis=1))
+    every = np.concatenate(pairs)
+    return Matched(every[np.argsort(every[:, 0], kind="stable")], len(events), len(detections))
+
+
+def _assigned(apart: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the most pairs within the tolerance, and of these the nearest, [k, p] distances given."""
+    from scipy.optimize import linear_sum_assignment
+
+    more = 1.0 + (tolerance + 1.0) * min(apart.shape)  # one more pair outweighs every nearness
+    rows, columns = linear_sum_assignment(np.where(apart <= tolerance, apart - more, 0.0))
+    kept = apart[rows, columns] <= tolerance
+    return rows[kept], columns[kept]
 
 
 def heart_rate(events: np.ndarray, rate: float) -> float:
