@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,17 @@ def test_records_go_whole(tmp_path):
     named = split(LabelConfig.of(test_records=["r3", "r1"], validation_records=["r11"]), held)
     names = {part: [held.names[n] for n in own.tolist()] for part, own in named.items()}
     assert names["test"] == ["r1", "r3"] and names["validation"] == ["r11"] and len(names["train"]) == 9
+
+
+@pytest.mark.skipif("OSTINATO_DATA" not in os.environ, reason="needs the real data: set OSTINATO_DATA")
+@pytest.mark.parametrize(
+    ("name", "kind", "counts"), [("jsb_chorales", "multi", (229, 76, 77)), ("mitbih", "events", (7, 2, 3))]
+)
+def test_data_sets_are_taken_by_name(name, kind, counts):
+    config = LabelConfig.of(data=name)
+    held = read_training(config)
+    rows = split(config, held)
+    assert held.kind == kind and tuple(len(rows[part]) for part in ("train", "validation", "test")) == counts
 
 
 # ---------------------------------------------------------------- windows
