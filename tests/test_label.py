@@ -235,7 +235,8 @@ def test_a_resumed_run_is_the_uninterrupted_one(kind, tmp_path):
     options |= {
         "tags": {"word_dropout": 0.2},
         "multi": {"transpose": 4, "batch_size": 3},
-        "events": EVENTS | {"gain": 0.3, "input_noise": 0.1, "projection_size": 5, "head_dropout": 0.2},
+        "events": EVENTS
+        | {"gain": 0.3, "flip": 0.5, "detrend": 0.3, "input_noise": 0.1, "projection_size": 5, "head_dropout": 0.2},
     }[kind]
     whole = small(data, tmp_path / "whole", **options)
     stopped = small(data, tmp_path / "cut", reporter=StopAt(4), **options)

@@ -191,7 +191,12 @@ def test_transposed_rolls_keep_their_notes_and_are_drawn_anew(tmp_path):
 def test_a_gain_is_each_windows_own_and_leaves_the_answers(tmp_path):
     held = found(pulses(tmp_path / "a.npz", seconds=4))
     part = Scheme.of(LabelConfig(), held, torch.arange(6)).part(held)
-    plain, louder = (WindowBatches(Windows(part), 6, 0, gain=gain).get(1, 0, WHOLE) for gain in (0.0, 0.5))
+    plain, louder, turned = (
+        WindowBatches(Windows(part), 6, 0, gain=gain, flip=flip).get(1, 0, WHOLE)
+        for gain, flip in ((0.0, 0.0), (0.5, 0.0), (0.0, 0.5))
+    )
+    signs = (turned.inputs / plain.inputs).nanmedian(0).values[:, 0]
+    assert set(signs.tolist()) == {1.0, -1.0} and torch.equal(turned.inputs, plain.inputs * signs[:, None])
     assert torch.equal(plain.answers, louder.answers)
     ratios = (louder.inputs / plain.inputs).nanmedian(0).values[:, 0]
     assert torch.allclose(louder.inputs, plain.inputs * ratios[:, None], atol=1e-5)

@@ -63,6 +63,9 @@ class EventOptions(Group):
 
     rate: float | None = option(None, "Samples a second.", above=0, shown="as the file says")
     frame: int = option(4, "Samples in a step: it is asked whether an event lies among them.", low=1)
+    detrend: float | None = option(
+        None, "Take from each sample the mean of so many seconds around it.", above=0, shown="no"
+    )
     tolerance: float = option(150.0, "Milliseconds by which a detection may miss an event.", low=0)
     refractory: float = option(250.0, "Least milliseconds between two detections.", low=0)
     threshold: float | None = option(
@@ -96,6 +99,7 @@ class Reading(Group):
         shown="100 where windows are cut",
     )
     gain: float = option(0.0, "In training, stretch each window's features by up to this share.", low=0, below=1)
+    flip: float = option(0.0, "In training, turn windows upside down at this rate.", low=0, below=1)
     input_noise: float = option(0.0, "In training, standard deviation of noise on the features.", low=0)
 
 

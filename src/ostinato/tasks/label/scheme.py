@@ -68,6 +68,7 @@ class Scheme:
         mean, deviation: of the features, where normalize is "train".
         frame: samples in a step, of events; else 1.
         rate: samples a second, of events.
+        detrend: samples over which a running mean is taken off each signal, odd; 0: none is.
     """
 
     kind: str
@@ -80,11 +81,16 @@ class Scheme:
     deviation: list[float] = field(default_factory=list)
     frame: int = 1
     rate: float | None = None
+    detrend: int = 0
 
     @classmethod
     def of(cls, config: LabelConfig, found: Found, train: Tensor) -> Scheme:
         """From the rows of the training part."""
         own = found.inputs.take(train)
+        detrend = 0
+        if found.rate is not None and config.events.detrend is not None:
+            detrend = 2 * round(config.events.detrend * found.rate / 2) + 1
+            own = Sequences.of([detrended(own[n], detrend) for n in range(len(own))])
         words: list[str] = []
         if found.words:
             counts = Counter(own.values.tolist())
@@ -106,6 +112,7 @@ class Scheme:
             own.values.double().std(0, correction=0).tolist() if fitted else [],
             config.events.frame if found.kind == "events" else 1,
             found.rate,
+            detrend,
         )
 
     @property
@@ -204,7 +211,8 @@ class Scheme:
         inputs: list[Tensor] = []
         answers: list[Tensor] = []
         for row in rows.tolist():
-            x = self._scaled(found.inputs[row])
+            x = found.inputs[row]
+            x = self._scaled(detrended(x, self.detrend) if self.detrend else x)
             steps = -(-len(x) // self.frame)
             x = torch.cat([x, x[-1:].expand(steps * self.frame - len(x), -1)])
             inputs.append(x.reshape(steps, -1))
@@ -227,6 +235,18 @@ class Scheme:
 def shifted(frames: Tensor) -> Tensor:
     """Before each frame the one before it, and before the first one nothing: zeros. [T, K]."""
     return torch.cat([torch.zeros_like(frames[:1]), frames[:-1]])
+
+
+def detrended(x: Tensor, width: int) -> Tensor:
+    """A signal [T, C] without its running mean over `width` samples around each, fewer near its ends.
+
+    >>> detrended(torch.tensor([[1.0], [2.0], [3.0], [7.0]]), 3).flatten().tolist()
+    [-0.5, 0.0, -1.0, 2.0]
+    """
+    total = torch.cat([x.new_zeros(1, x.shape[1], dtype=torch.float64), x.double().cumsum(0)])
+    at = torch.arange(len(x))
+    start, stop = (at - width // 2).clamp(min=0), (at + width // 2 + 1).clamp(max=len(x))
+    return (x.double() - (total[stop] - total[start]) / (stop - start)[:, None]).float()
 
 
 def _listed(labels: Sequence[str]) -> str:

@@ -78,6 +78,7 @@ class Label:
             config.machine.seed,
             config.steps.transpose,
             config.reading.gain,
+            config.reading.flip,
         )
         self.validation = make_windows(config, scheme.kind, self.parts["validation"])
         self.measures: Sequence[str] = {
@@ -243,8 +244,9 @@ def _check(config: LabelConfig, scheme: Scheme) -> None:
         )
     if config.steps.transpose and not scheme.next_frame:
         raise OptionError("transpose shifts piano rolls, and these data are none; leave --transpose out.")
-    if (config.reading.gain or config.reading.input_noise) and not scheme.width:
-        raise OptionError("gain and input_noise change measured features, and these data are tokens; leave them out.")
+    reading = config.reading
+    if (reading.gain or reading.flip or reading.input_noise) and not scheme.width:
+        raise OptionError("gain, flip and input_noise change measured features, and these data are tokens.")
     named = config.events.test_records + config.events.validation_records
     if scheme.kind != "events" and named:
         raise OptionError(f"record {named[0]!r} is asked for, but these data have no records; leave it out.")

@@ -121,11 +121,14 @@ class WindowBatches:
         seed: from which the epochs are drawn.
         transpose: shift the columns of inputs and answers by up to so many, drawn anew for each window.
         gain: multiply the inputs of a window by 1 - gain to 1 + gain, drawn anew for each.
+        flip: and by -1 at this rate.
     """
 
-    def __init__(self, windows: Windows, batch_size: int, seed: int, transpose: int = 0, gain: float = 0.0) -> None:
+    def __init__(
+        self, windows: Windows, batch_size: int, seed: int, transpose: int = 0, gain: float = 0.0, flip: float = 0.0
+    ) -> None:
         self.windows, self.seed = windows, seed
-        self.transpose, self.gain = transpose, gain
+        self.transpose, self.gain, self.flip = transpose, gain, flip
         self.buckets = Buckets(windows.lengths, batch_size, seed)
 
     def __len__(self) -> int:
@@ -137,13 +140,14 @@ class WindowBatches:
         rows = self.buckets.rows(epoch, index)
         part = share.of(len(rows))
         piece = self.windows.piece(rows[part], rows)
-        if not self.transpose and not self.gain:
+        if not (self.transpose or self.gain or self.flip):
             return piece
         place = epoch * len(self) + index
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + 7919 * place + 1) % 2**63)
-        drawn = torch.rand(len(rows), 2, generator=generator)[part]
-        if self.gain:
-            piece = replace(piece, inputs=piece.inputs * (1.0 + self.gain * (2.0 * drawn[:, :1] - 1.0)))  # [T, b, D]
+        drawn = torch.rand(len(rows), 3, generator=generator)[part]
+        if self.gain or self.flip:
+            factor = (1.0 + self.gain * (2.0 * drawn[:, 0] - 1.0)) * torch.where(drawn[:, 2] < self.flip, -1.0, 1.0)
+            piece = replace(piece, inputs=piece.inputs * factor[:, None])  # [T, b, D]
         return _transposed(piece, drawn[:, 1], self.transpose) if self.transpose else piece
 
 
