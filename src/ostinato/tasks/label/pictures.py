@@ -192,6 +192,7 @@ def _draw_signal(
     below.plot((steps + 0.5) * frame / rate, p[steps], color=INK, linewidth=1.0)
     below.axhline(threshold, color=ACCENT, linewidth=0.9, linestyle=(0, (4, 4)), label=f"threshold {threshold:.2g}")
     below.set_ylim(0.0, 1.02)
+    below.set_xlim(start / rate, stop / rate)
     below.set_ylabel("probability", color=INK)
     below.set_xlabel("seconds", color=INK)
     above.set_ylabel("signal", color=INK)
