@@ -280,6 +280,11 @@ class RNN(nn.Module):
         """Run over a sequence; see the class."""
         sequence = self.return_sequences if return_sequences is None else return_sequences
         every = self.return_states if return_states is None else return_states
+        plain = lengths is generator is detach is None and sequence is True and every is False
+        if plain and state is not None and not (self.stateful or self.batch_first):
+            found = self._stack.again(self._weights, x, state, self.backend, self.training)
+            if found is not None:
+                return found
         if isinstance(x, PackedSequence):
             check_unpacked(lengths)
             given = {"generator": generator, "return_sequences": sequence, "return_states": every, "detach": detach}
@@ -288,8 +293,7 @@ class RNN(nn.Module):
             check_call(sequence, every, detach, generator)
             if not sequence:
                 self._stack.check_last()
-        first = self._stack.first
-        weight = self._weights(first)[0] if first else x
+        weight = self._weights(self._stack.first)[0] if self._stack.first else x
         check_input(x, self.input_size, weight, self.batch_first)
         if x.dtype != weight.dtype:  # under autocast: the recurrence runs in the weights' dtype
             x = x.to(weight.dtype)
