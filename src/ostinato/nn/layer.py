@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from ..ir import Program, activations
 from ..lang import Cell
-from ..runtime import Inputs, Runner, Step
+from ..runtime import Inputs, Runner, Step, extent_of, packed, unpacked
 from .family import Family, Run, Variant, Wanted
 from .statistics import Running
 
@@ -109,25 +109,30 @@ class Layer:
         wanted: Wanted,
         generator: torch.Generator | None,
     ) -> Run:
-        """Run over x [T, B, D]; `weights` gives the parameters of these names."""
+        """Run over x [T, B, D], or packed [N, D]; `weights` gives the parameters of these names."""
+        if self.lookahead and x.dim() == 2 and lengths is not None:  # the zeros that it reads have no row
+            run = self(weights, unpacked(x, lengths), states, lengths, backend, wanted, generator)
+            every = {name: packed(value, lengths) for name, value in run.states.items()}
+            return Run(packed(run.output, lengths) if wanted.sequence else run.output, run.finals, every)
         ready = self.ready(*wanted)
         variant = ready.variant
+        steps, batch = extent_of(x, lengths)
         reads, ends = self._extended(x, lengths) if self.lookahead else (x, lengths)
-        starts = None if states is None else variant.starts(states, x)
+        starts = None if states is None else variant.starts(states, x, batch)
         if variant.takes_statistics:
             masks = self.running.given(weights(self.running.all_names), reads, ends)
         else:
-            masks = variant.masks(reads, generator)
+            masks = variant.masks(reads, batch, generator)
         outputs = ready.runner(Inputs(reads, starts, ends, self.reverse, masks), weights(ready.names), backend)
         if outputs.statistics:
-            self.running.update(weights(self.running.all_names), outputs.statistics, x.shape[1], ends)
+            self.running.update(weights(self.running.all_names), outputs.statistics, batch, ends)
         run = variant.run_of(outputs)
         if self.lookahead:
-            output = self._aligned(run.output, x.shape[0], lengths) if wanted.sequence else run.output
-            every = {name: self._aligned(value, x.shape[0], lengths) for name, value in run.states.items()}
+            output = self._aligned(run.output, steps, lengths) if wanted.sequence else run.output
+            every = {name: self._aligned(value, steps, lengths) for name, value in run.states.items()}
             run = Run(output, run.finals, every)
         if states is not None and not wanted.sequence and not variant.carries:
-            run = run._replace(output=_if_any(run.output, x.shape[0], lengths))
+            run = run._replace(output=_if_any(run.output, steps, lengths))
         return run
 
     def starts(self, weights: Callable[[list[str]], list[Tensor]], x: Tensor, kind: str) -> list[Tensor]:
