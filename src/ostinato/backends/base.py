@@ -30,16 +30,12 @@ class Inputs(NamedTuple):
     reverse: bool = False
     masks: Sequence[Tensor] = ()
 
-    @property
-    def extent(self) -> tuple[int, int]:
-        """T and B."""
-        return extent_of(self.x, self.lengths)
-
 
 def extent_of(x: Tensor, lengths: Tensor | None) -> tuple[int, int]:
     """T and B of an x, see `Inputs`."""
-    if x.dim() == 3:
-        return x.shape[0], x.shape[1]
+    shape = x.shape
+    if len(shape) == 3:
+        return shape[0], shape[1]
     assert lengths is not None
     batch = lengths.shape[0]
     return int(lengths[0]) if batch else 0, batch

@@ -19,7 +19,7 @@ from ..ir import (
     without_output,
     without_params,
 )
-from ..runtime import Outputs, Step
+from ..runtime import Outputs, Step, extent_of
 from .masks import draw
 
 
@@ -80,13 +80,15 @@ class Variant:
         self.params = list(self.step.program.params)
         self._masks = list(zip(self.step.program.masks, self.step.mask_shapes, strict=True))
 
-    def masks(self, x: Tensor, batch: int, generator: torch.Generator | None) -> Sequence[Tensor]:
+    def masks(self, x: Tensor, lengths: Tensor | None, generator: torch.Generator | None) -> Sequence[Tensor]:
         """Its masks for an input x: [T, B, S], or packed [N, S]; [1, B, S] if locked; of a matrix its shape."""
-        return [draw(mask, _extent(mask, shape, x, batch), x, generator) for mask, shape in self._masks]
+        return [draw(mask, _extent(mask, shape, x, lengths), x, generator) for mask, shape in self._masks]
 
-    def starts(self, states: Sequence[Tensor], x: Tensor, batch: int) -> Sequence[Tensor]:
+    def starts(self, states: Sequence[Tensor], x: Tensor, lengths: Tensor | None) -> Sequence[Tensor]:
         """The states that it begins with for those of the cell."""
-        return [*states, x.new_zeros(1, batch, self.step.state_sizes[-1])] if self.carries else states
+        if not self.carries:
+            return states
+        return [*states, x.new_zeros(1, extent_of(x, lengths)[1], self.step.state_sizes[-1])]
 
     def run_of(self, outputs: Outputs) -> Run:
         """What the caller wants, from what the step gave."""
@@ -146,8 +148,10 @@ class Family:
         return self._made[wanted]
 
 
-def _extent(mask: Mask, shape: tuple[int, ...], x: Tensor, batch: int) -> tuple[int, ...]:
-    return shape if len(shape) == 2 else (*((1, batch) if mask.locked else x.shape[:-1]), *shape)
+def _extent(mask: Mask, shape: tuple[int, ...], x: Tensor, lengths: Tensor | None) -> tuple[int, ...]:
+    if len(shape) == 2:
+        return shape
+    return (*((1, extent_of(x, lengths)[1]) if mask.locked else x.shape[:-1]), *shape)
 
 
 def _unused(name: str, taken: Sequence[str]) -> str:

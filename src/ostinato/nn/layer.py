@@ -116,23 +116,22 @@ class Layer:
             return Run(packed(run.output, lengths) if wanted.sequence else run.output, run.finals, every)
         ready = self.ready(*wanted)
         variant = ready.variant
-        steps, batch = extent_of(x, lengths)
         reads, ends = self._extended(x, lengths) if self.lookahead else (x, lengths)
-        starts = None if states is None else variant.starts(states, x, batch)
+        starts = None if states is None else variant.starts(states, x, lengths)
         if variant.takes_statistics:
             masks = self.running.given(weights(self.running.all_names), reads, ends)
         else:
-            masks = variant.masks(reads, batch, generator)
+            masks = variant.masks(reads, ends, generator)
         outputs = ready.runner(Inputs(reads, starts, ends, self.reverse, masks), weights(ready.names), backend)
         if outputs.statistics:
-            self.running.update(weights(self.running.all_names), outputs.statistics, batch, ends)
+            self.running.update(weights(self.running.all_names), outputs.statistics, extent_of(x, lengths)[1], ends)
         run = variant.run_of(outputs)
         if self.lookahead:
-            output = self._aligned(run.output, steps, lengths) if wanted.sequence else run.output
-            every = {name: self._aligned(value, steps, lengths) for name, value in run.states.items()}
+            output = self._aligned(run.output, x.shape[0], lengths) if wanted.sequence else run.output
+            every = {name: self._aligned(value, x.shape[0], lengths) for name, value in run.states.items()}
             run = Run(output, run.finals, every)
         if states is not None and not wanted.sequence and not variant.carries:
-            run = run._replace(output=_if_any(run.output, steps, lengths))
+            run = run._replace(output=_if_any(run.output, x.shape[0], lengths))
         return run
 
     def starts(self, weights: Callable[[list[str]], list[Tensor]], x: Tensor, kind: str) -> list[Tensor]:

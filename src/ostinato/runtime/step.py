@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..backends import eager
-from ..backends.base import Inputs, Kernel, Outputs
+from ..backends.base import Inputs, Kernel, Outputs, extent_of
 from ..errors import ShapeError
 from ..ir import PARAMETERS, Program, levels, simplify, size_value, without_params
 from ..schedule import Plan, Prologue, make_plan, split_prologue
@@ -139,7 +139,8 @@ def check_masks(step: Step, inputs: Inputs) -> None:
         raise ShapeError(f"the step takes {len(names)} masks ({', '.join(names) or 'none'}), got {len(masks)}")
     for mask, want, name in zip(masks, step.mask_shapes, names, strict=True):
         once = mask.dim() == 3 and mask.shape[0] == 1
-        shape = tuple(want) if len(want) == 2 else (*((1, inputs.extent[1]) if once else x.shape[:-1]), *want)
+        over = (1, extent_of(x, inputs.lengths)[1]) if once else x.shape[:-1]
+        shape = tuple(want) if len(want) == 2 else (*over, *want)
         if tuple(mask.shape) != shape or mask.dtype != x.dtype or mask.device != x.device:
             raise ShapeError(
                 f"the mask {name} is {mask.dtype} {list(mask.shape)} on {mask.device}; give {x.dtype} {list(shape)} on "

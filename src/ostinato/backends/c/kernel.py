@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...errors import BackendError, ShapeError
 from ...schedule import Loop, Plan, StepLoop
-from ..base import Gradients, Inputs, OutputGradients, Outputs, Wanted
+from ..base import Gradients, Inputs, OutputGradients, Outputs, Wanted, extent_of
 from .memory import Memory
 
 _TRAINING, _WANT_INPUT, _WANT_PARAMS, _UNPACKED, _NARROW, _PACKED = 1, 2, 4, 8, 32, 64
@@ -95,24 +95,28 @@ class CBound:
     def forward(self, inputs: Inputs, training: bool) -> tuple[Outputs, Tensor | None]:
         _, states, lengths, reverse, masks = inputs
         kernel, x = self._kernel, _rows(inputs.x)
-        steps, batch = inputs.extent
+        steps, batch = extent_of(x, lengths)
         place, x_step, x_batch = _sequence(x)
         size = kernel.output_size
-        if x.dim() == 3 and batch > 1 and x_batch > x_step:  # the layout of x: each sequence in one piece
-            # by its strides: a view, made here, could not be changed in place by the caller
-            out = x.new_empty_strided((steps, batch, size), (size, steps * size, 1))
+        if x.dim() == 2:
+            rows, layout = x.shape[0], _PACKED
+            out, out_step, out_batch = x.new_empty(rows, size), size, size
         else:
-            out = x.new_empty(*x.shape[:-1], size)
-        tape = kernel.tape(steps, x.shape[:-1].numel(), x.dtype) if training else None
+            rows, layout = steps * batch, 0
+            if batch > 1 and x_batch > x_step:  # the layout of x: each sequence in one piece
+                out_step, out_batch = size, steps * size
+                # by its strides: a view, made here, could not be changed in place by the caller
+                out = x.new_empty_strided((steps, batch, size), (out_step, out_batch, 1))
+            else:
+                out_step, out_batch = batch * size, size
+                out = x.new_empty(steps, batch, size)
+        tape = kernel.tape(steps, rows, x.dtype) if training else None
         narrow = x.dtype == torch.bfloat16
         wide = x.new_empty if not narrow else partial(x.new_empty, dtype=torch.float32)
         call = [
             *(steps, batch, torch.get_num_threads(), reverse),
-            (_TRAINING if training else _UNPACKED if steps * batch <= _UNPACKED_ROWS else 0)
-            | (narrow and _NARROW)
-            | _layout_of(x),
-            *(place, x_step, x_batch),
-            *_sequence(out),
+            (_TRAINING if training else _UNPACKED if rows <= _UNPACKED_ROWS else 0) | (narrow and _NARROW) | layout,
+            *(place, x_step, x_batch, out.data_ptr(), out_step, out_batch),
             0 if lengths is None else lengths.data_ptr(),
             *_pool(),
             0 if tape is None else tape.data_ptr(),
@@ -134,10 +138,11 @@ class CBound:
     ) -> Gradients:
         _, states, lengths, reverse, masks = inputs
         kernel, x = self._kernel, _rows(inputs.x)
-        steps, batch = inputs.extent
+        steps, batch = extent_of(x, lengths)
+        flags = (wanted.x and _WANT_INPUT) | (any(wanted.params) and _WANT_PARAMS) | (x.dim() == 2 and _PACKED)
         call = [
             *(steps, batch, torch.get_num_threads(), reverse),
-            _TRAINING | (_WANT_INPUT if wanted.x else 0) | (_WANT_PARAMS if any(wanted.params) else 0) | _layout_of(x),
+            _TRAINING | flags,
             *_sequence(x),
             *_sequence(output),
             0 if lengths is None else lengths.data_ptr(),
@@ -254,17 +259,12 @@ def _rows(tensor: Tensor) -> Tensor:
     return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
 
 
-def _layout_of(x: Tensor) -> int:
-    """The flag that says how x, and all that goes over time as it does, lies."""
-    return _PACKED if x.dim() == 2 else 0
-
-
 def _sequence(tensor: Tensor | None) -> tuple[int, int, int]:
     """Where a [T, B, size] lies, and how far steps and sequences are apart; packed, [N, size], both are rows."""
     if tensor is None:
         return 0, 0, 0
-    *step, batch, _ = tensor.stride()
-    return tensor.data_ptr(), step[0] if step else batch, batch
+    strides = tensor.stride()
+    return tensor.data_ptr(), strides[0], strides[-2]
 
 
 def _given(mask: Tensor, keep: list[Tensor]) -> tuple[int, int, int]:
