@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -249,3 +250,15 @@ def test_other_layers_have_the_numbers_of_a_first_call(options: dict[str, Any], 
             x = inputs(1, steps, 4, DOUBLE) if options.get("batch_first") else inputs(steps, 1, 4, DOUBLE)
             layer(x, state)
             assert torch.equal(layer(2 * x, state)[0], fresh(layer)(2 * x, state)[0])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_rows_of_a_packed_sequence_are_no_steps(backend: str) -> None:
+    """[N, D] is one sequence without a batch in the next call, which a state of several does not fit."""
+    layer, x, _ = streaming(backend)
+    state = states_for(layer, 3, DOUBLE)
+    packed = pack_padded_sequence(x.expand(2, 3, 4), torch.tensor([2, 2, 1]))
+    with torch.no_grad():
+        for _ in range(2):
+            assert torch.equal(layer(packed, state)[0].data, fresh(layer)(packed, state)[0].data)
+        assert "state h" in said(lambda: layer(packed.data, state))

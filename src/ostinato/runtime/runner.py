@@ -14,6 +14,7 @@ from ..backends.base import Bound, Inputs, Kernel, Outputs
 from .choose import NARROW, asked, choose, products_of, say_once
 from .function import Call, Recurrence, run_eager
 from .operator import recurrence_op
+from .packed import on_padded
 from .step import Step, check_masks, check_params
 
 
@@ -41,7 +42,7 @@ class Runner:
     def __call__(self, inputs: Inputs, params: Sequence[Tensor], backend: str) -> Outputs:
         step = self.step
         if inputs.masks or step.mask_shapes:
-            check_masks(step, inputs.x, inputs.masks)
+            check_masks(step, inputs)
         compiling = torch.compiler.is_compiling()
         if torch._C._are_functorch_transforms_active():
             if not compiling:
@@ -68,7 +69,7 @@ class Runner:
         if _wants_gradients(x, states, own):
             output, *rest = Recurrence.apply(Call(step, bound, inputs), x, *(states or ()), *own)
             return step.outputs(output, rest)
-        if states is not None:
+        if states is not None and x.dim() == 3:
             self._kinds = _kinds(x, states)
         return bound.forward(inputs, False)[0]
 
@@ -138,6 +139,8 @@ class Runner:
 
     def _captured(self, inputs: Inputs, params: Sequence[Tensor], backend: str) -> Outputs:
         step = self.step
+        if inputs.x.dim() == 2:
+            return on_padded(lambda whole: self._captured(whole, params, backend), inputs, step.mask_shapes)
         x, states, lengths, reverse, masks = inputs
         if x.dtype in NARROW and asked(backend) != "eager" and x.device.type == "cpu":
             return self._widened(inputs, params, backend)
