@@ -74,17 +74,17 @@ class Running:
             )
         if not steps or not batch:
             return
-        device = means[0].device
         if lengths is None:
-            end = torch.full((), steps, device=device)
+            end: int | Tensor = steps
             shares: dict[float, float | Tensor] = {s.momentum: s.momentum for s in self.statistics}
         else:
+            device = means[0].device
             end = lengths.to(device).amax()
             runs = (torch.arange(steps, device=device) < end).unsqueeze(1).to(kept[0].dtype)
             shares = {s.momentum: runs * s.momentum for s in self.statistics}
         for statistic, values, new in zip(self.statistics, kept, means, strict=True):
             values[:steps].lerp_(new.to(values.dtype), shares[statistic.momentum])
-        longest.copy_(torch.maximum(longest, end))
+        longest.clamp_(min=end)
 
     def given(self, buffers: Sequence[Tensor], x: Tensor, lengths: Tensor | None) -> list[Tensor]:
         """The statistics of every step of x, each [T, B, S], or [N, S] where x is packed; past `longest` the last."""

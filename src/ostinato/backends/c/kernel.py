@@ -138,7 +138,10 @@ class CBound:
                 call.append(final.data_ptr())
         statistics: tuple[Tensor, ...] = ()
         if kernel.statistic_sizes:
-            statistics = tuple([wide(steps, size).zero_() for size in kernel.statistic_sizes])
+            statistics = tuple([wide(steps, size) for size in kernel.statistic_sizes])
+            if lengths is not None or not batch:  # there may be steps in which no sequence runs
+                for statistic in statistics:
+                    statistic.zero_()
             call += map(Tensor.data_ptr, statistics)
         _run(kernel.library.forward, self._address, call)
         return Outputs(out, finals, statistics), tape
