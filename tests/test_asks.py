@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -36,15 +35,6 @@ DOUBLE = torch.float64
 def layer(request: Any) -> RNN:
     """A layer of each, in training."""
     return build(named(request.param), 5, 7, "auto")
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Threads wait for one another where a core is busy: times of one thread say more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def seeded(k: int = 0) -> torch.Generator:

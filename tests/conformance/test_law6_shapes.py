@@ -124,6 +124,7 @@ def test_results_are_not_views_of_what_was_given(cell: Any, backend: str) -> Non
                 for value in values:
                     value.fill_(7.0)
                 for name in places.keys() - {written}:
-                    assert all(torch.equal(v, k) for v, k in zip(places[name], kept[name], strict=True)), (written, name)
+                    for value, before in zip(places[name], kept[name], strict=True):
+                        assert torch.equal(value, before), (written, name)
                 for value, before in zip(values, kept[written], strict=True):
                     value.copy_(before)
