@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from ..ir import Program, activations
 from ..lang import Cell
-from ..runtime import Inputs, Runner, Step
+from ..runtime import Inputs, Runner, Step, extent_of, packed, unpacked
 from .family import Family, Run, Variant, Wanted
 from .statistics import Running
 
@@ -109,18 +109,22 @@ class Layer:
         wanted: Wanted,
         generator: torch.Generator | None,
     ) -> Run:
-        """Run over x [T, B, D]; `weights` gives the parameters of these names."""
+        """Run over x [T, B, D], or packed [N, D]; `weights` gives the parameters of these names."""
+        if self.lookahead and x.dim() == 2 and lengths is not None:  # the zeros that it reads have no row
+            run = self(weights, unpacked(x, lengths), states, lengths, backend, wanted, generator)
+            every = {name: packed(value, lengths) for name, value in run.states.items()}
+            return Run(packed(run.output, lengths) if wanted.sequence else run.output, run.finals, every)
         ready = self.ready(*wanted)
         variant = ready.variant
         reads, ends = self._extended(x, lengths) if self.lookahead else (x, lengths)
-        starts = None if states is None else variant.starts(states, x)
+        starts = None if states is None else variant.starts(states, x, lengths)
         if variant.takes_statistics:
             masks = self.running.given(weights(self.running.all_names), reads, ends)
         else:
-            masks = variant.masks(reads, generator)
+            masks = variant.masks(reads, ends, generator)
         outputs = ready.runner(Inputs(reads, starts, ends, self.reverse, masks), weights(ready.names), backend)
         if outputs.statistics:
-            self.running.update(weights(self.running.all_names), outputs.statistics, x.shape[1], ends)
+            self.running.update(weights(self.running.all_names), outputs.statistics, extent_of(x, lengths)[1], ends)
         run = variant.run_of(outputs)
         if self.lookahead:
             output = self._aligned(run.output, x.shape[0], lengths) if wanted.sequence else run.output

@@ -18,7 +18,7 @@ from .family import Wanted
 from .initial import fill_initial, initial_option, initial_states
 from .initialize import Rule, check_drawn, initialize_all, rules_for
 from .options import Connections, InitialState, Merge, cell_of, check_call, check_options, each_layer, layer_count
-from .packed import check_unpacked, of_each, run_packed
+from .packed import Packed, check_unpacked, leaving, of_each
 from .spec import arguments_of, shown, spec_of
 from .stack import Stack
 from .state import Place, detach_state
@@ -74,7 +74,7 @@ class RNN(nn.Module):
         lengths: steps of each sequence, a list or a tensor [B] on any device, unsorted as well; 0 leaves the state
             as it was. Outputs past a sequence's end are 0.
         generator: of torch; the random numbers of dropout and of the cell's masks come from it, so that they repeat
-            (torch.compile takes none: seed with torch.manual_seed there).
+            (torch.compile takes none: seed with torch.manual_seed there). Packed, they are drawn for the rows alone.
         return_sequences, return_states, detach: as above, for this call.
         Returns output [T, B, O] (a PackedSequence for one) and the states after the last step; with `return_states`
         also a list with a dict for each layer, ``{"h": [T, B, S], ...}``, the reverse direction's as ``"h_reverse"``.
@@ -280,43 +280,50 @@ class RNN(nn.Module):
         """Run over a sequence; see the class."""
         sequence = self.return_sequences if return_sequences is None else return_sequences
         every = self.return_states if return_states is None else return_states
-        if isinstance(x, PackedSequence):
-            check_unpacked(lengths)
-            given = {"generator": generator, "return_sequences": sequence, "return_states": every, "detach": detach}
-            return run_packed(lambda x, own: self(x, state, own, **given), x, self.batch_first, sequence)
         if not (return_sequences is return_states is detach is generator is None):
             check_call(sequence, every, detach, generator)
             if not sequence:
                 self._stack.check_last()
+        packed = None
+        if isinstance(x, PackedSequence):
+            check_unpacked(lengths)
+            packed = Packed(x)
+            x = packed.rows
         first = self._stack.first
         weight = self._weights(first)[0] if first else x
         check_input(x, self.input_size, weight, self.batch_first)
         if x.dtype != weight.dtype:  # under autocast: the recurrence runs in the weights' dtype
             x = x.to(weight.dtype)
-        batched = x.dim() == 3
-        if not batched:
-            x = x.unsqueeze(0 if self.batch_first else 1)
-        if self.batch_first:
-            x = x.transpose(0, 1)
-        if lengths is not None:
-            lengths = lengths_tensor(lengths, x.shape[1], x.shape[0])
-        starts = self._starts(state, x, batched, self.detach if detach is None else detach)
+        detached = self.detach if detach is None else detach
+        if packed is None:
+            batched = x.dim() == 3
+            if not batched:
+                x = x.unsqueeze(0 if self.batch_first else 1)
+            if self.batch_first:
+                x = x.transpose(0, 1)
+            ends = None if lengths is None else lengths_tensor(lengths, x.shape[1], x.shape[0])
+            starts = self._starts(state, x, batched, detached)
+        else:
+            batched, ends = True, packed.lengths
+            starts = packed.begin(self._starts(state, packed.like(x), batched, detached))
         dropout = self.dropout if self.training else 0.0
         wanted = Wanted(self.training, sequence, every)
         if self.training and self._stack.statistics:
             check_buffers(self._weights(self._stack.statistics))
         output, finals, states = self._stack.run(
-            self._weights, x, starts, lengths, self.backend, wanted, dropout, generator
+            self._weights, x, starts, ends, self.backend, wanted, dropout, generator
         )
+        if packed is not None:
+            finals = packed.end(finals)
         if self.stateful:
             # copies: the caller may change his in place
             self._kept = [[state.detach().clone() for state in place] for place in finals]
         final = self._stack.layout.give(finals, batched)
-        if self.batch_first or not batched:
-            output = of_each(lambda t: self._leave(t, batched, sequence), output)
-        if not every:
-            return output, final
-        return output, final, [{n: self._leave(t, batched, True) for n, t in own.items()} for own in states]
+        if packed is not None or self.batch_first or not batched:
+            leave = leaving(self.batch_first, batched) if packed is None else packed.leave
+            output = of_each(lambda t: leave(t, sequence), output)
+            states = [{n: leave(t, True) for n, t in own.items()} for own in states]
+        return (output, final, states) if every else (output, final)
 
     def step(self, x: Tensor, state: Any = None, generator: torch.Generator | None = None) -> tuple[Tensor, Any]:
         """One step, by hand: the same numbers and states as a call over a sequence of one step.
@@ -364,14 +371,6 @@ class RNN(nn.Module):
         if self.initial_state != "zeros":
             return [place.starts(self._weights, x, self.initial_state) for place in self._stack.places]
         return None
-
-    def _leave(self, value: Tensor, batched: bool, sequence: bool) -> Tensor:
-        """What comes back, in the caller's layout."""
-        if not sequence:
-            return value if batched else value.squeeze(0)
-        if self.batch_first:
-            value = value.transpose(0, 1)
-        return value if batched else value.squeeze(0 if self.batch_first else 1)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RNN:
         super()._apply(fn, recurse)

@@ -136,7 +136,7 @@ class Stack:
 
         Args:
             weights: gives the parameters of these names.
-            x: [T, B, D].
+            x: [T, B, D], or packed rows [N, D] of sequences whose lengths fall.
             starts: the states each place begins with; None for zeros.
         """
         if len(self.places) == 1:

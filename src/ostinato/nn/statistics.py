@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import ShapeError
 from ..ir import Statistic
-from ..runtime import Step
+from ..runtime import Step, extent_of, packed
 
 
 class Running:
@@ -87,11 +87,12 @@ class Running:
         longest.copy_(torch.maximum(longest, end))
 
     def given(self, buffers: Sequence[Tensor], x: Tensor, lengths: Tensor | None) -> list[Tensor]:
-        """The statistics of every step of x [T, B, D], each [T, B, S]; past `longest` the last there are."""
+        """The statistics of every step of x, each [T, B, S], or [N, S] where x is packed; past `longest` the last."""
         *kept, longest = buffers
-        steps, batch = x.shape[:2]
+        steps, batch = extent_of(x, lengths)
         time = torch.arange(steps, device=x.device).unsqueeze(1)  # [T, 1]
         if self.reverse:
             time = (steps if lengths is None else lengths.to(x.device)) - 1 - time
         time = torch.minimum(time, longest - 1).clamp(min=0)
-        return [values[time].expand(steps, batch, values.shape[1]) for values in kept]
+        found = [values[time].expand(steps, batch, values.shape[1]) for values in kept]
+        return found if x.dim() == 3 or lengths is None else [packed(values, lengths) for values in found]

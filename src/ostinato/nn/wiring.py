@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from ..errors import ShapeError
 from ..ir import Mask
+from ..runtime import last_rows
 from .masks import draw
 from .options import Connections, Merge
 
@@ -59,7 +60,9 @@ def drop(x: Tensor, probability: float, generator: torch.Generator | None) -> Te
 
 
 def at_the_end(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """The last step [B, S] of each sequence of x [T, B, S]; 0 for one without steps."""
+    """The last step [B, S] of each sequence of x [T, B, S], or of packed rows [N, S]; 0 for one without steps."""
+    if x.dim() == 2 and lengths is not None:
+        return last_rows(x, lengths)
     if not x.shape[0]:
         return x.new_zeros(x.shape[1:])
     if lengths is None:

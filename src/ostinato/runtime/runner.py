@@ -14,6 +14,7 @@ from ..backends.base import Bound, Inputs, Kernel, Outputs
 from .choose import NARROW, asked, choose, products_of, say_once
 from .function import Call, Recurrence, run_eager
 from .operator import recurrence_op
+from .packed import on_padded
 from .step import Step, check_masks, check_params
 
 
@@ -40,7 +41,7 @@ class Runner:
     def __call__(self, inputs: Inputs, params: Sequence[Tensor], backend: str) -> Outputs:
         step = self.step
         if inputs.masks or step.mask_shapes:
-            check_masks(step, inputs.x, inputs.masks)
+            check_masks(step, inputs)
         compiling = torch.compiler.is_compiling()
         if torch._C._are_functorch_transforms_active():
             if not compiling:
@@ -117,6 +118,8 @@ class Runner:
 
     def _captured(self, inputs: Inputs, params: Sequence[Tensor], backend: str) -> Outputs:
         step = self.step
+        if inputs.x.dim() == 2:
+            return on_padded(lambda whole: self._captured(whole, params, backend), inputs, step.mask_shapes)
         x, states, lengths, reverse, masks = inputs
         if x.dtype in NARROW and asked(backend) != "eager" and x.device.type == "cpu":
             return self._widened(inputs, params, backend)

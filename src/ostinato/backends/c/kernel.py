@@ -16,10 +16,10 @@ from torch import Tensor
 
 from ...errors import BackendError, ShapeError
 from ...schedule import Loop, Plan, StepLoop
-from ..base import Gradients, Inputs, OutputGradients, Outputs, Wanted
+from ..base import Gradients, Inputs, OutputGradients, Outputs, Wanted, extent_of
 from .memory import Memory
 
-_TRAINING, _WANT_INPUT, _WANT_PARAMS, _UNPACKED, _NARROW = 1, 2, 4, 8, 32
+_TRAINING, _WANT_INPUT, _WANT_PARAMS, _UNPACKED, _NARROW, _PACKED = 1, 2, 4, 8, 32, 64
 _UNPACKED_ROWS = 3  # so few rows do not pay for packing the weights
 
 
@@ -95,23 +95,28 @@ class CBound:
     def forward(self, inputs: Inputs, training: bool) -> tuple[Outputs, Tensor | None]:
         _, states, lengths, reverse, masks = inputs
         kernel, x = self._kernel, _rows(inputs.x)
-        steps, batch, _ = x.shape
-        x_step, x_batch, _ = x.stride()
+        steps, batch = extent_of(x, lengths)
+        place, x_step, x_batch = _sequence(x)
         size = kernel.output_size
-        if batch > 1 and x_batch > x_step:  # the layout of x: each sequence in one piece
-            # by its strides: a view, made here, could not be changed in place by the caller
-            out_step, out_batch = size, steps * size
-            out = x.new_empty_strided((steps, batch, size), (out_step, out_batch, 1))
+        if x.dim() == 2:
+            rows, layout = x.shape[0], _PACKED
+            out, out_step, out_batch = x.new_empty(rows, size), size, size
         else:
-            out = x.new_empty(steps, batch, size)
-            out_step, out_batch = batch * size, size
-        tape = kernel.tape(steps, batch, x.dtype) if training else None
+            rows, layout = steps * batch, 0
+            if batch > 1 and x_batch > x_step:  # the layout of x: each sequence in one piece
+                out_step, out_batch = size, steps * size
+                # by its strides: a view, made here, could not be changed in place by the caller
+                out = x.new_empty_strided((steps, batch, size), (out_step, out_batch, 1))
+            else:
+                out_step, out_batch = batch * size, size
+                out = x.new_empty(steps, batch, size)
+        tape = kernel.tape(steps, rows, x.dtype) if training else None
         narrow = x.dtype == torch.bfloat16
         wide = x.new_empty if not narrow else partial(x.new_empty, dtype=torch.float32)
         call = [
             *(steps, batch, torch.get_num_threads(), reverse),
-            (_TRAINING if training else _UNPACKED if steps * batch <= _UNPACKED_ROWS else 0) | (narrow and _NARROW),
-            *(x.data_ptr(), x_step, x_batch, out.data_ptr(), out_step, out_batch),
+            (_TRAINING if training else _UNPACKED if rows <= _UNPACKED_ROWS else 0) | (narrow and _NARROW) | layout,
+            *(place, x_step, x_batch, out.data_ptr(), out_step, out_batch),
             0 if lengths is None else lengths.data_ptr(),
             *_pool(),
             0 if tape is None else tape.data_ptr(),
@@ -133,10 +138,11 @@ class CBound:
     ) -> Gradients:
         _, states, lengths, reverse, masks = inputs
         kernel, x = self._kernel, _rows(inputs.x)
-        steps, batch, _ = x.shape
+        steps, batch = extent_of(x, lengths)
+        flags = (wanted.x and _WANT_INPUT) | (any(wanted.params) and _WANT_PARAMS) | (x.dim() == 2 and _PACKED)
         call = [
             *(steps, batch, torch.get_num_threads(), reverse),
-            _TRAINING | (_WANT_INPUT if wanted.x else 0) | (_WANT_PARAMS if any(wanted.params) else 0),
+            _TRAINING | flags,
             *_sequence(x),
             *_sequence(output),
             0 if lengths is None else lengths.data_ptr(),
@@ -145,7 +151,7 @@ class CBound:
         ]
         grad_output = torch.zeros_like(output) if grads.output is None else _rows(grads.output)
         grad_x = torch.empty_like(x) if wanted.x else None
-        if grad_x is not None and grad_x.stride(2) != 1:
+        if grad_x is not None and grad_x.stride(-1) != 1:
             grad_x = x.new_empty(x.shape)
         keep: list[Tensor] = []
         for mask in masks:
@@ -205,9 +211,9 @@ class CKernel:
         """The kernel with its parameters."""
         return CBound(self, params)
 
-    def tape(self, steps: int, batch: int, dtype: torch.dtype) -> Tensor:
+    def tape(self, steps: int, rows: int, dtype: torch.dtype) -> Tensor:
         """What forward writes for backward."""
-        return self.library.memory.empty(self._tape.values(steps, batch), dtype)
+        return self.library.memory.empty(self._tape.values(steps, rows), dtype)
 
     def order(self, params: Sequence[Tensor]) -> list[int]:
         """Positions of the matrices, then vectors, then scalars; they have the same shapes in each call."""
@@ -250,15 +256,15 @@ def _rows(tensor: Tensor) -> Tensor:
     """Rows must lie in one piece; time and batch may have any strides. A negation that torch put off is done now."""
     if tensor.is_neg():
         tensor = tensor.resolve_neg()
-    return tensor if tensor.stride(2) == 1 or tensor.shape[2] == 1 else tensor.contiguous()
+    return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
 
 
 def _sequence(tensor: Tensor | None) -> tuple[int, int, int]:
-    """Where a [T, B, size] lies, and how far steps and sequences are apart."""
+    """Where a [T, B, size] lies, and how far steps and sequences are apart; packed, [N, size], both are rows."""
     if tensor is None:
         return 0, 0, 0
-    step, batch, _ = tensor.stride()
-    return tensor.data_ptr(), step, batch
+    strides = tensor.stride()
+    return tensor.data_ptr(), strides[0], strides[-2]
 
 
 def _given(mask: Tensor, keep: list[Tensor]) -> tuple[int, int, int]:

@@ -55,7 +55,7 @@ class Ours:
         if variant.takes_statistics:  # statistics of the batch, as they were kept
             return list(place.running.given(self.layer._weights(place.running.all_names), x, None))
         names = [mask.name for mask in variant.step.program.masks]
-        drawn = dict(zip(names, variant.masks(x, None), strict=True))
+        drawn = dict(zip(names, variant.masks(x, None, None), strict=True))
         return [drawn[mask.name] for mask in self.program.masks]
 
 
