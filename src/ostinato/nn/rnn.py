@@ -305,7 +305,8 @@ class RNN(nn.Module):
             starts = self._starts(state, x, batched, detached)
         else:
             batched, ends = True, packed.lengths
-            starts = packed.begin(self._starts(state, packed.like(x), batched, detached))
+            held = state is not None or self._kept is not None or self.initial_state != "zeros"
+            starts = packed.begin(self._starts(state, packed.like(x), batched, detached)) if held else None
         dropout = self.dropout if self.training else 0.0
         wanted = Wanted(self.training, sequence, every)
         if self.training and self._stack.statistics:
