@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,9 @@ from .state import Place
 
 class Packed:
     """The rows of a PackedSequence, as a stack runs over them: what goes in and comes out is in the callers' order.
+
+    Small layers wait for this: behind a kernel that has emptied the caches each operation of torch costs tens of
+    microseconds, so there are few.
 
     Attributes:
         rows: [N, D], those of step 0, those of step 1, and so on, in each the sequences that are running.
@@ -35,12 +39,12 @@ class Packed:
                 lengths += [step] * (size - count)
                 count = size
             step -= 1
-        if self.rows.dim() != 2 or not sizes or sum(lengths) != self.rows.shape[0]:
+        if self.rows.dim() != 2 or not lengths or sum(lengths) != self.rows.shape[0]:
             raise ShapeError(
                 f"the PackedSequence has data {list(self.rows.shape)} and batch_sizes of {sum(sizes)} rows in all; "
                 "give data [N, D] and falling batch_sizes of N in all, as pack_padded_sequence makes them"
             )
-        self.lengths = torch.tensor(lengths, dtype=torch.int64)
+        self.lengths = torch.frombuffer(array("q", lengths), dtype=torch.int64)
 
     def like(self, x: Tensor) -> Tensor:
         """An x [0, B, D] without steps, of as many sequences as this has: what states are made for."""

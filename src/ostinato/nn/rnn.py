@@ -280,6 +280,11 @@ class RNN(nn.Module):
         """Run over a sequence; see the class."""
         sequence = self.return_sequences if return_sequences is None else return_sequences
         every = self.return_states if return_states is None else return_states
+        plain = lengths is generator is detach is None and sequence is True and every is False
+        if plain and state is not None and not (self.stateful or self.batch_first):
+            found = self._stack.again(self._weights, x, state, self.backend, self.training)
+            if found is not None:
+                return found
         if not (return_sequences is return_states is detach is generator is None):
             check_call(sequence, every, detach, generator)
             if not sequence:
@@ -305,7 +310,8 @@ class RNN(nn.Module):
             starts = self._starts(state, x, batched, detached)
         else:
             batched, ends = True, packed.lengths
-            starts = packed.begin(self._starts(state, packed.like(x), batched, detached))
+            held = state is not None or self._kept is not None or self.initial_state != "zeros"
+            starts = packed.begin(self._starts(state, packed.like(x), batched, detached)) if held else None
         dropout = self.dropout if self.training else 0.0
         wanted = Wanted(self.training, sequence, every)
         if self.training and self._stack.statistics:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from operator import attrgetter
 from pathlib import Path
+from struct import Struct
 from typing import Any
 
 import torch
@@ -93,45 +94,54 @@ class CBound:
         return CBound(self._kernel, params)
 
     def forward(self, inputs: Inputs, training: bool) -> tuple[Outputs, Tensor | None]:
-        _, states, lengths, reverse, masks = inputs
-        kernel, x = self._kernel, _rows(inputs.x)
+        x, states, lengths, reverse, masks = inputs
+        kernel, x = self._kernel, _rows(x)
         steps, batch = extent_of(x, lengths)
         place, x_step, x_batch = _sequence(x)
         size = kernel.output_size
+        empty = wide = x.new_empty
         if x.dim() == 2:
-            rows, layout = x.shape[0], _PACKED
-            out, out_step, out_batch = x.new_empty(rows, size), size, size
+            rows, flags = x.shape[0], _PACKED
+            out, out_step, out_batch = empty(rows, size), size, size
         else:
-            rows, layout = steps * batch, 0
+            rows, flags = steps * batch, 0
             if batch > 1 and x_batch > x_step:  # the layout of x: each sequence in one piece
                 out_step, out_batch = size, steps * size
                 # by its strides: a view, made here, could not be changed in place by the caller
                 out = x.new_empty_strided((steps, batch, size), (out_step, out_batch, 1))
             else:
                 out_step, out_batch = batch * size, size
-                out = x.new_empty(steps, batch, size)
+                out = empty(steps, batch, size)
+        if training:
+            flags |= _TRAINING
+        elif rows <= _UNPACKED_ROWS:
+            flags |= _UNPACKED
+        if x.dtype == torch.bfloat16:
+            flags |= _NARROW
+            wide = partial(empty, dtype=torch.float32)
         tape = kernel.tape(steps, rows, x.dtype) if training else None
-        narrow = x.dtype == torch.bfloat16
-        wide = x.new_empty if not narrow else partial(x.new_empty, dtype=torch.float32)
-        call = [
-            *(steps, batch, torch.get_num_threads(), reverse),
-            (_TRAINING if training else _UNPACKED if rows <= _UNPACKED_ROWS else 0) | (narrow and _NARROW) | layout,
-            *(place, x_step, x_batch, out.data_ptr(), out_step, out_batch),
-            0 if lengths is None else lengths.data_ptr(),
-            *_pool(),
-            0 if tape is None else tape.data_ptr(),
-        ]
+        call = [steps, batch, torch.get_num_threads(), reverse, flags]
+        call += place, x_step, x_batch, out.data_ptr(), out_step, out_batch
+        call.append(0 if lengths is None else lengths.data_ptr())
+        call += _pool()
+        call.append(0 if tape is None else tape.data_ptr())
         keep: list[Tensor] = []  # contiguous copies live until the kernel returns
         for mask in masks:
             call += _given(mask, keep)
-        finals = [wide(1, batch, size) for size in kernel.state_sizes]
-        for i, final in enumerate(finals):
-            call += (0, 0) if states is None else _state(states[i], keep)
-            call.append(final.data_ptr())
-        statistics = [wide(steps, size).zero_() for size in kernel.statistic_sizes]
-        call += map(Tensor.data_ptr, statistics)
+        finals = tuple([wide(1, batch, size) for size in kernel.state_sizes])
+        if states is None:
+            for final in finals:
+                call += 0, 0, final.data_ptr()
+        else:
+            for i, final in enumerate(finals):
+                call += _state(states[i], keep)
+                call.append(final.data_ptr())
+        statistics: tuple[Tensor, ...] = ()
+        if kernel.statistic_sizes:
+            statistics = tuple([wide(steps, size).zero_() for size in kernel.statistic_sizes])
+            call += map(Tensor.data_ptr, statistics)
         _run(kernel.library.forward, self._address, call)
-        return Outputs(out, tuple(finals), tuple(statistics)), tape
+        return Outputs(out, finals, statistics), tape
 
     def backward(
         self, tape: Tensor, inputs: Inputs, output: Tensor, grads: OutputGradients, wanted: Wanted
@@ -241,10 +251,14 @@ def _memory_for(params: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor
     ]
 
 
+@lru_cache(maxsize=64)
+def _packer(count: int) -> Callable[..., bytes]:
+    return Struct(f"{count}q").pack
+
+
 def _run(function: Any, bound: int, call: list[int]) -> None:
     """The numbers of a `CBound`, and those of the call, as `read_arguments` in job.h reads them."""
-    numbers = array("q", call)
-    if function(bound, numbers.buffer_info()[0]):
+    if function(bound, _packer(len(call))(*call)):
         raise BackendError("the kernel found no memory for its scratch; free memory, or use a smaller batch")
 
 

@@ -73,6 +73,14 @@ INLINE vec first_lanes(vec v, long lanes) {
     return (vec)((ivec)v & (lane < isplat((whole)lanes)));
 }
 
+/* what is left of a row of so many values behind its whole vectors, in the last lanes, and 0 before it */
+INLINE vec load_end(const real *row, long count) {
+    if (count < LANES) return load_part(row, count);
+    ivec lane;
+    for (int i = 0; i < LANES; i++) lane[i] = i;
+    return (vec)((ivec)load(row + count - LANES) & (lane >= isplat((whole)(LANES - count % LANES))));
+}
+
 #if REAL_BITS == 32
 typedef uint32_t uvec __attribute__((vector_size(VECTOR_BYTES)));
 typedef uint16_t narrow_vec __attribute__((vector_size(VECTOR_BYTES / 2)));
