@@ -25,10 +25,12 @@ class Packed:
         lengths: of the sequences, falling, int64 [B].
 
     Raises:
-        ShapeError: a tensor of steps that is no [N, D], or numbers of sequences that do not fit it.
+        ShapeError: data that is no [N, D], batch_sizes that do not fit it, or lengths `beside` it.
     """
 
-    def __init__(self, given: PackedSequence) -> None:
+    def __init__(self, given: PackedSequence, beside: Any = None) -> None:
+        if beside is not None:
+            raise ShapeError("lengths were given with a PackedSequence, which has its own; leave them out")
         self._given = given
         self.rows = given.data
         sizes: list[int] = given.batch_sizes.tolist()
@@ -70,12 +72,6 @@ class Packed:
 
 def _taken(places: Sequence[Place], order: Tensor) -> list[list[Tensor]]:
     return [[state.index_select(1, order) for state in place] for place in places]
-
-
-def check_unpacked(lengths: Any) -> None:
-    """No lengths beside those of the PackedSequence."""
-    if lengths is not None:
-        raise ShapeError("lengths were given with a PackedSequence, which has its own; leave them out")
 
 
 def of_each(function: Callable[[Tensor], Any], output: Any) -> Any:
