@@ -32,16 +32,15 @@ needs_c = pytest.mark.skipif(COMPILER is None, reason=NO_COMPILER)
 
 
 def cells() -> dict[str, Cell]:
-    """Every cell of the catalogue, and a variant for every option that is a choice between two.
+    """Every cell of the catalogue, and a variant for every option that is True or False, and for relu where tanh is.
 
     A preset has the options of the function it was made from: they are varied there.
     """
     found = dict(ostinato.cells.catalogue())
     for base in [c for c in found.values() if c.code is not None and c.code.co_name == c.name]:
         for option, value in base.options.items():
-            other = {"tanh": "relu"}.get(value, not value) if isinstance(value, str | bool) else None
-            if isinstance(other, str) or (other is not None and isinstance(value, bool)):
-                variant = base(**{option: other})
+            if value == "tanh" or isinstance(value, bool):
+                variant = base(**{option: "relu" if value == "tanh" else not value})
                 found[variant.name] = variant
     return found
 

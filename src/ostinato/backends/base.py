@@ -37,8 +37,8 @@ def extent_of(x: Tensor, lengths: Tensor | None) -> tuple[int, int]:
     if len(shape) == 3:
         return shape[0], shape[1]
     assert lengths is not None
-    batch = lengths.shape[0]
-    return int(lengths[0]) if batch else 0, batch
+    numbers = lengths.tolist()  # one operation of torch, where taking the first would be two
+    return numbers[0], len(numbers)
 
 
 class Outputs(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,15 +17,20 @@ from .state import Place
 class Packed:
     """The rows of a PackedSequence, as a stack runs over them: what goes in and comes out is in the callers' order.
 
+    Small layers wait for this: behind a kernel that has emptied the caches each operation of torch costs tens of
+    microseconds, so there are few.
+
     Attributes:
         rows: [N, D], those of step 0, those of step 1, and so on, in each the sequences that are running.
         lengths: of the sequences, falling, int64 [B].
 
     Raises:
-        ShapeError: a tensor of steps that is no [N, D], or numbers of sequences that do not fit it.
+        ShapeError: data that is no [N, D], batch_sizes that do not fit it, or lengths `beside` it.
     """
 
-    def __init__(self, given: PackedSequence) -> None:
+    def __init__(self, given: PackedSequence, beside: Any = None) -> None:
+        if beside is not None:
+            raise ShapeError("lengths were given with a PackedSequence, which has its own; leave them out")
         self._given = given
         self.rows = given.data
         sizes: list[int] = given.batch_sizes.tolist()
@@ -35,12 +41,12 @@ class Packed:
                 lengths += [step] * (size - count)
                 count = size
             step -= 1
-        if self.rows.dim() != 2 or not sizes or sum(lengths) != self.rows.shape[0]:
+        if self.rows.dim() != 2 or not lengths or sum(lengths) != self.rows.shape[0]:
             raise ShapeError(
                 f"the PackedSequence has data {list(self.rows.shape)} and batch_sizes of {sum(sizes)} rows in all; "
                 "give data [N, D] and falling batch_sizes of N in all, as pack_padded_sequence makes them"
             )
-        self.lengths = torch.tensor(lengths, dtype=torch.int64)
+        self.lengths = torch.frombuffer(array("q", lengths), dtype=torch.int64)
 
     def like(self, x: Tensor) -> Tensor:
         """An x [0, B, D] without steps, of as many sequences as this has: what states are made for."""
@@ -66,12 +72,6 @@ class Packed:
 
 def _taken(places: Sequence[Place], order: Tensor) -> list[list[Tensor]]:
     return [[state.index_select(1, order) for state in place] for place in places]
-
-
-def check_unpacked(lengths: Any) -> None:
-    """No lengths beside those of the PackedSequence."""
-    if lengths is not None:
-        raise ShapeError("lengths were given with a PackedSequence, which has its own; leave them out")
 
 
 def of_each(function: Callable[[Tensor], Any], output: Any) -> Any:

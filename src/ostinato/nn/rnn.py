@@ -18,7 +18,7 @@ from .family import Wanted
 from .initial import fill_initial, initial_option, initial_states
 from .initialize import Rule, check_drawn, initialize_all, rules_for
 from .options import Connections, InitialState, Merge, cell_of, check_call, check_options, each_layer, layer_count
-from .packed import Packed, check_unpacked, leaving, of_each
+from .packed import Packed, leaving, of_each
 from .spec import arguments_of, shown, spec_of
 from .stack import Stack
 from .state import Place, detach_state
@@ -291,8 +291,7 @@ class RNN(nn.Module):
                 self._stack.check_last()
         packed = None
         if isinstance(x, PackedSequence):
-            check_unpacked(lengths)
-            packed = Packed(x)
+            packed = Packed(x, lengths)
             x = packed.rows
         first = self._stack.first
         weight = self._weights(first)[0] if first else x
@@ -310,7 +309,8 @@ class RNN(nn.Module):
             starts = self._starts(state, x, batched, detached)
         else:
             batched, ends = True, packed.lengths
-            starts = packed.begin(self._starts(state, packed.like(x), batched, detached))
+            held = state is not None or self._kept is not None or self.initial_state != "zeros"
+            starts = packed.begin(self._starts(state, packed.like(x), batched, detached)) if held else None
         dropout = self.dropout if self.training else 0.0
         wanted = Wanted(self.training, sequence, every)
         if self.training and self._stack.statistics:

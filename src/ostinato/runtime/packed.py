@@ -57,6 +57,6 @@ def last_rows(rows: Tensor, lengths: Tensor) -> Tensor:
 def _numbered(lengths: Tensor) -> tuple[Tensor, Tensor]:
     """Which sequences run at a step, [T, B], and the number of the row of each."""
     batch = len(lengths)
-    running = torch.arange(int(lengths[0]) if batch else 0).unsqueeze(1) < lengths
+    running = torch.arange(int(lengths[0])).unsqueeze(1) < lengths
     count = running.sum(1)
     return running, (count.cumsum(0) - count).unsqueeze(1) + torch.arange(batch)

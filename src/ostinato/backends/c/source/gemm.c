@@ -238,8 +238,7 @@ void pack_columns(const real *matrix, long matrix_row, long rows, long columns, 
                 store(to + c, pairs(first, load_until(from + matrix_row, c, r + 1 < rows ? width : 0)));
             }
     }
-    return;
-#endif
+#else
     for (long p = 0; p < panels_of(columns); p++) {
         const long width = least(PANEL, columns - p * PANEL);
         real *to = packed + p * depth * PANEL + at * PANEL;
@@ -252,4 +251,5 @@ void pack_columns(const real *matrix, long matrix_row, long rows, long columns, 
             if (width < PANEL) memset(to + width, 0, sizeof(real) * (size_t)(PANEL - width));
         }
     }
+#endif
 }
