@@ -175,6 +175,17 @@ def test_the_time_per_product_is_not_compared_where_there_is_none() -> None:
 # Forms
 
 
+@pytest.mark.parametrize("batch", [1, 2, 16, 300])
+@pytest.mark.parametrize("seed", range(5))
+def test_lengths_are_uniform_from_one_to_the_longest(batch: int, seed: int) -> None:
+    shape = Shape(100, batch, 4)
+    lengths = Problem.draw("lstm", shape, seed).lengths
+    assert lengths.shape == (batch,) and int(lengths.min()) >= 1 and int(lengths.max()) <= 100
+    parts = torch.floor((torch.sort(lengths).values - 1) * batch / 100)
+    assert (parts - torch.arange(batch)).abs().max() <= 1  # one of each part, but for what whole numbers round
+    assert len(lengths) < 3 or not torch.equal(lengths, torch.sort(lengths).values)
+
+
 @pytest.mark.parametrize("pass_", ["train", "infer"])
 @pytest.mark.parametrize("cell", ["lstm", "gru_reset_after", "elman"])
 def test_packed_sequences_give_what_lengths_give_and_what_torch_gives(cell: str, pass_: str) -> None:
