@@ -66,7 +66,7 @@ class StudentT(Head):
     """Student's t: parameters loc, scale, df. Its tails are heavy, so that outliers pull less (Lange et al. 1989).
 
     df = 2 + softplus, so that a variance exists. The loss is torch's, computed in float64, where the difference of two
-    lgamma is exact enough. Quantiles are found by bisection of the cdf (`special.student_t_quantile`).
+    lgamma is exact enough. Quantiles are found by Newton's method (`special.student_t_quantile`).
 
     >>> head = StudentT()
     >>> head.quantile(torch.tensor([0.0, 1.0, 5.0]), 0.975)

@@ -65,6 +65,14 @@ TASKS = {
             "Label",
             "LabelPredictor",
         ),
+        Entry(
+            "forecast",
+            "What one or many series do next, with intervals.",
+            "forecast",
+            "ForecastConfig",
+            "Forecasting",
+            "ForecastPredictor",
+        ),
     )
 }
 

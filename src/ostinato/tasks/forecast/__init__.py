@@ -1,0 +1,3 @@
+"""The task forecast: what a series does next, with intervals."""
+
+from __future__ import annotations
