@@ -35,7 +35,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 def tags(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Whether so many ones were odd: learned from the past alone."""
     folder = tmp_path_factory.mktemp("tags")
-    data = parity(folder / "bits.txt", sequences=150, longest=6)
+    data = parity(folder / "bits.txt", sequences=120, longest=6)
     return small(data, folder / "run", epochs=10, learning_rate=0.05, hidden_size=12, evaluations=2)
 
 
@@ -53,7 +53,7 @@ def test_a_run_holds_its_pictures_and_tables(tags):
         rows = list(csv.reader(stream))
     assert rows[0][1:] == ["even", "odd"] and int(rows[1][2]) == int(rows[2][1]) == 0
     data = tags.about["data"]
-    assert (data["train_sequences"], data["validation_sequences"], data["test_sequences"]) == (105, 23, 22)
+    assert (data["train_sequences"], data["validation_sequences"], data["test_sequences"]) == (84, 18, 18)
 
 
 def test_tags_are_predicted_from_a_pipe(tags):
@@ -269,8 +269,8 @@ def test_shares_sum_to_the_whole(kind, tmp_path):
 
 
 def test_two_processes_give_the_measures_of_one(tmp_path):
-    data = pulses(tmp_path / "a.npz", records=3, seconds=8)
-    options = {"window": 90, "frame": 2, "epochs": 2, "hidden_size": 4, "log_every": 1, "evaluations": 1}
+    data = pulses(tmp_path / "a.npz", records=3, seconds=4)
+    options = {"window": 60, "frame": 2, "epochs": 1, "hidden_size": 4, "log_every": 1, "evaluations": 1}
     one = train("label", data, out=tmp_path / "one", **options).metrics
     flags = [text for name, value in options.items() for text in (f"--{name.replace('_', '-')}", value)]
     done = subprocess.run(
