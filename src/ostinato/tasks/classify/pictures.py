@@ -100,6 +100,7 @@ def draw_reliability(path: Path, scores: Scores, title: str) -> None:
     )
     below.bar(middles, count, 0.92 / BINS, color=PLAIN)
     below.set_yscale("log")  # in most bins are few
+    below.minorticks_off()
     below.set_ylim(bottom=0.7)
     below.set_ylabel("sequences", color=INK)
     below.set_xlabel("confidence", color=INK)
