@@ -139,7 +139,7 @@ class Recipe:
 
     def first_new(self, rows: Rows, number: int) -> int:
         """The first row that the run did not learn from: behind the last that it did, where the rows hold it."""
-        if number < 0 or self.frequency.kind == "rows":
+        if number < 0:
             return 0
         stamps, values = self.learned[number]
         own = {int(stamp): row for row, stamp in enumerate(rows.stamps[: len(rows)].astype(np.int64).tolist())}
