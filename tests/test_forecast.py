@@ -151,6 +151,10 @@ def test_what_a_run_learned_from_is_left_out_of_new_data(tmp_path):
     assert evaluate(out, longer)["windows"] == 150 - 6 + 1
     other = write(tmp_path / "other.csv", date=hourly(), load=wave(seed=5))
     assert evaluate(out, other)["windows"] == 400 - 24 - 6 + 1
+    alike = wave(seed=5)
+    alike[299] = wave()[299]  # the last that was learned, by chance
+    other = write(tmp_path / "alike.csv", date=hourly(), load=alike)
+    assert evaluate(out, other)["windows"] == 400 - 24 - 6 + 1
     short = write(tmp_path / "short.csv", date=hourly(303), load=wave()[:303])
     with pytest.raises(DataError, match="the run learned from it: there are not 6 new rows"):
         evaluate(out, short)
