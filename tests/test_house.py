@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import datetime
 import doctest
 import importlib
 import os
@@ -148,6 +149,20 @@ def commands() -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines if line.strip()]
 
 
+def files_of_the_readme(folder: Path) -> None:
+    """The data that its commands name."""
+    (folder / "mybook.txt").write_text("The shells she sells are sea shells.\n" * 200, encoding="utf-8")
+    praise, blame = ("I like it", "5"), ("I do not", "1")
+    rows = [f"{text} {n},{stars}" for n in range(20) for text, stars in (praise, blame)]
+    (folder / "reviews.csv").write_text("\n".join(["review,stars", *rows]) + "\n", encoding="utf-8")
+    (folder / "new.csv").write_text("review\nI like that\n", encoding="utf-8")
+    sentences = [f"the DET\n{noun} NOUN\nsat VERB\n" for noun in ("cat", "dog", "hen", "cow") * 5]
+    (folder / "tagged.txt").write_text("\n".join(sentences), encoding="utf-8")
+    first = datetime.date(2024, 1, 1)
+    days = [f"{first + datetime.timedelta(n)},{100 + 10 * (n % 7) + n % 3}" for n in range(200)]
+    (folder / "sales.csv").write_text("\n".join(["day,sales", *days]) + "\n", encoding="utf-8")
+
+
 def test_every_block_of_the_readme_is_tested() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(re.findall(r"^```\w*$", text, re.MULTILINE)) == 2 * (len(blocks("python")) + len(blocks("sh")))
@@ -155,6 +170,7 @@ def test_every_block_of_the_readme_is_tested() -> None:
 
 def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
     """In order, each block seeing what those before it made."""
+    files_of_the_readme(tmp_path)
     for n, block in enumerate(blocks("python")):
         (tmp_path / f"block{n}.py").write_text(block, encoding="utf-8")
     names = sorted(tmp_path.glob("block*.py"), key=lambda p: int(p.stem[5:]))
@@ -164,7 +180,7 @@ def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
 
 def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
     """The verbs on a small text for a moment; the scripts, which would run this test, are only there."""
-    (tmp_path / "mybook.txt").write_text("The shells she sells are sea shells.\n" * 200, encoding="utf-8")
+    files_of_the_readme(tmp_path)
     for block in blocks("python"):
         if found := re.match(r"# (\w+\.py)\n", block):
             (tmp_path / found.group(1)).write_text(block, encoding="utf-8")
@@ -173,8 +189,9 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
         if command[0] != "ostinato":
             assert os.access(ROOT / command[0], os.X_OK), command
             continue
-        if "--minutes" in command:
-            command[command.index("--minutes") + 1] = "0.01"
+        for option, little in (("--minutes", "0.01"), ("--epochs", "2")):
+            if option in command:
+                command[command.index(option) + 1] = little
         done = subprocess.run(
             [sys.executable, "-W", "error", "-m", *command],
             cwd=tmp_path,
@@ -186,7 +203,7 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
         assert done.returncode == 0, (command, done.stdout, done.stderr)
         ran += 1
     assert ran >= 3
-    assert {p.name for p in (tmp_path / "runs").iterdir()} == {"mybook", "coupled"}
+    assert {p.name for p in (tmp_path / "runs").iterdir()} == {"mybook", "coupled", "reviews", "tags", "sales"}
 
 
 def test_the_verbs_of_the_readme_are_those_of_the_command_line() -> None:

@@ -6,23 +6,24 @@ import csv
 import io
 import json
 import math
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torchmetrics.classification import MulticlassF1Score
+from torchmetrics.classification import BinaryJaccardIndex, MulticlassF1Score, MultilabelF1Score
 
 from ostinato.errors import DataError, OptionError, RunError
 from ostinato.tasks import evaluate, resume, train
 from ostinato.tasks.label.config import LabelConfig
-from ostinato.tasks.label.measures import TagGatherer
+from ostinato.tasks.label.measures import MultiGatherer, TagGatherer
 from ostinato.tasks.label.task import Label
 from ostinato.tasks.run import Run
 from ostinato.tasks.use import open_predictor, predict
 from ostinato.training.task import WHOLE, Share
 from small_labels import RATE, jsonl, parity, pulses, rolls, small
-from tiny_commands import ostinato
+from tiny_commands import ONE_THREAD, command, ostinato
 from tiny_runs import StopAt, same_run
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -86,6 +87,20 @@ def test_measures_are_those_of_torchmetrics():
 
 
 # ---------------------------------------------------------------- several labels
+
+
+def test_measures_of_several_labels_are_those_of_torchmetrics():
+    drawn = torch.Generator().manual_seed(0)
+    logits, answers = torch.randn(50, 4, generator=drawn), torch.randint(2, (50, 4), generator=drawn).float()
+    gatherer = MultiGatherer(torch.device("cpu"))
+    for part in (slice(0, 20), slice(20, 50)):
+        gatherer.add(logits[part], answers[part], torch.arange(50)[part])
+    measures = gatherer.measures(WHOLE)
+    given, true = (logits > 0).int(), answers.int()
+    assert measures["f1"] == pytest.approx(float(MultilabelF1Score(4, average="micro")(given, true)))
+    assert measures["accuracy"] == pytest.approx(float(BinaryJaccardIndex()(given.flatten(), true.flatten())))
+    nats = torch.nn.functional.binary_cross_entropy_with_logits(logits, answers, reduction="none").sum(1).mean()
+    assert measures["nll"] == pytest.approx(float(nats), rel=1e-6)
 
 
 def test_an_untrained_model_that_says_nothing_costs_88_times_log_2(tmp_path):
@@ -217,7 +232,11 @@ def test_a_resumed_run_is_the_uninterrupted_one(kind, tmp_path):
         tmp_path / ("data.txt" if kind == "tags" else "data.npz"), **({"seconds": 5} if kind == "events" else {})
     )
     options = {"epochs": 3, "dropout": 0.3, "num_layers": 2, "hidden_dropout": 0.2, "eval_every": 8}
-    options |= {"tags": {"word_dropout": 0.2}, "multi": {"transpose": 4, "batch_size": 3}, "events": EVENTS}[kind]
+    options |= {
+        "tags": {"word_dropout": 0.2},
+        "multi": {"transpose": 4, "batch_size": 3},
+        "events": EVENTS | {"gain": 0.3, "input_noise": 0.1},
+    }[kind]
     whole = small(data, tmp_path / "whole", **options)
     stopped = small(data, tmp_path / "cut", reporter=StopAt(4), **options)
     assert whole.outcome.finished and not stopped.outcome.finished
@@ -248,6 +267,24 @@ def test_shares_sum_to_the_whole(kind, tmp_path):
         assert torch.allclose(summed, gradients, rtol=1e-4, atol=1e-5 * float(gradients.abs().max()))
 
 
+def test_two_processes_give_the_measures_of_one(tmp_path):
+    data = pulses(tmp_path / "a.npz", records=3, seconds=8)
+    options = {"window": 90, "frame": 2, "epochs": 2, "hidden_size": 4, "log_every": 1, "evaluations": 1}
+    one = train("label", data, out=tmp_path / "one", **options).metrics
+    flags = [text for name, value in options.items() for text in (f"--{name.replace('_', '-')}", value)]
+    done = subprocess.run(
+        command("train", "label", data, "--out", tmp_path / "two", "--devices", 2, *flags),
+        env=ONE_THREAD,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for left, right in zip(one, Run(tmp_path / "two").metrics, strict=True):
+        assert left | {"seconds": 0.0} == pytest.approx(right | {"seconds": 0.0}, rel=1e-3)
+    assert "validation_f1" in one[-1]
+
+
 def test_data_that_changed_are_refused(tmp_path):
     data = parity(tmp_path / "bits.txt")
     run = small(data, tmp_path / "run")
@@ -261,6 +298,7 @@ def test_options_that_do_not_fit_the_data_are_refused(tmp_path):
     data = parity(tmp_path / "bits.txt")
     for options, words in (
         ({"transpose": 2}, "shifts piano rolls"),
+        ({"input_noise": 0.1}, "change measured features"),
         ({"test_records": ["100"]}, "have no records"),
     ):
         with pytest.raises(OptionError, match=words):

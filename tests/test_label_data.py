@@ -176,6 +176,16 @@ def test_transposed_rolls_keep_their_notes_and_are_drawn_anew(tmp_path):
     assert min(shifts) < 0 < max(shifts) and max(map(abs, shifts)) <= 5
 
 
+def test_a_gain_is_each_windows_own_and_leaves_the_answers(tmp_path):
+    held = found(pulses(tmp_path / "a.npz", seconds=4))
+    part = Scheme.of(LabelConfig(), held, torch.arange(6)).part(held)
+    plain, louder = (WindowBatches(Windows(part), 6, 0, gain=gain).get(1, 0, WHOLE) for gain in (0.0, 0.5))
+    assert torch.equal(plain.answers, louder.answers)
+    ratios = (louder.inputs / plain.inputs).nanmedian(0).values[:, 0]
+    assert torch.allclose(louder.inputs, plain.inputs * ratios[:, None], atol=1e-5)
+    assert len(set(ratios.tolist())) == 6 and float(ratios.min()) >= 0.5 and float(ratios.max()) <= 1.5
+
+
 # ---------------------------------------------------------------- what is wrong
 
 
@@ -261,3 +271,16 @@ def test_data_of_another_kind_are_refused(tmp_path):
         scheme.part(tags)
     with pytest.raises(DataError, match="the model learned 100"):
         scheme.part(dataclasses.replace(beats, rate=360.0))
+
+
+def test_features_of_0_and_1_need_not_be_frames(tmp_path):
+    values, lengths = np.eye(4, dtype=np.float32), np.array([3, 1])
+    np.savez(tmp_path / "tags.npz", values=values, lengths=lengths, tags=np.array([0, 1, 1, 0]))
+    np.savez(tmp_path / "alone.npz", values=values, lengths=lengths)
+    held, alone = found(tmp_path / "tags.npz"), found(tmp_path / "alone.npz")
+    scheme = Scheme.of(LabelConfig(), held, torch.tensor([0, 1]))
+    assert scheme.part(alone).answers is None
+    assert torch.equal(scheme.part(alone).inputs.values, scheme.part(held).inputs.values)
+    foretold = Scheme.of(LabelConfig(), alone, torch.tensor([0]))
+    with pytest.raises(DataError, match="holds data for tags|no frames of 0 and 1"):
+        foretold.part(held)

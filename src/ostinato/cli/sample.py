@@ -40,7 +40,7 @@ def sample(
     ] = False,
     checkpoint: Annotated[
         str | None,
-        typer.Option(help="best or last.", show_default="best, or last while there is no best"),
+        typer.Option(help="best, last or another's name.", show_default="best, or last while there is no best"),
     ] = None,
     backend: Annotated[str, typer.Option(help="eager, c or auto.")] = "auto",
 ) -> None:
@@ -48,7 +48,6 @@ def sample(
     from ..tasks import Sampler, load_model
     from .train import check_name
 
-    check_name("checkpoint", checkpoint, ("best", "last"))
     check_name("backend", backend, ("auto", "c", "eager"))
     if beams is not None and (interactive or top_k is not None or top_p is not None or seed is not None):
         raise typer.BadParameter("--beams draws nothing; leave --interactive, --top-k, --top-p and --seed out.")

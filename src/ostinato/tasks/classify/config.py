@@ -21,7 +21,7 @@ class ClassifyData(Group):
     data: str | None = option(
         None,
         "Labelled sequences: a table (CSV, TSV, JSON lines, Parquet) of texts or with a row for each step, a folder "
-        "with a folder or a text file for each class, .npz, .ts, MNIST's idx, or a name of the catalogue.",
+        "with a folder or a text file for each class, .npz, .ts, MNIST's idx, or a name of ostinato data list.",
         may_change=True,  # the file may have moved; its content is checked
         shown="none, it must be given",
     )

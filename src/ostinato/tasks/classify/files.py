@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 from collections.abc import Callable
@@ -52,7 +53,12 @@ def read_own(options: ClassifyData) -> tuple[Examples, Examples | None]:
     if options.data is None:
         raise OptionError(f"there are no data; pass a file, a folder or one of {', '.join(NAMES)}.")
     test = None
-    if not os.path.exists(options.data) and options.data in NAMES:
+    if not os.path.exists(options.data):
+        if options.data not in NAMES:
+            raise DataError(
+                f"there is no file or folder {options.data} (looked from {Path.cwd()}), and no labelled data set of "
+                f"that name; check it, or pass one of {', '.join(NAMES)}."
+            )
         examples, test = _by_name(options.data)
     else:
         examples = read_examples(options.data, options, labelled=True)
@@ -81,10 +87,7 @@ def read_examples(
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         if not path.exists():
-            raise DataError(
-                f"there is no file or folder {path} (looked from {Path.cwd()}), and no labelled data set of that name; "
-                f"check it, or pass one of {', '.join(NAMES)}."
-            )
+            raise DataError(f"there is no file or folder {path} (looked from {Path.cwd()}); check the name.")
         found = _from_path(path, options, labelled, like)
     else:
         found = _from_stream(source, options, labelled, like)
@@ -100,7 +103,7 @@ def _by_name(name: str) -> tuple[Examples, Examples | None]:
     if isinstance(found, Digits):
         train = _of_images(found.train_images, found.train_labels, name)
         return train, _of_images(found.test_images, found.test_labels, f"the test part of {name}")
-    return _of_texts(cast(Texts, found)), None
+    return _of_texts(dataclasses.replace(cast(Texts, found), name=name)), None
 
 
 def _from_path(path: Path, options: ClassifyData, labelled: bool, like: Examples | None) -> Examples:

@@ -68,8 +68,12 @@ class EventOptions(Group):
     threshold: float | None = option(
         None, "Least probability of a detection.", above=0, below=1, shown="the best on the validation part"
     )
-    test_records: tuple[str, ...] = option((), "A record of the test part.")
-    validation_records: tuple[str, ...] = option((), "A record of the validation part.")
+    test_records: tuple[str, ...] = option(
+        (), "A record of the test part; may be given several times.", shown="a quarter of all, drawn by --split-seed"
+    )
+    validation_records: tuple[str, ...] = option(
+        (), "A record of the validation part.", shown="a sixth of all, of those that are not for the test"
+    )
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,8 @@ class Reading(Group):
         low=0,
         shown="100 where windows are cut",
     )
+    gain: float = option(0.0, "In training, stretch each window's features by up to this share.", low=0, below=1)
+    input_noise: float = option(0.0, "In training, standard deviation of noise on the features.", low=0)
 
 
 @dataclass(frozen=True)

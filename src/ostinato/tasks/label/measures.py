@@ -136,6 +136,8 @@ class TagGatherer:
         self.loss = _Loss("tags", device)
         self.counted: Any = MulticlassConfusionMatrix(count).to(device)
         self.confusion = torch.zeros(count, count, dtype=torch.int64)
+        # A process without steps has gathered nothing, which is no mistake.
+        self.add(torch.zeros(0, count, device=device), *torch.zeros(2, 0, dtype=torch.int64, device=device))
 
     def add(self, logits: Tensor, answers: Tensor, where: Tensor) -> None:
         """See `Gatherer`."""
@@ -168,25 +170,26 @@ class MultiGatherer:
     names = ("nll", "accuracy", "f1")
 
     def __init__(self, device: torch.device) -> None:
-        from torchmetrics.classification import BinaryF1Score, BinaryJaccardIndex
+        from torchmetrics.classification import BinaryConfusionMatrix
 
         self.loss = _Loss("multi", device)
-        self.accuracy: Any = BinaryJaccardIndex().to(device)
-        self.f1: Any = BinaryF1Score().to(device)
+        self.counted: Any = BinaryConfusionMatrix().to(device)
+        none = torch.zeros(0, 1, device=device)
+        self.add(none, none, none[:, 0])  # as for tags
 
     def add(self, logits: Tensor, answers: Tensor, where: Tensor) -> None:
         """See `Gatherer`."""
         self.loss.add(logits, answers)
         given, true = (logits > 0).flatten().int(), answers.flatten().int()
-        self.accuracy.update(given, true)
-        self.f1.update(given, true)
+        self.counted.update(given, true)
 
     def measures(self, share: Share) -> dict[str, float]:
         """See `Gatherer`."""
+        (_, false), (missed, right) = self.counted.compute().tolist()
         return {
             "nll": self.loss.mean(share),
-            "accuracy": float(self.accuracy.compute()),
-            "f1": float(self.f1.compute()),
+            "accuracy": right / max(right + missed + false, 1),
+            "f1": 2 * right / max(2 * right + missed + false, 1),
         }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -125,6 +125,8 @@ class Scheme:
             DataError: of another kind than what was learned, or with an answer that the model does not know.
         """
         rows = torch.arange(len(found)) if rows is None else rows
+        if found.next_frame and not self.next_frame:  # features that happen to be 0 and 1, without answers
+            found = replace(found, kind=self.kind, answers=None, labels=[], next_frame=False)
         self._check(found)
         if self.kind == "events":
             return self._records(found, rows)
@@ -144,6 +146,10 @@ class Scheme:
         if not found.words and found.inputs.values.shape[1] != self.width:
             raise DataError(
                 f"{found.name} has {found.inputs.values.shape[1]} features at each step, the model reads {self.width}."
+            )
+        if self.next_frame and not found.next_frame:
+            raise DataError(
+                f"{found.name} holds no frames of 0 and 1 alone, which the model foretells; pass piano rolls."
             )
         if self.rate is not None and found.rate != self.rate:
             raise DataError(

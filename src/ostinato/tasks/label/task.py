@@ -77,6 +77,7 @@ class Label:
             config.batching.batch_size,
             config.machine.seed,
             config.steps.transpose,
+            config.reading.gain,
         )
         self.validation = make_windows(config, scheme.kind, self.parts["validation"])
         self.measures: Sequence[str] = {
@@ -142,7 +143,10 @@ class Label:
 
     def loss(self, model: nn.Module, batch: Piece, carried: Any) -> Loss:
         """Summed nats of the steps that count."""
-        logits, _ = model(batch.inputs, batch.lengths)  # [T, B, K]
+        inputs, noise = batch.inputs, self.config.reading.input_noise
+        if noise and model.training:
+            inputs = inputs + noise * torch.randn_like(inputs)
+        logits, _ = model(inputs, batch.lengths)  # [T, B, K]
         assert batch.answers is not None
         own = batch.counted(logits)  # [n, K]
         nats = summed_loss(self.scheme.kind, own, batch.counted(batch.answers))
@@ -237,6 +241,8 @@ def _check(config: LabelConfig, scheme: Scheme) -> None:
         )
     if config.steps.transpose and not scheme.next_frame:
         raise OptionError("transpose shifts piano rolls, and these data are none; leave --transpose out.")
+    if (config.reading.gain or config.reading.input_noise) and not scheme.width:
+        raise OptionError("gain and input_noise change measured features, and these data are tokens; leave them out.")
     named = config.events.test_records + config.events.validation_records
     if scheme.kind != "events" and named:
         raise OptionError(f"record {named[0]!r} is asked for, but these data have no records; leave it out.")

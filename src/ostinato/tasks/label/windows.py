@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -120,10 +120,12 @@ class WindowBatches:
         batch_size: windows in a batch.
         seed: from which the epochs are drawn.
         transpose: shift the columns of inputs and answers by up to so many, drawn anew for each window.
+        gain: multiply the inputs of a window by 1 - gain to 1 + gain, drawn anew for each.
     """
 
-    def __init__(self, windows: Windows, batch_size: int, seed: int, transpose: int = 0) -> None:
-        self.windows, self.seed, self.most = windows, seed, transpose
+    def __init__(self, windows: Windows, batch_size: int, seed: int, transpose: int = 0, gain: float = 0.0) -> None:
+        self.windows, self.seed = windows, seed
+        self.transpose, self.gain = transpose, gain
         self.buckets = Buckets(windows.lengths, batch_size, seed)
 
     def __len__(self) -> int:
@@ -135,12 +137,14 @@ class WindowBatches:
         rows = self.buckets.rows(epoch, index)
         part = share.of(len(rows))
         piece = self.windows.piece(rows[part], rows)
-        if not self.most:
+        if not self.transpose and not self.gain:
             return piece
         place = epoch * len(self) + index
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + 7919 * place + 1) % 2**63)
-        drawn = torch.rand(len(rows), generator=generator)[part]
-        return _transposed(piece, drawn, self.most)
+        drawn = torch.rand(len(rows), 2, generator=generator)[part]
+        if self.gain:
+            piece = replace(piece, inputs=piece.inputs * (1.0 + self.gain * (2.0 * drawn[:, :1] - 1.0)))  # [T, b, D]
+        return _transposed(piece, drawn[:, 1], self.transpose) if self.transpose else piece
 
 
 def _gathered(sequences: Sequences, step: Tensor, inside: Tensor) -> Tensor:
@@ -160,4 +164,4 @@ def _transposed(piece: Piece, drawn: Tensor, most: int) -> Piece:
         high = min(most, inputs.shape[2] - 1 - int(used[-1]))
         shift = low + int(share * (high - low + 1))
         inputs[:, b], answers[:, b] = inputs[:, b].roll(shift, 1), answers[:, b].roll(shift, 1)
-    return Piece(inputs, answers, piece.where, piece.lengths, piece.seen)
+    return replace(piece, inputs=inputs, answers=answers)
