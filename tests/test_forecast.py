@@ -17,7 +17,14 @@ from ostinato.tasks.registry import find_task
 from ostinato.training.checkpoint import find_checkpoint, read_checkpoint
 from ostinato.training.task import Share
 from tiny_runs import StopAt, losses, same_run, weights
-from tiny_series import collection, hourly, measured, run, tiny, wave, wave_file, write
+from tiny_series import collection, draw_nothing, hourly, measured, run, tiny, wave, wave_file, write
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    if "show" not in request.node.name:
+        draw_nothing(monkeypatch)
+
 
 # ---------------------------------------------------------------- learning
 
