@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from laws import build, doubled, inputs, measure, ragged, reference, states_for
-from ostinato import BackendError, Cell, CompileError
+from laws import ThroughPacked, build, doubled, inputs, measure, ragged, reference, states_for
+from ostinato import RNN, BackendError, Cell, CompileError
 from programs import Drawn
 from tolerances import differences, errors, is_gradient, magnitude
 
@@ -31,6 +31,7 @@ class Run:
     hidden: int
     bidirectional: bool = False
     lengths: bool = False
+    packed: bool = False
     state: bool = True
     threads: int = 1
 
@@ -40,6 +41,7 @@ RUNS = (
     Run(4, 5, 17, 16, bidirectional=True, lengths=True),
     Run(1, 1, 1, 1, state=False),
     Run(2, 9, 7, 33, state=False, threads=3),
+    Run(5, 6, 4, 9, bidirectional=True, packed=True, threads=2),
 )
 
 
@@ -102,20 +104,28 @@ def _compare(cell: Cell, run: Run, backend: str, dtype: torch.dtype) -> list[str
     layer = build(cell, width, run.hidden, backend, dtype, bidirectional=run.bidirectional)
     x = inputs(run.steps, run.batch, width, dtype)
     state = states_for(layer, run.batch, dtype) if run.state else None
-    lengths = ragged(run.steps, run.batch) if run.lengths else None
-    meant = measure(reference(layer), x.double(), doubled(state), lengths)
+    lengths = ragged(run.steps, run.batch) if run.lengths or run.packed else None
+    if run.packed and lengths is not None:
+        lengths = [max(1, n) for n in lengths]
+
+    def laid(each: RNN) -> RNN | ThroughPacked:
+        return ThroughPacked(each) if run.packed else each
+
+    # masks are drawn for the rows there are: then eager is packed too
+    twin = reference(layer)
+    meant = measure(laid(twin) if cell.program().masks else twin, x.double(), doubled(state), lengths)
     if max([magnitude(v) for v in meant.values()], default=0.0) > HUGE:
         return None
     narrow = build(cell, width, run.hidden, "eager", torch.float32, bidirectional=run.bidirectional)
-    single = measure(narrow, x.float(), None if state is None else tuple(s.float() for s in state), lengths)
+    single = measure(laid(narrow), x.float(), None if state is None else tuple(s.float() for s in state), lengths)
     slack = errors(single, meant)
     if max(slack.values(), default=0.0) > UNSURE:
         return None
     ratio = torch.finfo(dtype).eps / torch.finfo(torch.float32).eps
     conditioning = {name: value * ratio for name, value in slack.items()}
-    lines = differences(*_zeros(measure(layer, x, state, lengths), meant, dtype), dtype, conditioning)
+    lines = differences(*_zeros(measure(laid(layer), x, state, lengths), meant, dtype), dtype, conditioning)
     with torch.no_grad():
-        bare = measure(layer, x, state, lengths, wants=lambda n: False)
+        bare = measure(laid(layer), x, state, lengths, wants=lambda n: False)
     values = {n: v for n, v in meant.items() if not is_gradient(n)}
     return lines + [f"without gradients: {line}" for line in differences(bare, values, dtype, conditioning)]
 

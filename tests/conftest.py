@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import sys
 import tempfile
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -39,6 +41,24 @@ def flags_of_the_compiler(request: pytest.FixtureRequest, monkeypatch: pytest.Mo
     given = [str(getattr(v, "name", v)) for k, v in params if k in ("cell", "name", "layer")]
     if given and not set(given) & _optimised():
         monkeypatch.setenv("OSTINATO_CFLAGS", f"{os.environ.get('OSTINATO_CFLAGS', '')} -O1")
+
+
+@pytest.fixture(autouse=True)
+def number_of_threads() -> Iterator[None]:
+    """What a test makes of it is not handed on to the next."""
+    torch = sys.modules.get("torch")  # which the tests of the language do without
+    before = torch.get_num_threads() if torch else 0
+    yield
+    if torch and torch.get_num_threads() != before:
+        torch.set_num_threads(before)
+
+
+@pytest.fixture
+def one_thread(number_of_threads: None) -> None:
+    """Threads wait for one another where a core is busy: sums and times of one thread say more."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @functools.cache

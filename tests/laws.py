@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import ostinato
 from ostinato import RNN, Cell, cell
@@ -31,16 +32,15 @@ needs_c = pytest.mark.skipif(COMPILER is None, reason=NO_COMPILER)
 
 
 def cells() -> dict[str, Cell]:
-    """Every cell of the catalogue, and a variant for every option that is a choice between two.
+    """Every cell of the catalogue, and a variant for every option that is True or False, and for relu where tanh is.
 
     A preset has the options of the function it was made from: they are varied there.
     """
     found = dict(ostinato.cells.catalogue())
     for base in [c for c in found.values() if c.code is not None and c.code.co_name == c.name]:
         for option, value in base.options.items():
-            other = {"tanh": "relu"}.get(value, not value) if isinstance(value, str | bool) else None
-            if isinstance(other, str) or (other is not None and isinstance(value, bool)):
-                variant = base(**{option: other})
+            if value == "tanh" or isinstance(value, bool):
+                variant = base(**{option: "relu" if value == "tanh" else not value})
                 found[variant.name] = variant
     return found
 
@@ -205,7 +205,7 @@ def everything(name: str) -> bool:
 
 
 def measure(
-    layer: RNN,
+    layer: RNN | ThroughPacked,
     x: Tensor,
     state: Sequence[Tensor] | None = None,
     lengths: Any = None,
@@ -255,6 +255,19 @@ def measure(
             gradients = [torch.zeros_like(s) if g is None else g for s, g in zip(wanted, gradients, strict=True)]
         found.update({f"grad {n}": g for n, g in zip(sources, gradients, strict=True)})
     return {n: None if v is None else v.detach() for n, v in found.items()}
+
+
+class ThroughPacked:
+    """A layer that is called with a PackedSequence, and takes and gives padded tensors; for `measure`."""
+
+    def __init__(self, layer: RNN, sort: bool = False) -> None:
+        self.layer, self.sort = layer, sort
+        self.programs, self.named_parameters = layer.programs, layer.named_parameters
+
+    def __call__(self, x: Tensor, state: Any, lengths: Any) -> tuple[Any, ...]:
+        packed = pack_padded_sequence(x, torch.tensor(lengths), enforce_sorted=self.sort)
+        output, *rest = self.layer(packed, state)
+        return pad_packed_sequence(output, total_length=x.shape[0])[0], *rest
 
 
 def doubled(values: Sequence[Tensor] | None) -> tuple[Tensor, ...] | None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import ostinato
-from laws import BACKENDS, build, inputs, measure
+from laws import BACKENDS, build, inputs, measure, sizes_for
 from ostinato import RNN, BackendError, CellError, OstinatoError, ShapeError
 
 X = torch.zeros(4, 2, 3)
@@ -140,6 +140,28 @@ def test_errors_say_the_fact_what_was_got_and_the_remedy(
     assert type(caught.value) is kind
     for word in words:
         assert word in str(caught.value), str(caught.value)
+
+
+# options whose values are numbers: those of the values below that fit
+NUMBERS = {"forget_bias": (-7, 2.5), "beta": (-7, 2.5)}
+NUMBERS |= dict.fromkeys(("alpha", "epsilon", "gamma", "longest", "max_phase", "shortest", "theta"), (2.5,))
+OPTIONS = [(name, option) for name, one in ostinato.cells.catalogue().items() for option in one.options]
+
+
+@pytest.mark.parametrize(("name", "option"), OPTIONS)
+def test_no_option_of_a_cell_takes_just_anything(name: str, option: str) -> None:
+    """What is neither one of its words, nor a number that fits, is refused when the layer is built, by its name."""
+    known = ostinato.cells.get(name)
+    for value in (None, "no such thing", -7, 2.5, float("nan"), (), []):
+        fits = value in NUMBERS.get(option, ())
+        if fits and (option != "forget_bias" or known.options.get("forget_gate", True)):
+            RNN(known(**{option: value}), 6, 6, sizes=sizes_for(known, 6))
+            continue
+        with pytest.raises(CellError) as caught:
+            RNN(known(**{option: value}), 6, 6, sizes=sizes_for(known, 6))
+        told = str(caught.value)
+        rule = option == "forget_bias" and "b_f" in told  # text is read by the layer, as a rule for the bias
+        assert (rule or f"{option} " in told) and ";" in told, value
 
 
 @pytest.mark.parametrize("value", ["cuda", "C", "yes", " c"])

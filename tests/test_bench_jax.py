@@ -12,10 +12,10 @@ import sys
 import pytest
 
 from ostinato.bench.peers.loops import LOOPS
-from ostinato.bench.peers.with_jax import has_jax
+from ostinato.bench.peers.with_jax import why_no_jax
 from ostinato.bench.task.shapes import PASSES
 
-pytestmark = pytest.mark.skipif(not has_jax(), reason="JAX is not installed")
+pytestmark = pytest.mark.skipif(why_no_jax() is not None, reason="JAX is not installed")
 
 CHILD = """
 import json

@@ -30,7 +30,6 @@ from ostinato.ir import OPS, simplify
 
 SHAPE = Shape(5, 3, 6)
 NAMES = [*cells.catalogue(), *TRANSFORMED]
-MATCHED = [name for name in RECURRENT if name in cells.catalogue()]
 
 
 @pytest.fixture
@@ -176,6 +175,17 @@ def test_the_time_per_product_is_not_compared_where_there_is_none() -> None:
 # Forms
 
 
+@pytest.mark.parametrize("batch", [1, 2, 16, 300])
+@pytest.mark.parametrize("seed", range(5))
+def test_lengths_are_uniform_from_one_to_the_longest(batch: int, seed: int) -> None:
+    shape = Shape(100, batch, 4)
+    lengths = Problem.draw("lstm", shape, seed).lengths
+    assert lengths.shape == (batch,) and int(lengths.min()) >= 1 and int(lengths.max()) <= 100
+    middles = (torch.arange(batch) + 0.5) * 100 / batch  # of the parts, of which each has one
+    assert (torch.sort(lengths).values - middles).abs().max() <= 50 / batch + 1  # a whole number
+    assert len(lengths) < 3 or not torch.equal(lengths, torch.sort(lengths).values)
+
+
 @pytest.mark.parametrize("pass_", ["train", "infer"])
 @pytest.mark.parametrize("cell", ["lstm", "gru_reset_after", "elman"])
 def test_packed_sequences_give_what_lengths_give_and_what_torch_gives(cell: str, pass_: str) -> None:
@@ -293,15 +303,14 @@ def test_forms_have_goals_of_their_own() -> None:
 
 
 def test_the_cells_matched_with_torchrecurrent_have_the_parameters_that_are_named() -> None:
-    assert MATCHED
-    for name in MATCHED:
+    for name in RECURRENT:
         named = [part for parts in RECURRENT[name].layout.values() for part in parts]
         assert sorted(named) == sorted(cells.get(name).program().params)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torchrecurrent") is None, reason="torchrecurrent is not installed")
 @pytest.mark.parametrize("pass_", ["train", "infer"])
-@pytest.mark.parametrize("name", MATCHED)
+@pytest.mark.parametrize("name", RECURRENT)
 def test_torchrecurrent_gives_what_our_layer_gives(name: str, pass_: str) -> None:
     problem = Problem.draw(name, SHAPE)
     ours = build_ours(problem, "eager", pass_=pass_)

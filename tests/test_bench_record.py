@@ -84,6 +84,13 @@ def test_a_goal_names_its_misses_and_by_how_much() -> None:
     assert judge(goal, [goal_row("lstm", 1, 64, 2.0)]).met is True
 
 
+def test_a_goal_is_held_against_every_row_whatever_it_is_called() -> None:
+    goal = Goal("g", "ratio", lambda row: True, each=1.0)
+    rows = [{**goal_row("lstm", 16, 64, 0.5), "T": 50}, goal_row("lstm", 16, 64, 2.0)]
+    assert judge(goal, rows).misses == ("lstm (16, 64): 0.50, 50% short",)
+    assert judge(goal, rows[::-1]).got == "0.50 to 2.00, mean 1.00"
+
+
 def test_a_goal_without_rows_is_neither_met_nor_missed_and_an_error_is_a_miss() -> None:
     goal = Goal("g", "ratio", lambda row: True, each=1.0)
     assert judge(goal, []).met is None

@@ -13,11 +13,13 @@ from typer.testing import CliRunner
 
 from ostinato import cells
 from ostinato.bench import run as engine
+from ostinato.bench.measure import memory
 from ostinato.bench.measure.peak import compiler
 from ostinato.bench.measure.rows import Row
+from ostinato.bench.peers import with_jax
 from ostinato.bench.peers.build import build_peer
 from ostinato.bench.peers.loops import LOOPS
-from ostinato.bench.peers.ours import build_ours, gradients_of_views
+from ostinato.bench.peers.ours import build_ours
 from ostinato.bench.peers.torch_nn import TORCH_MODULES
 from ostinato.bench.report.record import ROW_KEYS, load_record
 from ostinato.bench.run import Group, Options, check_options, plan_groups, run
@@ -66,14 +68,11 @@ def test_every_loop_by_hand_is_of_a_cell_in_the_catalogue() -> None:
     assert set(TORCH_MODULES) <= set(LOOPS)
 
 
-def test_the_gradient_of_a_view_is_that_part_of_its_owner() -> None:
-    packed = torch.nn.Parameter(torch.zeros(6, 4))
-    packed.grad = torch.arange(24.0).view(6, 4)
-    views = {"top": packed.detach()[:2], "column": packed.detach()[:, 3], "whole": packed}
-    found = gradients_of_views(views, [packed])
-    assert torch.equal(found["top"], packed.grad[:2])
-    assert torch.equal(found["column"], packed.grad[:, 3])
-    assert torch.equal(found["whole"], packed.grad)
+def test_memory_is_that_of_a_layer_in_training() -> None:
+    """Masks are a part of it."""
+    problem = Problem.draw("zoneout(lstm)", SHAPE)
+    _, build = memory._builder("ostinato", problem)
+    assert build(problem).forward.training
 
 
 def test_a_stream_is_planned_once_and_the_other_passes_at_every_shape() -> None:
@@ -171,6 +170,8 @@ def test_bad_options_are_told_before_anything_is_measured(
         run(Options(cells=("lstn",)))
     with pytest.raises(DataError, match="did you mean 'packed'"):
         run(Options(table="pack"))
+    with pytest.raises(DataError, match=r"eager-loop is not measured in the table packed.*choose of: torch\.nn"):
+        run(Options(table="packed", peers=("eager-loop",)))
     with pytest.raises(DataError, match="minutes is 0; give more than 0"):
         run(Options(minutes=0))
     with pytest.raises(RunError, match="is a folder"):
@@ -178,10 +179,9 @@ def test_bad_options_are_told_before_anything_is_measured(
 
 
 def test_a_peer_that_is_not_installed_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "why_no_jax", lambda: "JAX is not installed")
-    monkeypatch.setattr(engine, "why_no_torchrecurrent", lambda: "torchrecurrent is not installed; run: pip")
+    monkeypatch.setattr(with_jax.importlib.util, "find_spec", lambda name: None)
     assert "jax" not in Options().chosen_peers
-    with pytest.raises(DataError, match="pip install jax"):
+    with pytest.raises(DataError, match=r"jax was asked for and JAX is not installed; run: pip install 'ostinato"):
         check_options(Options(peers=("jax",)))
     assert "torchrecurrent" not in Options(table="catalogue").chosen_peers
     with pytest.raises(DataError, match="torchrecurrent was asked for and torchrecurrent is not installed; run: pip"):

@@ -230,6 +230,7 @@ WRONG: list[tuple[str, dict[str, Any], list[str]]] = [
     *((name, {"forget_bias": False}, ["forget_bias False", "'chrono(100)'"]) for name in GATED),
     *((name, {"forget_bias": None}, ["forget_bias None"]) for name in GATED),
     *((name, {"forget_gate": "coupled", "forget_bias": "chrono(9)"}, ["1 - i", "'coupled'"]) for name in GATED),
+    *((name, {"forget_gate": False, "forget_bias": 2.0}, ["2.0, but no forget gate", "leave it"]) for name in GATED),
     *((name, {"projection": 3}, ["projection 3", "False or True"]) for name in GATED),
     ("lstm", {"memory_activation": "sigmod"}, ["memory_activation 'sigmod'", "'sigmoid'"]),
     ("lstm", {"peepholes": "full"}, ["no option 'peepholes'"]),

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import ostinato
-from laws import build, expected, inputs, measure, needs_c
+from laws import build, expected, inputs, measure, needs_c, reference
 from ostinato import RNN, ShapeError
 from ostinato.backends.c import CBackend
 from ostinato.backends.c.memory import Memory
@@ -190,3 +190,18 @@ def test_a_child_compiles_although_its_parent_was_compiling_when_it_forked() -> 
         if not child:
             os._exit(0 if backend._lock.acquire(timeout=1) else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize("width", [1, 7, 8, 9, 16, 17, 31, 33, 40])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_few_rows_without_gradients(dtype: torch.dtype, width: int) -> None:
+    """They are multiplied straight from the weights, whose rows may end within a vector; inf stays in its row."""
+    layer = build(ostinato.cells.linear, width, width, "c", dtype=dtype)
+    x = inputs(1, 2, width, dtype)
+    with torch.no_grad():
+        assert_agree({"output": layer(x)[0]}, {"output": reference(layer)(x.double())[0]}, dtype)
+        layer.cell_parameters()["B"][-1, width // 2] = float("inf")
+        x[0, 1, width // 2] = 0.5
+        output, _ = layer(x)
+    assert output[0, 1, -1] == float("inf")
+    assert output[0, :, :-1].isfinite().all()

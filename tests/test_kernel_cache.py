@@ -14,9 +14,10 @@ import pytest
 import torch
 
 import ostinato
-from laws import build, inputs, needs_c
+from laws import build, expected, inputs, measure, needs_c
 from ostinato import CacheError, CompileError
-from ostinato.backends.c import cache
+from ostinato.backends.c import cache, compiler
+from tolerances import assert_agree
 
 pytestmark = needs_c
 Fresh = Callable[[Path], None]
@@ -69,8 +70,6 @@ def test_it_is_the_users_own_and_kept(fresh: Fresh, tmp_path: Path, monkeypatch:
     assert len(made) == 2 and len(files(tmp_path)) == 3 and sorted(home.iterdir()) == files(tmp_path)
     before = [path.read_bytes() for path in made]
     fresh(tmp_path)
-    from ostinato.backends.c import compiler
-
     monkeypatch.setattr(compiler, "compile_file", lambda *_: pytest.fail("compiled again"))
     second, said = run("c")
     assert torch.equal(first, second) and not said
@@ -223,6 +222,23 @@ def test_without_a_compiler_eager_runs_and_one_warning_says_so(
     with pytest.raises(CompileError, match="apt install gcc"):
         run("c")
     assert not (tmp_path / "ostinato").exists() or list((tmp_path / "ostinato").iterdir()) == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", compiler.CANDIDATES)
+def test_every_compiler_that_is_looked_for_will_do(
+    name: str, dtype: torch.dtype, fresh: Fresh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shutil.which(name) is None:
+        pytest.skip(f"no {name} on this machine")
+    fresh(tmp_path)
+    monkeypatch.setenv("CC", name)
+    layer = build(ostinato.cells.gru, 17, 33, "c", torch.float32).to(dtype)
+    x = inputs(5, 13, 17, dtype)
+    assert_agree(measure(layer, x), expected(layer, x), dtype)
+    with torch.no_grad():  # few rows, which are multiplied without packing
+        few = layer(x[:1, :2])[0]
+    assert_agree({"output": few}, {"output": expected(layer, x[:1, :2])["output"]}, dtype)
 
 
 def test_a_compiler_in_a_folder_with_a_space(fresh: Fresh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,6 +86,19 @@ def test_locked_dropout_is_variational_dropout_of_what_the_upper_layer_reads() -
     torch.testing.assert_close(*found)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_locked_dropout_of_packed_sequences_is_that_of_padded_ones(backend: str) -> None:
+    """One mask for a sequence, whichever its rows are: sequences that fall in length are drawn in the same order."""
+    layer = fill(RNN("gru", 3, 8, 3, dropout=0.5, locked=True, backend=backend, dtype=torch.float64))
+    x, lengths = inputs(6, 4, 3, torch.float64), torch.tensor([6, 5, 5, 2])
+    padded = layer(x, lengths=lengths, generator=torch.Generator().manual_seed(3))[0]
+    rows = torch.nn.utils.rnn.pack_padded_sequence(x, lengths)
+    packed = layer(rows, generator=torch.Generator().manual_seed(3))[0]
+    torch.testing.assert_close(torch.nn.utils.rnn.pad_packed_sequence(packed)[0], padded)
+    again = layer(rows, generator=torch.Generator().manual_seed(4))[0]
+    assert not torch.equal(again.data, packed.data)
+
+
 # ---- random masks of a cell
 
 

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -246,15 +245,6 @@ def start(options: dict[str, object], out: Path, mode: str, **more: object) -> s
         env=environment,
         **more,
     )
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """As the processes that `start` starts: sums of floats depend on how they are split."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -47,6 +47,7 @@ REFUSED: list[tuple[str, Callable[[], object]]] = [
     ("has no product of a matrix with a value that depends on a state", lambda: transforms.layer_norm(pointwise)),
     ("has no product of a matrix with x", lambda: transforms.layer_norm(blind, on="input")),
     ("on= names 'gate'; choose of recurrent, input, state", lambda: transforms.layer_norm(cells.lstm, on="gate")),
+    ("on= names None; choose of", lambda: transforms.layer_norm(cells.lstm, on=None)),  # type: ignore[arg-type]
     ("on= names no place", lambda: transforms.layer_norm(cells.lstm, on=())),
     (
         "reads none on; choose on='recurrent' or on='input'; if a transform changed the states, normalise before it",
@@ -85,6 +86,7 @@ REFUSED: list[tuple[str, Callable[[], object]]] = [
         lambda: transforms.multiplicative_integration(transforms.layer_norm(cells.lstm)),
     ),
     ("alpha is '2'; give a number", lambda: transforms.multiplicative_integration(cells.lstm, alpha="2")),  # type: ignore[arg-type]
+    ("only is 'yes'; give True or False", lambda: transforms.skip_in_time(cells.lstm, 3, only="yes")),  # type: ignore[arg-type]
     ("k of skip_in_time = 1", lambda: transforms.skip_in_time(cells.lstm, 1)),
     ("multiplies the state c, or a multiple", lambda: transforms.skip_in_time(cells.lstm, 4, state="c")),
 ]

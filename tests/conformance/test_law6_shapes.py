@@ -114,13 +114,17 @@ def test_results_are_not_views_of_what_was_given(cell: Any, backend: str) -> Non
     layer = build(cell, 3, 4, backend)
     x, state = inputs(3, 2, 3, torch.float64), states_for(layer, 2, torch.float64)
     for steps in (1, 3):
+        own, given = x[:steps].clone(), tuple(s.clone() for s in state)
         with torch.no_grad():
-            output, final = layer(x[:steps], state[0] if len(state) == 1 else state)
+            output, final = layer(own, given[0] if len(given) == 1 else given)
             finals = (final,) if isinstance(final, Tensor) else final
-            before = [s.clone() for s in state]
-            for f in finals:
-                f.fill_(7.0)
-            assert all(torch.equal(s, b) for s, b in zip(state, before, strict=True))
-            kept = output.clone()
-            x.clone().zero_()
-            assert torch.equal(output, kept)
+            places = {"x": [own], "states": list(given), "output": [output], "final states": list(finals)}
+            kept = {name: [v.clone() for v in values] for name, values in places.items()}
+            for written, values in places.items():
+                for value in values:
+                    value.fill_(7.0)
+                for name in places.keys() - {written}:
+                    for value, before in zip(places[name], kept[name], strict=True):
+                        assert torch.equal(value, before), (written, name)
+                for value, before in zip(values, kept[written], strict=True):
+                    value.copy_(before)

@@ -15,11 +15,13 @@ class Inputs(NamedTuple):
     """What a step runs over, beside its parameters.
 
     Args:
-        x: [T, B, D].
+        x: [T, B, D]; or packed, [N, D]: the rows of step 0, those of step 1, and so on, in each those of the sequences
+            that are running. The lengths fall then, and are at least 1.
         states: before the first step, each [1, B, S]; None for zeros.
         lengths: steps of each sequence, int64 [B] on the CPU; None if each has T.
         reverse: from each sequence's last step to its first.
-        masks: in the order of the step's: [T, B, S], [1, B, S] for all steps, or the shape of a matrix.
+        masks: in the order of the step's: over time as x is, [T, B, S] or [N, S]; [1, B, S] for all steps; or the shape
+            of a matrix.
     """
 
     x: Tensor
@@ -29,11 +31,21 @@ class Inputs(NamedTuple):
     masks: Sequence[Tensor] = ()
 
 
+def extent_of(x: Tensor, lengths: Tensor | None) -> tuple[int, int]:
+    """T and B of an x, see `Inputs`."""
+    shape = x.shape
+    if len(shape) == 3:
+        return shape[0], shape[1]
+    assert lengths is not None
+    numbers = lengths.tolist()  # one operation of torch, where taking the first would be two
+    return numbers[0], len(numbers)
+
+
 class Outputs(NamedTuple):
     """What a run of a step gives.
 
     Args:
-        output: [T, B, O].
+        output: [T, B, O], or [N, O] where x is packed.
         finals: the states after each sequence's last step, each [1, B, S].
         statistics: those that the step measures, each [T, S] in the order in which steps run, zeros where no sequence
             does; nothing is differentiated through them.

@@ -20,10 +20,9 @@ from .measure.peak import best_sgemm, fma_peak, merge_peaks, sgemm_peaks
 from .measure.rows import Row, measure_group, with_shares
 from .measure.timing import Timer
 from .peers.beside import build_beside
-from .peers.build import why_no_peer
+from .peers.build import why_no_peer, why_not_installed
 from .peers.ours import build_ours, rounding
-from .peers.recurrent import why_no_torchrecurrent
-from .peers.with_jax import limit_jax_threads, why_no_jax
+from .peers.with_jax import limit_jax_threads
 from .report.record import check_writable, write_record
 from .report.tables import TABLES
 from .task.cells import cell_named
@@ -91,19 +90,12 @@ class Options:
 
     @property
     def chosen_peers(self) -> tuple[str, ...]:
-        return self.peers or tuple(peer for peer in TABLES[self.table].peers if _installed(peer) is None)
+        return self.peers or tuple(peer for peer in TABLES[self.table].peers if why_not_installed(peer) is None)
 
     @property
     def timer(self) -> Timer:
         repeats = self.repeats if self.repeats is not None else 3 if self.quick else 9
         return Timer(repeats, sample_ms=2.0 if self.quick else 20.0)
-
-
-def _installed(peer: str) -> str | None:
-    """Why a peer is not there at all, with the remedy; None where it is."""
-    if peer == "jax" and why_no_jax() is not None:
-        return "JAX is not installed; run: pip install jax"
-    return why_no_torchrecurrent() if peer == "torchrecurrent" else None
 
 
 def check_options(options: Options) -> None:
@@ -118,9 +110,16 @@ def check_options(options: Options) -> None:
         raise DataError(f"threads is {options.threads}; give at least one.")
     if options.minutes is not None and not options.minutes > 0:
         raise DataError(f"minutes is {options.minutes:g}; give more than 0.")
+    table = TABLES[options.table]
     for peer in options.chosen_peers:
-        if (reason := _installed(peer)) is not None:
+        if (reason := why_not_installed(peer)) is not None:
             raise DataError(f"the peer {peer} was asked for and {reason}")
+        if peer not in table.peers and "plain" not in table.forms:
+            forms, known = ", ".join(table.forms), ", ".join(table.peers)
+            raise DataError(
+                f"the peer {peer} is not measured in the table {options.table} ({forms}); leave out peers, or "
+                f"choose of: {known}."
+            )
 
 
 def plan_groups(options: Options) -> list[Group]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..lang import cell, exp, maximum, sigmoid, softplus, tanh, where
-from .choices import choose, whole
+from .choices import choose, switch, whole
 
 __all__ = ["fastgrnn", "highway", "slstm", "ugrnn"]
 
@@ -43,6 +43,7 @@ def highway(p: Any, x: Any, s: Any, *, depth: int = 3, coupled: bool = True) -> 
         depth: highway layers within a step, at least 1.
         coupled: True: what is carried of s is one minus what is let in, c = 1 - t; False: c is a gate of its own.
     """
+    joined = switch("highway", "coupled", coupled)
     for k in range(1, whole("highway", "depth", depth) + 1):
 
         def seen(gate: str, k: int = k, s: Any = s) -> Any:
@@ -51,7 +52,7 @@ def highway(p: Any, x: Any, s: Any, *, depth: int = 3, coupled: bool = True) -> 
 
         h = tanh(seen("h"))
         t = sigmoid(seen("t"))
-        c = 1 - t if coupled else sigmoid(seen("c"))
+        c = 1 - t if joined else sigmoid(seen("c"))
         s = h * t + s * c
     return s
 

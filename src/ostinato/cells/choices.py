@@ -34,6 +34,9 @@ ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+FORGET_BIAS = 1.0  # where nothing else is asked for
+
+
 def activation(cell: str, option: str, value: Any, *names: str) -> Callable[[Any], Any]:
     """The function of that name, one of `names`, all if there are none; else a CellError."""
     return ACTIVATIONS[choose(cell, option, value, names or tuple(ACTIVATIONS))]
@@ -45,6 +48,11 @@ def choose(cell: str, option: str, value: Any, choices: Sequence[Any]) -> Any:
         named = [repr(one) for one in choices]
         raise CellError(f"{cell} has {option} {value!r}; choose {', '.join(named[:-1])} or {named[-1]}")
     return value
+
+
+def switch(cell: str, option: str, value: Any) -> bool:
+    """The value, if it is True or False; else a CellError."""
+    return choose(cell, option, value, (False, True))
 
 
 def number(cell: str, option: str, value: Any) -> float:
@@ -102,6 +110,8 @@ def forget_rules(
     initialisation come in pairs (Tallec & Ollivier 2018).
     """
     start = bias(cell, "forget_bias", value)
+    if forget_gate is False and start != FORGET_BIAS:
+        raise CellError(f"{cell} has forget_bias {start!r}, but no forget gate; leave it out, or pass forget_gate=True")
     if forget_gate == "coupled":
         if isinstance(start, str):
             raise CellError(

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..lang import cell, cos, emit, exp, sigmoid, sin, tanh
 from .choices import activation as named
-from .choices import choose, past, whole, within
+from .choices import choose, past, switch, whole, within
 
 __all__ = ["indrnn", "lru", "qrnn", "sru"]
 
@@ -30,7 +30,12 @@ def indrnn(p: Any, x: Any, h: Any, *, activation: str = "relu") -> Any:
     return named("indrnn", "activation", activation, "relu", "tanh")(p.W @ x + p.u * h + p.b)
 
 
-@cell(sizes=lambda o: {} if o["projected"] else {"x": "H"}, init=lambda o: {"W_h": "xavier"} if o["projected"] else {})
+def _highway(options: Mapping[str, Any]) -> bool:
+    """Whether the highway has a matrix of its own."""
+    return switch("sru", "projected", options["projected"])
+
+
+@cell(sizes=lambda o: {} if _highway(o) else {"x": "H"}, init=lambda o: {"W_h": "xavier"} if _highway(o) else {})
 def sru(p: Any, x: Any, c: Any, *, projected: bool = False, alpha: float = 1.0) -> Any:
     """Simple recurrent unit: light recurrence and a highway around it (Lei et al. 2018).
 

@@ -8,7 +8,7 @@ from operator import add
 from typing import Any
 
 from ..lang import cell, emit
-from .choices import past, whole
+from .choices import past, switch, whole
 
 __all__ = ["fir", "iir", "linear"]
 
@@ -20,7 +20,8 @@ def _before(options: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _taps(options: Mapping[str, Any]) -> dict[str, float | str]:
     window = len(_before(options)) + 1
-    return {f"B_{k}": "xavier" if options["full"] else 1 / window for k in range(window)}
+    full = switch("fir", "full", options["full"])
+    return {f"B_{k}": "xavier" if full else 1 / window for k in range(window)}
 
 
 @cell(

@@ -31,14 +31,15 @@ def gru(p: Any, x: Any, h: Any) -> Any:
 
 @cell
 def gru_reset_after(p: Any, x: Any, h: Any) -> Any:
-    """Gated recurrent unit, reset after the product, the same as torch.nn.GRU and cuDNN's (Chung et al. 2014).
+    """Gated recurrent unit, reset after the product, the same as torch.nn.GRU and cuDNN's (Cho et al. 2014).
 
         r = sigmoid(W_r x + U_r h + b_r)
         z = sigmoid(W_z x + U_z h + b_z)
         n = tanh(W_n x + b_n + r * (U_n h + b_hn))
         h' = (1 - z) * n + z * h
 
-    x: [D]; h: [H]; W_*: [H, D], U_*: [H, H], b_*: [H]. Not `gru`, which resets h before the product.
+    x: [D]; h: [H]; W_*: [H, D], U_*: [H, H], b_*: [H]. The form of the paper's first version, which
+    Chung et al. (2014) call the original. Not `gru`, the published form, which resets h before the product.
     """
     r = sigmoid(p.W_r @ x + p.U_r @ h + p.b_r)
     z = sigmoid(p.W_z @ x + p.U_z @ h + p.b_z)

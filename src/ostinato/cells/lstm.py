@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..lang import cell, sigmoid
-from .choices import activation, check_gates, choose, forget_rules
+from .choices import FORGET_BIAS, activation, check_gates, forget_rules, switch
 from .presets import preset
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
 
 
 def _sizes(options: Mapping[str, Any]) -> dict[str, str]:
-    return {"h": "P"} if choose("lstm", "projection", options["projection"], (False, True)) else {}
+    return {"h": "P"} if switch("lstm", "projection", options["projection"]) else {}
 
 
 def _init(options: Mapping[str, Any]) -> dict[str, float | str]:
@@ -49,7 +49,7 @@ def lstm(
     input_gate: bool | str = True,
     forget_gate: bool | str = True,
     output_gate: bool = True,
-    forget_bias: float | str = 1.0,
+    forget_bias: float | str = FORGET_BIAS,
     input_activation: str = "tanh",
     memory_activation: str = "identity",
     output_activation: str = "tanh",

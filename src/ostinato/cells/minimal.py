@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..lang import cell, sigmoid, softplus, tanh, where
-from .choices import choose, forget_rules, number
+from .choices import FORGET_BIAS, forget_rules, number, switch
 
 __all__ = ["janet", "mgu", "mingru", "minlstm"]
 
@@ -33,7 +33,7 @@ def _janet_init(options: Mapping[str, Any]) -> dict[str, float | str]:
 
 
 @cell(init=_janet_init)
-def janet(p: Any, x: Any, h: Any, *, beta: float = 1.0, forget_bias: float | str = 1.0) -> Any:
+def janet(p: Any, x: Any, h: Any, *, beta: float = 1.0, forget_bias: float | str = FORGET_BIAS) -> Any:
     """LSTM with nothing but its forget gate, "just another network" (van der Westhuizen & Lasenby 2018).
 
         s = W_f x + U_f h + b_f
@@ -90,10 +90,9 @@ def mingru(p: Any, x: Any, h: Any, *, positive: bool = False) -> Any:
     >>> list(cells.mingru.program().params)
     ['W_z', 'b_z', 'W_n', 'b_n']
     """
-    choose("mingru", "positive", positive, (False, True))
     z = sigmoid(p.W_z @ x + p.b_z)
     n = p.W_n @ x + p.b_n
-    if positive:
+    if switch("mingru", "positive", positive):
         n = _positive(n)
     return (1 - z) * h + z * n
 
@@ -123,17 +122,15 @@ def minlstm(p: Any, x: Any, h: Any, *, normalized: bool = True, positive: bool =
     >>> list(cells.minlstm.program().params)
     ['W_f', 'b_f', 'W_i', 'b_i', 'W_n', 'b_n']
     """
-    choose("minlstm", "normalized", normalized, (False, True))
-    choose("minlstm", "positive", positive, (False, True))
     a = p.W_f @ x + p.b_f
     b = p.W_i @ x + p.b_i
-    if normalized:
+    if switch("minlstm", "normalized", normalized):
         # log f - log i for f = sigmoid(a), i = sigmoid(b): f / (f + i) itself is 0 / 0 where both are quite shut
         log_ratio = softplus(-b) - softplus(-a)
         f, i = sigmoid(log_ratio), sigmoid(-log_ratio)
     else:
         f, i = sigmoid(a), sigmoid(b)
     n = p.W_n @ x + p.b_n
-    if positive:
+    if switch("minlstm", "positive", positive):
         n = _positive(n)
     return f * h + i * n

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..lang import cell, sigmoid, tanh
-from .choices import activation, check_gates, choose, forget_rules
+from .choices import FORGET_BIAS, activation, check_gates, choose, forget_rules, switch
 from .presets import preset
 
 __all__ = [
@@ -25,7 +25,7 @@ __all__ = [
 
 
 def _sizes(options: Mapping[str, Any]) -> dict[str, str]:
-    return {"h": "P"} if choose("peephole_lstm", "projection", options["projection"], (False, True)) else {}
+    return {"h": "P"} if switch("peephole_lstm", "projection", options["projection"]) else {}
 
 
 def _init(options: Mapping[str, Any]) -> dict[str, float | str]:
@@ -48,7 +48,7 @@ def peephole_lstm(
     input_gate: bool | str = True,
     forget_gate: bool | str = True,
     output_gate: bool = True,
-    forget_bias: float | str = 1.0,
+    forget_bias: float | str = FORGET_BIAS,
     input_activation: str = "tanh",
     output_activation: str = "tanh",
     projection: bool = False,

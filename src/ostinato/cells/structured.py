@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..lang import cell, sigmoid, tanh, transpose
-from .choices import within
+from .choices import switch, within
 
 __all__ = ["antisymmetric", "lmu"]
 
@@ -32,7 +32,7 @@ def antisymmetric(p: Any, x: Any, h: Any, *, gated: bool = False, epsilon: float
     A = p.U - transpose(p.U)
     a = A @ h - diffusion * h
     g = tanh(a + p.W @ x + p.b)
-    if gated:
+    if switch("antisymmetric", "gated", gated):
         z = sigmoid(a + p.W_z @ x + p.b_z)
         g = z * g
     return h + step * g

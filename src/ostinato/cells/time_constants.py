@@ -10,7 +10,7 @@ from typing import Any
 
 from ..lang import cell, floor, sigmoid, tanh, total, where
 from .choices import activation as named
-from .choices import past, rising, whole, within
+from .choices import past, rising, switch, whole, within
 
 __all__ = ["clockwork", "leaky", "narx", "retention", "time_skip"]
 
@@ -18,7 +18,7 @@ __all__ = ["clockwork", "leaky", "narx", "retention", "time_skip"]
 def _scales(options: Mapping[str, Any]) -> dict[str, float | str]:
     low = within("leaky", "shortest", options["shortest"], 1.0)
     high = within("leaky", "longest", options["longest"], low)
-    if options["learned"]:  # tau = 1 + exp(s)
+    if switch("leaky", "learned", options["learned"]):  # tau = 1 + exp(s)
         least = math.log(max(low - 1, 1e-2))
         return {"s": f"uniform({least!r}, {max(math.log(max(high - 1, 1e-2)), least)!r})"}
     return {"tau": f"log_uniform({low!r}, {high!r})"}

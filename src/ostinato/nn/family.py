@@ -19,7 +19,7 @@ from ..ir import (
     without_output,
     without_params,
 )
-from ..runtime import Outputs, Step
+from ..runtime import Outputs, Step, extent_of
 from .masks import draw
 
 
@@ -38,7 +38,9 @@ class Wanted(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What a run gives: output [T, B, O], the last alone [B, O]; final states, each [1, B, S]; all, each [T, B, S]."""
+    """What a run gives: output [T, B, O], or [N, O] where x is packed, the last alone [B, O]; final states, each
+    [1, B, S]; all, each [T, B, S] or [N, S].
+    """
 
     output: Tensor
     finals: tuple[Tensor, ...]
@@ -78,13 +80,15 @@ class Variant:
         self.params = list(self.step.program.params)
         self._masks = list(zip(self.step.program.masks, self.step.mask_shapes, strict=True))
 
-    def masks(self, x: Tensor, generator: torch.Generator | None) -> Sequence[Tensor]:
-        """Its masks for an input x [T, B, D]: of a vector [T, B, S], [1, B, S] if locked, of a matrix its shape."""
-        return [draw(mask, _extent(mask, shape, x), x, generator) for mask, shape in self._masks]
+    def masks(self, x: Tensor, lengths: Tensor | None, generator: torch.Generator | None) -> Sequence[Tensor]:
+        """Its masks for an input x: [T, B, S], or packed [N, S]; [1, B, S] if locked; of a matrix its shape."""
+        return [draw(mask, _extent(mask, shape, x, lengths), x, generator) for mask, shape in self._masks]
 
-    def starts(self, states: Sequence[Tensor], x: Tensor) -> Sequence[Tensor]:
+    def starts(self, states: Sequence[Tensor], x: Tensor, lengths: Tensor | None) -> Sequence[Tensor]:
         """The states that it begins with for those of the cell."""
-        return [*states, x.new_zeros(1, x.shape[1], self.step.state_sizes[-1])] if self.carries else states
+        if not self.carries:
+            return states
+        return [*states, x.new_zeros(1, extent_of(x, lengths)[1], self.step.state_sizes[-1])]
 
     def run_of(self, outputs: Outputs) -> Run:
         """What the caller wants, from what the step gave."""
@@ -144,8 +148,10 @@ class Family:
         return self._made[wanted]
 
 
-def _extent(mask: Mask, shape: tuple[int, ...], x: Tensor) -> tuple[int, ...]:
-    return shape if len(shape) == 2 else (1 if mask.locked else x.shape[0], x.shape[1], *shape)
+def _extent(mask: Mask, shape: tuple[int, ...], x: Tensor, lengths: Tensor | None) -> tuple[int, ...]:
+    if len(shape) == 2:
+        return shape
+    return (*((1, extent_of(x, lengths)[1]) if mask.locked else x.shape[:-1]), *shape)
 
 
 def _unused(name: str, taken: Sequence[str]) -> str:

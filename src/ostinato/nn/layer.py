@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from ..ir import Program, activations
 from ..lang import Cell
-from ..runtime import Inputs, Runner, Step
+from ..runtime import Inputs, Outputs, Runner, Step, extent_of, packed, unpacked
 from .family import Family, Run, Variant, Wanted
 from .statistics import Running
 
@@ -23,11 +23,13 @@ class Ready:
         variant: the step.
         runner: what runs it; forms that differ in nothing share one, which holds what its last call was bound to.
         names: the full names of its parameters.
+        repeats: it takes nothing that changes from call to call beside x and the states.
     """
 
     variant: Variant
     runner: Runner
     names: list[str]
+    repeats = False
 
     def __init__(self, family: Family, wanted: Wanted, suffix: str, runners: dict[Variant, Runner]) -> None:
         self._family = family
@@ -42,6 +44,7 @@ class Ready:
             self.variant = self._family.variant(self._wanted)
             self.runner = self._runners.setdefault(self.variant, Runner(self.variant.step))
             self.names = [f"{name}{self._suffix}" for name in self.variant.params]
+            self.repeats = not self.variant.step.program.masks and not self.variant.step.statistic_sizes
             self._made = True
 
     # A step is made while a graph is traced; how it is made is no part of it. This is what
@@ -109,18 +112,22 @@ class Layer:
         wanted: Wanted,
         generator: torch.Generator | None,
     ) -> Run:
-        """Run over x [T, B, D]; `weights` gives the parameters of these names."""
+        """Run over x [T, B, D], or packed [N, D]; `weights` gives the parameters of these names."""
+        if self.lookahead and x.dim() == 2 and lengths is not None:  # the zeros that it reads have no row
+            run = self(weights, unpacked(x, lengths), states, lengths, backend, wanted, generator)
+            every = {name: packed(value, lengths) for name, value in run.states.items()}
+            return Run(packed(run.output, lengths) if wanted.sequence else run.output, run.finals, every)
         ready = self.ready(*wanted)
         variant = ready.variant
         reads, ends = self._extended(x, lengths) if self.lookahead else (x, lengths)
-        starts = None if states is None else variant.starts(states, x)
+        starts = None if states is None else variant.starts(states, x, lengths)
         if variant.takes_statistics:
             masks = self.running.given(weights(self.running.all_names), reads, ends)
         else:
-            masks = variant.masks(reads, generator)
+            masks = variant.masks(reads, ends, generator)
         outputs = ready.runner(Inputs(reads, starts, ends, self.reverse, masks), weights(ready.names), backend)
         if outputs.statistics:
-            self.running.update(weights(self.running.all_names), outputs.statistics, x.shape[1], ends)
+            self.running.update(weights(self.running.all_names), outputs.statistics, extent_of(x, lengths)[1], ends)
         run = variant.run_of(outputs)
         if self.lookahead:
             output = self._aligned(run.output, x.shape[0], lengths) if wanted.sequence else run.output
@@ -129,6 +136,18 @@ class Layer:
         if states is not None and not wanted.sequence and not variant.carries:
             run = run._replace(output=_if_any(run.output, x.shape[0], lengths))
         return run
+
+    def again(
+        self,
+        weights: Callable[[list[str]], list[Tensor]],
+        x: Tensor,
+        states: Sequence[Tensor],
+        backend: str,
+        training: bool,
+    ) -> Outputs | None:
+        """An output at every step and the final states, for a call like the last one; see `Runner.again`."""
+        ready = self._forms[training, True, False]
+        return ready.runner.again(x, states, weights(ready.names), backend) if ready.repeats else None
 
     def starts(self, weights: Callable[[list[str]], list[Tensor]], x: Tensor, kind: str) -> list[Tensor]:
         """The initial states for x [T, B, D]: those that the layer holds, and zeros for the others."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,48 +11,67 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from ..errors import ShapeError
+from .state import Place
 
 
-def run_packed(call: Callable[..., Any], packed: PackedSequence, batch_first: bool, sequence: bool) -> tuple[Any, ...]:
-    """What ``call(x, lengths)`` gives for the sequences of `packed`, its tensors over time packed again.
+class Packed:
+    """The rows of a PackedSequence, as a stack runs over them: what goes in and comes out is in the callers' order.
 
-    One index for all rows, there and back: torch's own conversions cut and join step by step, their gradients too.
+    Small layers wait for this: behind a kernel that has emptied the caches each operation of torch costs tens of
+    microseconds, so there are few.
 
-    Args:
-        call: gives output, state and, if they are wanted, the states at every step, all in the callers' order.
-        sequence: the output has steps, else it is the last one of each sequence and stays a tensor.
+    Attributes:
+        rows: [N, D], those of step 0, those of step 1, and so on, in each the sequences that are running.
+        lengths: of the sequences, falling, int64 [B].
+
+    Raises:
+        ShapeError: data that is no [N, D], batch_sizes that do not fit it, or lengths `beside` it.
     """
-    sizes, order = packed.batch_sizes, packed.sorted_indices
-    steps, batch = len(sizes), int(sizes[0])
-    running = sizes.unsqueeze(1) > torch.arange(batch)  # [T, B], longest first
-    time, place = running.nonzero(as_tuple=True)  # in the order of the packed rows
-    own = running.sum(0)
-    if order is not None:
-        place, own = order.cpu()[place], own[order.cpu().argsort()]
-    rows = (place * steps + time if batch_first else time * batch + place).to(packed.data.device)
-    width = packed.data.shape[1:]
-    whole = _unpacked(packed.data, rows, steps * batch)
-    output, final, *more = call(whole.view(*((batch, steps) if batch_first else (steps, batch)), *width), own)
 
-    def pack(value: Tensor) -> PackedSequence:
-        data = value.reshape(steps * batch, *value.shape[2:]).index_select(0, rows)
-        return PackedSequence(data, sizes, order, packed.unsorted_indices)
+    def __init__(self, given: PackedSequence, beside: Any = None) -> None:
+        if beside is not None:
+            raise ShapeError("lengths were given with a PackedSequence, which has its own; leave them out")
+        self._given = given
+        self.rows = given.data
+        sizes: list[int] = given.batch_sizes.tolist()
+        lengths: list[int] = []
+        count, step = 0, len(sizes)
+        for size in reversed(sizes):  # those that end at a step stand behind those that end later
+            if size > count:
+                lengths += [step] * (size - count)
+                count = size
+            step -= 1
+        if self.rows.dim() != 2 or not lengths or sum(lengths) != self.rows.shape[0]:
+            raise ShapeError(
+                f"the PackedSequence has data {list(self.rows.shape)} and batch_sizes of {sum(sizes)} rows in all; "
+                "give data [N, D] and falling batch_sizes of N in all, as pack_padded_sequence makes them"
+            )
+        self.lengths = torch.frombuffer(array("q", lengths), dtype=torch.int64)
 
-    every = [[{name: pack(value) for name, value in layer.items()} for layer in layers] for layers in more]
-    return of_each(pack, output) if sequence else output, final, *every
+    def like(self, x: Tensor) -> Tensor:
+        """An x [0, B, D] without steps, of as many sequences as this has: what states are made for."""
+        return x.new_empty(0, len(self.lengths), x.shape[-1])
+
+    def begin(self, starts: Sequence[Place] | None) -> Sequence[Place] | None:
+        """The callers' states in the order of the rows."""
+        order = self._given.sorted_indices
+        return starts if starts is None or order is None else _taken(starts, order)
+
+    def end(self, finals: Sequence[Place]) -> Sequence[Place]:
+        """Final states in the callers' order."""
+        order = self._given.unsorted_indices
+        return finals if order is None else _taken(finals, order)
+
+    def leave(self, value: Tensor, sequence: bool) -> Any:
+        """Rows over time as a PackedSequence, or (not `sequence`) the last ones [B, O] in the callers' order."""
+        given = self._given
+        if sequence:
+            return PackedSequence(value, given.batch_sizes, given.sorted_indices, given.unsorted_indices)
+        return value if given.unsorted_indices is None else value.index_select(0, given.unsorted_indices)
 
 
-def _unpacked(data: Tensor, rows: Tensor, count: int) -> Tensor:
-    """`count` rows, those of `data` at the places `rows` among them. No others are read.
-
-    Without gradients each takes the row it needs, and the others any: torch copies so three times faster than it puts
-    rows at their places. With them that would add up the gradients of rows that none needs.
-    """
-    if torch.is_grad_enabled() and data.requires_grad:
-        return data.new_zeros((count, *data.shape[1:])).index_copy(0, rows, data)
-    taken = rows.new_zeros(count)
-    taken[rows] = torch.arange(len(rows), device=rows.device)
-    return data.index_select(0, taken)
+def _taken(places: Sequence[Place], order: Tensor) -> list[list[Tensor]]:
+    return [[state.index_select(1, order) for state in place] for place in places]
 
 
 def of_each(function: Callable[[Tensor], Any], output: Any) -> Any:
@@ -59,7 +79,14 @@ def of_each(function: Callable[[Tensor], Any], output: Any) -> Any:
     return tuple([function(value) for value in output]) if isinstance(output, tuple) else function(output)
 
 
-def check_unpacked(lengths: Any) -> None:
-    """No lengths beside those of the PackedSequence."""
-    if lengths is not None:
-        raise ShapeError("lengths were given with a PackedSequence, which has its own; leave them out")
+def leaving(batch_first: bool, batched: bool) -> Callable[[Tensor, bool], Tensor]:
+    """What brings a result of a padded call, over time or (not `sequence`) the last one, into the caller's layout."""
+
+    def leave(value: Tensor, sequence: bool) -> Tensor:
+        if not sequence:
+            return value if batched else value.squeeze(0)
+        if batch_first:
+            value = value.transpose(0, 1)
+        return value if batched else value.squeeze(0 if batch_first else 1)
+
+    return leave

@@ -18,7 +18,7 @@ from .family import Wanted
 from .initial import fill_initial, initial_option, initial_states
 from .initialize import Rule, check_drawn, initialize_all, rules_for
 from .options import Connections, InitialState, Merge, cell_of, check_call, check_options, each_layer, layer_count
-from .packed import check_unpacked, of_each, run_packed
+from .packed import Packed, leaving, of_each
 from .spec import arguments_of, shown, spec_of
 from .stack import Stack
 from .state import Place, detach_state
@@ -28,26 +28,24 @@ class RNN(nn.Module):
     """A recurrent layer of any cell.
 
     Args:
-        cell: a `Cell`, or what one is called: a name of the catalogue, "zoneout(lstm, 0.1)" (see `ostinato.named`); a
-            list gives each layer its own.
+        cell: a `Cell`, or its name, as "zoneout(lstm, 0.1)" (see `ostinato.named`); a list gives each layer its own.
         input_size: D, the width of x.
         hidden_size: H; a list gives each layer its own.
         num_layers: layers on top of one another; each reads the outputs of the one below. None: as many as the lists
             have entries, else 1.
         bias: False leaves out the vectors named ``b`` or ``b_*``.
         batch_first: x and output are [B, T, ...] instead of [T, B, ...]; states never are.
-        dropout: probability at which outputs between layers are zeroed in training, 0 <= dropout < 1.
-        locked: all steps of a sequence share the mask of dropout, drawn once a call (Gal & Ghahramani 2016).
+        dropout: probability at which outputs between layers are zeroed in training, 0 <= dropout < 1; `locked`: by one
+            mask for all steps of a sequence, drawn once a call (Gal & Ghahramani 2016).
         bidirectional: run a second set of weights from the end to the start.
-        backend: "auto" (the fastest that can), "c", or "eager". `OSTINATO_BACKEND` decides for "auto".
-        merge: what becomes of the outputs of two directions: "concat", "sum", "mul" or "mean"; None gives the pair
-            (forward, backward) at the last layer, and concatenates below it.
+        backend: "auto" (the fastest that can; `OSTINATO_BACKEND` decides), "c", or "eager".
+        merge: of the outputs of two directions: "concat", "sum", "mul" or "mean"; None gives the pair (forward,
+            backward) at the last layer, and concatenates below it.
         connections: "plain": a layer reads the output below. "residual": it also adds that to its own output, as it was
             before dropout (He et al. 2016). "dense": it reads x and all outputs below (Huang et al. 2017).
-        lookahead: steps k that each layer's output waits for the input: at step t its cell has seen what it reads up to
-            t + k, and zeros where that is past the sequence's end (to t - k, and before the start, in the reverse
-            direction). A window of 2 k + 1 inputs is then centred. Final states are those behind the zeros. A list
-            gives each layer its own.
+        lookahead: steps k that each layer's output waits for the input (a list gives each layer its own): at step t its
+            cell has seen what it reads up to t + k, and zeros past the sequence's end (to t - k, and before the start,
+            in the reverse direction). A window of 2 k + 1 is then centred. Final states are those behind the zeros.
         initial_state: "zeros"; "learned": parameters such as ``h0_l0`` [S], the same for every sequence (a cell's
             bookkeeping, `@cell(auxiliary=...)`, and delay lines start at 0 all the same); or a tensor of your own, [S]
             or [num_layers * num_directions, 1, S], in a tuple if the cell has several states (nested as in the call):
@@ -55,7 +53,7 @@ class RNN(nn.Module):
             come with the state_dict.
         stateful: each call begins with the states that the last one ended with, without their history, until
             `reset_state`. They move with the module, and are not in its state_dict, nor kept by an exported graph.
-            Random masks are not kept: also those that are one for all steps are drawn anew in each call.
+            Random masks are not kept.
         detach: no gradient flows into the states given in the call.
         return_sequences: False: the output is the last one of each sequence at its own end, [B, O] (in the reverse
             direction at its start, where that direction ends), 0 for a sequence of length 0. The stack of the last
@@ -72,10 +70,10 @@ class RNN(nn.Module):
         state: one tensor [num_layers * num_directions, B, S] for each state of the cell (bare if it has one). Where
             layers have states of different names or sizes: a tuple with an entry for each layer, its states as
             [num_directions, B, S]. None: the states kept, else the initial ones.
-        lengths: steps of each sequence, a list or a tensor [B] on any device, unsorted as well; 0 leaves the state
-            as it was. Outputs past a sequence's end are 0.
-        generator: of torch; the random numbers of dropout and of the cell's masks come from it, so that they repeat
-            (torch.compile takes none: seed with torch.manual_seed there).
+        lengths: steps of each sequence, a list or a tensor [B] on any device, in any order. 0 leaves the state as it
+            was. Outputs past a sequence's end are 0.
+        generator: of torch, for the masks of dropout and of the cell, so that they repeat (torch.compile takes none:
+            seed with torch.manual_seed there). Packed, they are drawn for the rows alone.
         return_sequences, return_states, detach: as above, for this call.
         Returns output [T, B, O] (a PackedSequence for one) and the states after the last step; with `return_states`
         also a list with a dict for each layer, ``{"h": [T, B, S], ...}``, the reverse direction's as ``"h_reverse"``.
@@ -283,43 +281,54 @@ class RNN(nn.Module):
         """Run over a sequence; see the class."""
         sequence = self.return_sequences if return_sequences is None else return_sequences
         every = self.return_states if return_states is None else return_states
-        if isinstance(x, PackedSequence):
-            check_unpacked(lengths)
-            given = {"generator": generator, "return_sequences": sequence, "return_states": every, "detach": detach}
-            return run_packed(lambda x, own: self(x, state, own, **given), x, self.batch_first, sequence)
+        plain = lengths is generator is detach is None and sequence is True and every is False
+        if plain and state is not None and not (self.stateful or self.batch_first):
+            found = self._stack.again(self._weights, x, state, self.backend, self.training)
+            if found is not None:
+                return found
         if not (return_sequences is return_states is detach is generator is None):
             check_call(sequence, every, detach, generator)
             if not sequence:
                 self._stack.check_last()
+        packed = None
+        if isinstance(x, PackedSequence):
+            packed = Packed(x, lengths)
+            x = packed.rows
         first = self._stack.first
         weight = self._weights(first)[0] if first else x
         check_input(x, self.input_size, weight, self.batch_first)
         if x.dtype != weight.dtype:  # under autocast: the recurrence runs in the weights' dtype
             x = x.to(weight.dtype)
-        batched = x.dim() == 3
-        if not batched:
-            x = x.unsqueeze(0 if self.batch_first else 1)
-        if self.batch_first:
-            x = x.transpose(0, 1)
-        if lengths is not None:
-            lengths = lengths_tensor(lengths, x.shape[1], x.shape[0])
-        starts = self._starts(state, x, batched, self.detach if detach is None else detach)
+        detached = self.detach if detach is None else detach
+        if packed is None:
+            batched = x.dim() == 3
+            x = x if batched else x.unsqueeze(0 if self.batch_first else 1)
+            if self.batch_first:
+                x = x.transpose(0, 1)
+            ends = None if lengths is None else lengths_tensor(lengths, x.shape[1], x.shape[0])
+            starts = self._starts(state, x, batched, detached)
+        else:
+            batched, ends = True, packed.lengths
+            held = state is not None or self._kept is not None or self.initial_state != "zeros"
+            starts = packed.begin(self._starts(state, packed.like(x), batched, detached)) if held else None
         dropout = self.dropout if self.training else 0.0
         wanted = Wanted(self.training, sequence, every)
         if self.training and self._stack.statistics:
             check_buffers(self._weights(self._stack.statistics))
         output, finals, states = self._stack.run(
-            self._weights, x, starts, lengths, self.backend, wanted, dropout, self.locked, generator
+            self._weights, x, starts, ends, self.backend, wanted, dropout, self.locked, generator
         )
+        if packed is not None:
+            finals = packed.end(finals)
         if self.stateful:
             # copies: the caller may change his in place
             self._kept = [[state.detach().clone() for state in place] for place in finals]
         final = self._stack.layout.give(finals, batched)
-        if self.batch_first or not batched:
-            output = of_each(lambda t: self._leave(t, batched, sequence), output)
-        if not every:
-            return output, final
-        return output, final, [{n: self._leave(t, batched, True) for n, t in own.items()} for own in states]
+        if packed is not None or self.batch_first or not batched:
+            leave = leaving(self.batch_first, batched) if packed is None else packed.leave
+            output = of_each(lambda t: leave(t, sequence), output)
+            states = [{n: leave(t, True) for n, t in own.items()} for own in states]
+        return (output, final, states) if every else (output, final)
 
     def step(self, x: Tensor, state: Any = None, generator: torch.Generator | None = None) -> tuple[Tensor, Any]:
         """One step, by hand: the same numbers and states as a call over a sequence of one step.
@@ -367,14 +376,6 @@ class RNN(nn.Module):
         if self.initial_state != "zeros":
             return [place.starts(self._weights, x, self.initial_state) for place in self._stack.places]
         return None
-
-    def _leave(self, value: Tensor, batched: bool, sequence: bool) -> Tensor:
-        """What comes back, in the caller's layout."""
-        if not sequence:
-            return value if batched else value.squeeze(0)
-        if self.batch_first:
-            value = value.transpose(0, 1)
-        return value if batched else value.squeeze(0 if self.batch_first else 1)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RNN:
         super()._apply(fn, recurse)

@@ -82,6 +82,8 @@ class Stack:
                 check_residual(k, width, gives)
             width = width + gives if connections == "dense" else gives
             self.output_size = self.output_size if merge is None else gives
+        # the one place, if it is the only one and reads x as it is
+        self._alone = self.places[0] if len(self.places) == 1 and not any(lookahead) else None
         self.statistics = [name for place in self.places for name in place.running.all_names]
         self.first = [name for place in self.places for name in place.names.values()][:1]
         self.layout = StateLayout(
@@ -137,7 +139,7 @@ class Stack:
 
         Args:
             weights: gives the parameters of these names.
-            x: [T, B, D].
+            x: [T, B, D], or packed rows [N, D] of sequences whose lengths fall.
             starts: the states each place begins with; None for zeros.
         """
         if len(self.places) == 1:
@@ -171,9 +173,19 @@ class Stack:
                 output = output + (stream if asked.sequence else at_the_end(stream, lengths))
             if not last:
                 stream = output
-                below = drop(output, dropout, locked, generator) if dropout else output
+                below = drop(output, dropout, locked, generator, lengths) if dropout else output
                 reading = next_reading(reading, below, self.connections)
         return (tuple(output.chunk(2, -1)) if self.merge is None else output), finals, every
+
+    def again(self, weights: Names, x: Any, state: Any, backend: str, training: bool) -> tuple[Tensor, Any] | None:
+        """The output and the final states of a call like the last one, as its caller has them: without gradients, from
+        the states given; None if it is not like that. See `Runner.again`.
+        """
+        if self._alone is None or torch.compiler.is_compiling() or torch.is_grad_enabled():
+            return None
+        states = (state,) if isinstance(state, Tensor) else state
+        found = self._alone.again(weights, x, states, backend, training)
+        return None if found is None else (found.output, self.layout.give([found.finals], True))
 
 
 def _check_symbols(cells: Sequence[Cell], programs: Sequence[Program], sizes: Mapping[str, int]) -> None:

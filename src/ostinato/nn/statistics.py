@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import ShapeError
 from ..ir import Statistic
-from ..runtime import Step
+from ..runtime import Step, extent_of, packed
 
 
 class Running:
@@ -72,24 +72,25 @@ class Running:
             )
         if not steps or not batch:
             return
-        device = means[0].device
         if lengths is None:
-            end = torch.full((), steps, device=device)
+            end: int | Tensor = steps
             shares: dict[float, float | Tensor] = {s.momentum: s.momentum for s in self.statistics}
         else:
+            device = means[0].device
             end = lengths.to(device).amax()
             runs = (torch.arange(steps, device=device) < end).unsqueeze(1).to(kept[0].dtype)
             shares = {s.momentum: runs * s.momentum for s in self.statistics}
         for statistic, values, new in zip(self.statistics, kept, means, strict=True):
             values[:steps].lerp_(new.to(values.dtype), shares[statistic.momentum])
-        longest.copy_(torch.maximum(longest, end))
+        longest.clamp_(min=end)
 
     def given(self, buffers: Sequence[Tensor], x: Tensor, lengths: Tensor | None) -> list[Tensor]:
-        """The statistics of every step of x [T, B, D], each [T, B, S]; past `longest` the last there are."""
+        """The statistics of every step of x, each [T, B, S], or [N, S] where x is packed; past `longest` the last."""
         *kept, longest = buffers
-        steps, batch = x.shape[:2]
+        steps, batch = extent_of(x, lengths)
         time = torch.arange(steps, device=x.device).unsqueeze(1)  # [T, 1]
         if self.reverse:
             time = (steps if lengths is None else lengths.to(x.device)) - 1 - time
         time = torch.minimum(time, longest - 1).clamp(min=0)
-        return [values[time].expand(steps, batch, values.shape[1]) for values in kept]
+        found = [values[time].expand(steps, batch, values.shape[1]) for values in kept]
+        return found if x.dim() == 3 or lengths is None else [packed(values, lengths) for values in found]

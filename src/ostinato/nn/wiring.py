@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from ..errors import ShapeError
 from ..ir import Mask
+from ..runtime import extent_of, last_rows, packed
 from .masks import draw
 from .options import Connections, Merge
 
@@ -51,21 +52,33 @@ def next_reading(reading: Tensor, output: Tensor, connections: Connections) -> T
     return torch.cat((reading, output), -1) if connections == "dense" else output
 
 
-def drop(x: Tensor, probability: float, locked: bool = False, generator: torch.Generator | None = None) -> Tensor:
+def drop(
+    x: Tensor,
+    probability: float,
+    locked: bool = False,
+    generator: torch.Generator | None = None,
+    lengths: Tensor | None = None,
+) -> Tensor:
     """Dropout: zeros with this probability, the rest scaled so that the mean stays.
 
     Args:
-        x: [T, B, S].
+        x: [T, B, S], or the packed rows [N, S] of sequences of these lengths.
         locked: one mask for all steps of a sequence, else one for each step.
     """
     if generator is None and not locked:
         return functional.dropout(x, probability)
-    shape = (1, *x.shape[1:]) if locked else tuple(x.shape)
-    return x * draw(Mask("dropout", 1 - probability, 1 / (1 - probability), locked), shape, x, generator)
+    steps, batch = extent_of(x, lengths)
+    shape = (1, batch, x.shape[-1]) if locked else tuple(x.shape)
+    mask = draw(Mask("dropout", 1 - probability, 1 / (1 - probability), locked), shape, x, generator)
+    if locked and x.dim() == 2 and lengths is not None:
+        mask = packed(mask.expand(steps, -1, -1), lengths)
+    return x * mask
 
 
 def at_the_end(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """The last step [B, S] of each sequence of x [T, B, S]; 0 for one without steps."""
+    """The last step [B, S] of each sequence of x [T, B, S], or of packed rows [N, S]; 0 for one without steps."""
+    if x.dim() == 2 and lengths is not None:
+        return last_rows(x, lengths)
     if not x.shape[0]:
         return x.new_zeros(x.shape[1:])
     if lengths is None:

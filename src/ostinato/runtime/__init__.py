@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from ..backends.base import Inputs, Outputs
+from ..backends.base import Inputs, Outputs, extent_of
 from .choose import CHOICES, check_choice, choose, say_once
+from .packed import last_rows, packed, unpacked
 from .runner import Runner
 from .step import Step
 
-__all__ = ["CHOICES", "Inputs", "Outputs", "Runner", "Step", "check_choice", "choose", "say_once"]
+__all__ = [
+    "CHOICES",
+    "Inputs",
+    "Outputs",
+    "Runner",
+    "Step",
+    "check_choice",
+    "choose",
+    "extent_of",
+    "last_rows",
+    "packed",
+    "say_once",
+    "unpacked",
+]

@@ -25,12 +25,10 @@ NARROW = (torch.bfloat16, torch.float16)
 
 def products_of(x: Tensor) -> torch.dtype:
     """The dtype in which a kernel multiplies: bfloat16 for bfloat16 tensors, and for float32 ones under autocast."""
-    if x.dtype == torch.float16:
-        return torch.float32
-    if x.dtype == torch.float32 and torch.is_autocast_enabled("cpu") and x.device.type == "cpu":
-        chosen = torch.get_autocast_dtype("cpu")
-        return chosen if chosen == torch.bfloat16 else x.dtype
-    return x.dtype
+    dtype = x.dtype
+    if dtype == torch.float32 and torch.is_autocast_enabled("cpu") and x.device.type == "cpu":
+        return torch.bfloat16 if torch.get_autocast_dtype("cpu") == torch.bfloat16 else dtype
+    return torch.float32 if dtype == torch.float16 else dtype
 
 
 def check_choice(backend: str) -> None:

@@ -12,6 +12,7 @@ from torch._C._functorch import is_functorch_wrapped_tensor, is_legacy_batchedte
 
 from ..backends import eager
 from ..backends.base import Bound, Inputs, OutputGradients, Outputs, Wanted
+from .packed import on_padded
 from .step import Step
 
 
@@ -105,8 +106,11 @@ def run_eager(step: Step, inputs: Inputs, params: Sequence[Tensor], core: bool =
     """The eager backend on a step, or (`core`) on what is left of it behind the prologue; `params` and the masks are
     those of what it runs.
     """
-    x, states, lengths, reverse, masks = inputs
     program = step.prologue.core if core else step.program
+    if inputs.x.dim() == 2:
+        shapes = [program.mask_shapes[mask.name] for mask in program.masks]
+        return on_padded(lambda whole: run_eager(step, whole, params, core), inputs, shapes)
+    x, states, lengths, reverse, masks = inputs
     starts = [x.new_zeros(x.shape[1], s) for s in step.state_sizes] if states is None else [s[0] for s in states]
     kind = x.device.type
     cast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)

@@ -60,9 +60,10 @@ class _Given(NamedTuple):
         """The step, what it runs over, and its kernel: what an operator is called with directly, no layer checked."""
         step = self.step
         lengths = _checked(self.lengths, self.x.shape[0], self.x.shape[1])
-        _check_inputs(step, self.x, self.states, self.params, self.masks)
+        inputs = Inputs(self.x, self.states, lengths, self.reverse, self.masks)
+        _check_inputs(step, inputs, self.params)
         kernel = choose(step, self.backend, self.x.device, torch.bfloat16 if self.half else self.x.dtype)
-        return step, Inputs(self.x, self.states, lengths, self.reverse, self.masks), kernel
+        return step, inputs, kernel
 
 
 @lru_cache(maxsize=256)
@@ -77,21 +78,20 @@ def step_of(text: str, sizes: tuple[int, ...]) -> Step:
     return Step(program, dict(zip(program.symbols, sizes, strict=True)))
 
 
-def _check_inputs(
-    step: Step, x: Tensor, states: Sequence[Tensor], params: Sequence[Tensor], masks: Sequence[Tensor]
-) -> None:
+def _check_inputs(step: Step, inputs: Inputs, params: Sequence[Tensor]) -> None:
     """Everything fits the step."""
+    x = inputs.x
     if not step.direct:
         raise ShapeError(
             f"the program {step.program.name} computes with its parameters before the sequence; give the operator the "
             "core of a step and what it takes (`Step.core_text`, `Step.derived`), or call a layer"
         )
     check_params(step, x, params)
-    check_masks(step, x, masks)
     width = step.sizes[step.program.input_size]
     if x.dim() != 3 or x.shape[2] != width:
         raise ShapeError(f"x has shape {list(x.shape)}; give [T, B, {width}]")
-    for state, size in zip(states, step.state_sizes, strict=True):
+    check_masks(step, inputs)
+    for state, size in zip(inputs.states or (), step.state_sizes, strict=True):
         if tuple(state.shape) != (1, x.shape[1], size) or state.dtype != x.dtype or state.device != x.device:
             raise ShapeError(f"a state is {state.dtype} {list(state.shape)}; give {x.dtype} [1, {x.shape[1]}, {size}]")
 

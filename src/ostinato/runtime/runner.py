@@ -14,6 +14,7 @@ from ..backends.base import Bound, Inputs, Kernel, Outputs
 from .choose import NARROW, asked, choose, products_of, say_once
 from .function import Call, Recurrence, run_eager
 from .operator import recurrence_op
+from .packed import on_padded
 from .step import Step, check_masks, check_params
 
 
@@ -33,6 +34,7 @@ class Runner:
     def __init__(self, step: Step) -> None:
         self.step = step
         self._last: tuple[tuple[Any, ...], Bound] | None = None
+        self._kinds: list[Any] | None = None  # of a call that is like others
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Runner, (self.step,)
@@ -40,7 +42,7 @@ class Runner:
     def __call__(self, inputs: Inputs, params: Sequence[Tensor], backend: str) -> Outputs:
         step = self.step
         if inputs.masks or step.mask_shapes:
-            check_masks(step, inputs.x, inputs.masks)
+            check_masks(step, inputs)
         compiling = torch.compiler.is_compiling()
         if torch._C._are_functorch_transforms_active():
             if not compiling:
@@ -67,7 +69,27 @@ class Runner:
         if _wants_gradients(x, states, own):
             output, *rest = Recurrence.apply(Call(step, bound, inputs), x, *(states or ()), *own)
             return step.outputs(output, rest)
+        if states is not None and x.dim() == 3:
+            self._kinds = _kinds(x, states)
         return bound.forward(inputs, False)[0]
+
+    def again(self, x: Tensor, states: Sequence[Tensor], params: Sequence[Tensor], backend: str) -> Outputs | None:
+        """The same for a call like the last one, without gradients, lengths and masks; None if it is not like that one.
+
+        Then it was checked that tensors of such kinds fit, which would be most of the work of a call that is one step.
+        """
+        last = self._last
+        if (
+            last is None
+            or self._kinds is None
+            or _seen_through()  # whose tensors may have no memory
+            or _kinds(x, states) != self._kinds
+            or last[0] != (backend, x.dtype, products_of(x), x.device)
+            or (params and params[0].dtype != x.dtype)
+            or not last[1].same(params)
+        ):
+            return None
+        return last[1].forward(Inputs(x, states), False)[0]
 
     def _widened(self, inputs: Inputs, params: Sequence[Tensor], backend: str) -> Outputs:
         """A kernel's sums and states are float32; bfloat16 and float16 are what comes in and goes out."""
@@ -117,6 +139,8 @@ class Runner:
 
     def _captured(self, inputs: Inputs, params: Sequence[Tensor], backend: str) -> Outputs:
         step = self.step
+        if inputs.x.dim() == 2:
+            return on_padded(lambda whole: self._captured(whole, params, backend), inputs, step.mask_shapes)
         x, states, lengths, reverse, masks = inputs
         if x.dtype in NARROW and asked(backend) != "eager" and x.device.type == "cpu":
             return self._widened(inputs, params, backend)
@@ -132,6 +156,24 @@ class Runner:
         )
         found = step.outputs(output, rest)
         return found._replace(statistics=tuple([s.detach() for s in found.statistics]))
+
+
+def _kinds(x: Any, states: Any) -> list[Any] | None:
+    """What a layer checks of its tensors beside their numbers; None if they are none."""
+    try:
+        return [(type(t), t.shape, t.dtype, t.device, t.layout) for t in (x, *states)]
+    except (TypeError, AttributeError, RuntimeError):  # RuntimeError: nested tensors have no shape
+        return None
+
+
+def _seen_through() -> bool:
+    """Whether somebody wants to see the operations of a call: a transform of torch.func, a trace, another mode."""
+    return (
+        torch._C._are_functorch_transforms_active()
+        or torch._C._get_tracing_state() is not None
+        or forward_ad._current_level >= 0
+        or _get_current_dispatch_mode() is not None
+    )
 
 
 def _wants_gradients(x: Tensor, states: Sequence[Tensor] | None, params: Sequence[Tensor]) -> bool:

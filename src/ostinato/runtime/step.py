@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..backends import eager
-from ..backends.base import Kernel, Outputs
+from ..backends.base import Inputs, Kernel, Outputs, extent_of
 from ..errors import ShapeError
 from ..ir import PARAMETERS, Program, levels, simplify, size_value, without_params
 from ..schedule import Plan, Prologue, make_plan, split_prologue
@@ -92,7 +92,7 @@ class Step:
 
     def tape_values(self, steps: int, batch: int) -> int:
         """How many values the tape of so many steps and sequences has."""
-        return self._tape.values(steps, batch)
+        return self._tape.values(steps, steps * batch)
 
     def outputs(self, output: Tensor, rest: Sequence[Tensor]) -> Outputs:
         """What a run gives, from the output and, behind it, the final states and the statistics."""
@@ -127,18 +127,20 @@ class Step:
         return [v if v.dtype == dtype and v.device == device else v.to(like) for v in found]
 
 
-def check_masks(step: Step, x: Tensor, masks: Sequence[Tensor]) -> None:
-    """A mask of a vector is [T, B, S] or [1, B, S], one of a matrix has its shape; a kernel takes them by address.
+def check_masks(step: Step, inputs: Inputs) -> None:
+    """A mask of a vector lies as x does or is [1, B, S], one of a matrix has its shape; a kernel takes them by address.
 
     Raises:
         ShapeError: one is missing, or has another shape, dtype or device.
     """
+    x, masks = inputs.x, inputs.masks
     names = [mask.name for mask in step.program.masks]
     if len(masks) != len(names):
         raise ShapeError(f"the step takes {len(names)} masks ({', '.join(names) or 'none'}), got {len(masks)}")
     for mask, want, name in zip(masks, step.mask_shapes, names, strict=True):
-        steps = mask.shape[0] if mask.dim() == 3 and mask.shape[0] == 1 else x.shape[0]
-        shape = tuple(want) if len(want) == 2 else (steps, x.shape[1], *want)
+        once = mask.dim() == 3 and mask.shape[0] == 1
+        over = (1, extent_of(x, inputs.lengths)[1]) if once else x.shape[:-1]
+        shape = tuple(want) if len(want) == 2 else (*over, *want)
         if tuple(mask.shape) != shape or mask.dtype != x.dtype or mask.device != x.device:
             raise ShapeError(
                 f"the mask {name} is {mask.dtype} {list(mask.shape)} on {mask.device}; give {x.dtype} {list(shape)} on "

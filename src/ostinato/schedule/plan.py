@@ -137,9 +137,9 @@ class TapeSize(NamedTuple):
     step: int
     rest: int
 
-    def values(self, steps: int, batch: int) -> int:
+    def values(self, steps: int, rows: int) -> int:
         """Of the whole."""
-        return steps * (batch * self.row + self.step) + self.rest
+        return rows * self.row + steps * self.step + self.rest
 
 
 @dataclass(frozen=True)

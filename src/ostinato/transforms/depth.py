@@ -127,6 +127,8 @@ def skip_in_time(cell: Cell, k: int, state: str | None = None, only: bool = Fals
     shown = {**({} if state is None else {"state": state}), **({"only": True} if only else {})}
     r = Rewriter(cell, call("skip_in_time", cell, k, **shown))
     check_count("k of skip_in_time", k, 2, "skip_in_time(elman, 8)")
+    if not isinstance(only, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+        r.refuse(f"only is {only!r}", "give True or False")
     number = r.chosen(state, delays=True)
     name = r.old.states[number]
     shape = (r.old.state_sizes[name],)

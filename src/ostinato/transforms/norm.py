@@ -53,7 +53,8 @@ def layer_norm(cell: Cell, on: str | Sequence[str] = "recurrent", eps: float = 1
     >>> [name for name in normed.program().params if name.startswith(("g_", "beta_"))]
     ['g_U_i', 'g_U_f', 'g_U_g', 'g_U_o', 'g_c', 'beta_c']
     """
-    places = (on,) if isinstance(on, str) else tuple(on)
+    several = isinstance(on, Sequence) and not isinstance(on, str)  # pyright: ignore[reportUnnecessaryIsInstance]
+    places = tuple(on) if several else (on,)
     shown = {} if places == ("recurrent",) else {"on": places[0] if len(places) == 1 else places}
     r = Rewriter(cell, call("layer_norm", cell, **shown))
     wrong = [place for place in places if place not in PLACES]

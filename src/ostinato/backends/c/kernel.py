@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from operator import attrgetter
 from pathlib import Path
+from struct import Struct
 from typing import Any
 
 import torch
@@ -16,10 +17,10 @@ from torch import Tensor
 
 from ...errors import BackendError, ShapeError
 from ...schedule import Loop, Plan, StepLoop
-from ..base import Gradients, Inputs, OutputGradients, Outputs, Wanted
+from ..base import Gradients, Inputs, OutputGradients, Outputs, Wanted, extent_of
 from .memory import Memory
 
-_TRAINING, _WANT_INPUT, _WANT_PARAMS, _UNPACKED, _NARROW = 1, 2, 4, 8, 32
+_TRAINING, _WANT_INPUT, _WANT_PARAMS, _UNPACKED, _NARROW, _PACKED = 1, 2, 4, 8, 32, 64
 _UNPACKED_ROWS = 3  # so few rows do not pay for packing the weights
 
 
@@ -93,50 +94,68 @@ class CBound:
         return CBound(self._kernel, params)
 
     def forward(self, inputs: Inputs, training: bool) -> tuple[Outputs, Tensor | None]:
-        _, states, lengths, reverse, masks = inputs
-        kernel, x = self._kernel, _rows(inputs.x)
-        steps, batch, _ = x.shape
-        x_step, x_batch, _ = x.stride()
+        x, states, lengths, reverse, masks = inputs
+        kernel, x = self._kernel, _rows(x)
+        steps, batch = extent_of(x, lengths)
+        place, x_step, x_batch = _sequence(x)
         size = kernel.output_size
-        if batch > 1 and x_batch > x_step:  # the layout of x: each sequence in one piece
-            # by its strides: a view, made here, could not be changed in place by the caller
-            out_step, out_batch = size, steps * size
-            out = x.new_empty_strided((steps, batch, size), (out_step, out_batch, 1))
+        empty = wide = x.new_empty
+        if x.dim() == 2:
+            rows, flags = x.shape[0], _PACKED
+            out, out_step, out_batch = empty(rows, size), size, size
         else:
-            out = x.new_empty(steps, batch, size)
-            out_step, out_batch = batch * size, size
-        tape = kernel.tape(steps, batch, x.dtype) if training else None
-        narrow = x.dtype == torch.bfloat16
-        wide = x.new_empty if not narrow else partial(x.new_empty, dtype=torch.float32)
-        call = [
-            *(steps, batch, torch.get_num_threads(), reverse),
-            (_TRAINING if training else _UNPACKED if steps * batch <= _UNPACKED_ROWS else 0) | (narrow and _NARROW),
-            *(x.data_ptr(), x_step, x_batch, out.data_ptr(), out_step, out_batch),
-            0 if lengths is None else lengths.data_ptr(),
-            *_pool(),
-            0 if tape is None else tape.data_ptr(),
-        ]
+            rows, flags = steps * batch, 0
+            if batch > 1 and x_batch > x_step:  # the layout of x: each sequence in one piece
+                out_step, out_batch = size, steps * size
+                # by its strides: a view, made here, could not be changed in place by the caller
+                out = x.new_empty_strided((steps, batch, size), (out_step, out_batch, 1))
+            else:
+                out_step, out_batch = batch * size, size
+                out = empty(steps, batch, size)
+        if training:
+            flags |= _TRAINING
+        elif rows <= _UNPACKED_ROWS:
+            flags |= _UNPACKED
+        if x.dtype == torch.bfloat16:
+            flags |= _NARROW
+            wide = partial(empty, dtype=torch.float32)
+        tape = kernel.tape(steps, rows, x.dtype) if training else None
+        call = [steps, batch, torch.get_num_threads(), reverse, flags]
+        call += place, x_step, x_batch, out.data_ptr(), out_step, out_batch
+        call.append(0 if lengths is None else lengths.data_ptr())
+        call += _pool()
+        call.append(0 if tape is None else tape.data_ptr())
         keep: list[Tensor] = []  # contiguous copies live until the kernel returns
         for mask in masks:
             call += _given(mask, keep)
-        finals = [wide(1, batch, size) for size in kernel.state_sizes]
-        for i, final in enumerate(finals):
-            call += (0, 0) if states is None else _state(states[i], keep)
-            call.append(final.data_ptr())
-        statistics = [wide(steps, size).zero_() for size in kernel.statistic_sizes]
-        call += map(Tensor.data_ptr, statistics)
+        finals = tuple([wide(1, batch, size) for size in kernel.state_sizes])
+        if states is None:
+            for final in finals:
+                call += 0, 0, final.data_ptr()
+        else:
+            for i, final in enumerate(finals):
+                call += _state(states[i], keep)
+                call.append(final.data_ptr())
+        statistics: tuple[Tensor, ...] = ()
+        if kernel.statistic_sizes:
+            statistics = tuple([wide(steps, size) for size in kernel.statistic_sizes])
+            if lengths is not None or not batch:  # there may be steps in which no sequence runs
+                for statistic in statistics:
+                    statistic.zero_()
+            call += map(Tensor.data_ptr, statistics)
         _run(kernel.library.forward, self._address, call)
-        return Outputs(out, tuple(finals), tuple(statistics)), tape
+        return Outputs(out, finals, statistics), tape
 
     def backward(
         self, tape: Tensor, inputs: Inputs, output: Tensor, grads: OutputGradients, wanted: Wanted
     ) -> Gradients:
         _, states, lengths, reverse, masks = inputs
         kernel, x = self._kernel, _rows(inputs.x)
-        steps, batch, _ = x.shape
+        steps, batch = extent_of(x, lengths)
+        flags = (wanted.x and _WANT_INPUT) | (any(wanted.params) and _WANT_PARAMS) | (x.dim() == 2 and _PACKED)
         call = [
             *(steps, batch, torch.get_num_threads(), reverse),
-            _TRAINING | (_WANT_INPUT if wanted.x else 0) | (_WANT_PARAMS if any(wanted.params) else 0),
+            _TRAINING | flags,
             *_sequence(x),
             *_sequence(output),
             0 if lengths is None else lengths.data_ptr(),
@@ -145,7 +164,7 @@ class CBound:
         ]
         grad_output = torch.zeros_like(output) if grads.output is None else _rows(grads.output)
         grad_x = torch.empty_like(x) if wanted.x else None
-        if grad_x is not None and grad_x.stride(2) != 1:
+        if grad_x is not None and grad_x.stride(-1) != 1:
             grad_x = x.new_empty(x.shape)
         keep: list[Tensor] = []
         for mask in masks:
@@ -205,9 +224,9 @@ class CKernel:
         """The kernel with its parameters."""
         return CBound(self, params)
 
-    def tape(self, steps: int, batch: int, dtype: torch.dtype) -> Tensor:
+    def tape(self, steps: int, rows: int, dtype: torch.dtype) -> Tensor:
         """What forward writes for backward."""
-        return self.library.memory.empty(self._tape.values(steps, batch), dtype)
+        return self.library.memory.empty(self._tape.values(steps, rows), dtype)
 
     def order(self, params: Sequence[Tensor]) -> list[int]:
         """Positions of the matrices, then vectors, then scalars; they have the same shapes in each call."""
@@ -235,10 +254,14 @@ def _memory_for(params: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor
     ]
 
 
+@lru_cache(maxsize=64)
+def _packer(count: int) -> Callable[..., bytes]:
+    return Struct(f"{count}q").pack
+
+
 def _run(function: Any, bound: int, call: list[int]) -> None:
     """The numbers of a `CBound`, and those of the call, as `read_arguments` in job.h reads them."""
-    numbers = array("q", call)
-    if function(bound, numbers.buffer_info()[0]):
+    if function(bound, _packer(len(call))(*call)):
         raise BackendError("the kernel found no memory for its scratch; free memory, or use a smaller batch")
 
 
@@ -250,15 +273,15 @@ def _rows(tensor: Tensor) -> Tensor:
     """Rows must lie in one piece; time and batch may have any strides. A negation that torch put off is done now."""
     if tensor.is_neg():
         tensor = tensor.resolve_neg()
-    return tensor if tensor.stride(2) == 1 or tensor.shape[2] == 1 else tensor.contiguous()
+    return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
 
 
 def _sequence(tensor: Tensor | None) -> tuple[int, int, int]:
-    """Where a [T, B, size] lies, and how far steps and sequences are apart."""
+    """Where a [T, B, size] lies, and how far steps and sequences are apart; packed, [N, size], both are rows."""
     if tensor is None:
         return 0, 0, 0
-    step, batch, _ = tensor.stride()
-    return tensor.data_ptr(), step, batch
+    strides = tensor.stride()
+    return tensor.data_ptr(), strides[0], strides[-2]
 
 
 def _given(mask: Tensor, keep: list[Tensor]) -> tuple[int, int, int]:

@@ -103,7 +103,7 @@ class LoopText:
         if kind == "out":
             return f"out_row(g, p, t, k){self._offset(name)}", False
         if kind == "grad_out":
-            where = "position(g, p, t, k) * g->grad_out_step + p->batch[k] * g->grad_out_batch"
+            where = "row_at(g, p, t, k, g->grad_out_step, g->grad_out_batch)"
             return f"g->grad_out + {where}{self._offset(name)}", False
         if kind in ("prev", "next") and self.back:
             return f"history(g, p, {r.states[name]}, t{' - 1' if kind == 'prev' else ''}, k)", False

@@ -104,9 +104,9 @@ class _Renderer:
             "DEFERRED_TO": len(self.runs),
             "SIZE_OF_X": self.tables.symbols[plan.input_size],
             "SIZE_OF_OUT": self.tables.symbols[plan.output_size],
-            "OUTER_COUNT": 256,
-            "CHUNK_BYTES": 1 << 18,
-            "PRIVATE_BYTES": 2 << 20,
+            "OUTER_COUNT": 256,  # rows of the tape whose outer products are summed at a time
+            "CHUNK_BYTES": 1 << 18,  # of the tape between two hoisted products: a part of the second-level cache
+            "PRIVATE_BYTES": 2 << 20,  # of all threads' own sums for the weights' gradients; beyond, they share one
             "TAPE_NOTES": TAPE_NOTES,
         }
         return "\n".join(f"#define {name} {value}" for name, value in counts.items())

@@ -88,7 +88,7 @@ def _builder(contestant: str, problem: Problem) -> tuple[str, Any]:
     if contestant == "ostinato":
         from ..peers.ours import build_ours
 
-        return build_ours(problem).backend, lambda p: build_ours(p).contestant
+        return build_ours(problem, pass_="train").backend, lambda p: build_ours(p, pass_="train").contestant
     import torch
 
     # Only the sizes of the weights matter here; our package's layers stay out of the peer's process.

@@ -18,7 +18,14 @@ from .recurrent import RECURRENT, build_torchrecurrent, why_no_torchrecurrent
 from .torch_nn import TORCH_MODULES, build_torch_module
 from .with_jax import build_jax_scan, why_no_jax
 
-__all__ = ["build_peer", "why_no_peer"]
+__all__ = ["build_peer", "why_no_peer", "why_not_installed"]
+
+
+def why_not_installed(peer: str) -> str | None:
+    """Why a peer is not on this machine at all, with the remedy; None where it is."""
+    if peer == "jax":
+        return why_no_jax()
+    return why_no_torchrecurrent() if peer == "torchrecurrent" else None
 
 
 def why_no_peer(peer: str, cell: str) -> str | None:
@@ -29,11 +36,11 @@ def why_no_peer(peer: str, cell: str) -> str | None:
         return "it is what the others are held against"
     if peer == "lstm/flop" and not work_of(*_step(cell), Shape(1, 1, _ANY), "infer").flops:
         return f"{cell} has no product of matrices"
-    if peer == "jax":
-        return f"nobody has written {cell} for JAX" if cell not in LOOPS else why_no_jax()
-    if peer == "torchrecurrent":
-        return f"torchrecurrent has no {cell}" if cell not in RECURRENT else why_no_torchrecurrent()
-    return None
+    if peer == "jax" and cell not in LOOPS:
+        return f"nobody has written {cell} for JAX"
+    if peer == "torchrecurrent" and cell not in RECURRENT:
+        return f"torchrecurrent has no {cell}"
+    return why_not_installed(peer)
 
 
 _ANY = 8  # a width to ask at whether there is a product at all

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...ir import Program
 from ...nn import RNN
@@ -17,7 +17,7 @@ from ..task.contest import Problem, TorchContestant, distances
 from ..task.forms import PLAIN, Form
 from ..task.work import Work, work_of
 
-__all__ = ["Ours", "build_ours", "gradients_of_views", "ran_on", "rounding"]
+__all__ = ["Ours", "build_ours", "ran_on", "rounding"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Ours:
         if variant.takes_statistics:  # statistics of the batch, as they were kept
             return list(place.running.given(self.layer._weights(place.running.all_names), x, None))
         names = [mask.name for mask in variant.step.program.masks]
-        drawn = dict(zip(names, variant.masks(x, None), strict=True))
+        drawn = dict(zip(names, variant.masks(x, None, None), strict=True))
         return [drawn[mask.name] for mask in self.program.masks]
 
 
@@ -110,8 +110,15 @@ def _gradients(layer: RNN) -> Callable[[], dict[str, Tensor]]:
     """What gives the gradients of the weights that are trained."""
     (place,) = layer._stack.places
     trained = {name: weight for name, weight in _weights(layer).items() if name not in place.program.fixed}
-    parameters = list(layer.parameters())
-    return lambda: gradients_of_views(trained, parameters)
+
+    def gradients() -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for name, weight in trained.items():
+            assert weight.grad is not None, f"{name} took no gradient"
+            found[name] = weight.grad
+        return found
+
+    return gradients
 
 
 def ran_on(layer: RNN, form: Form = PLAIN) -> str:
@@ -120,20 +127,3 @@ def ran_on(layer: RNN, form: Form = PLAIN) -> str:
     step = place.ready(layer.training, True, False).variant.step
     kernel = choose(step, layer.backend, torch.device("cpu"), form.products)
     return "eager" if kernel is None else "c"
-
-
-def gradients_of_views(views: Mapping[str, Tensor], parameters: Sequence[nn.Parameter]) -> dict[str, Tensor]:
-    """The part of a parameter's gradient that belongs to each view of it.
-
-    A layer may pack several weights into one parameter; a view has its place in that parameter's storage,
-    and the gradient is laid out as the parameter is.
-    """
-    owners = {parameter.untyped_storage().data_ptr(): parameter for parameter in parameters}
-    found: dict[str, Tensor] = {}
-    for name, view in views.items():
-        owner = owners[view.untyped_storage().data_ptr()]
-        assert owner.grad is not None, f"{name} took no gradient"
-        grad = owner.grad if owner.grad.stride() == owner.stride() else owner.grad.contiguous()
-        offset = view.storage_offset() - owner.storage_offset() + grad.storage_offset()
-        found[name] = grad.as_strided(view.shape, view.stride(), offset)
-    return found

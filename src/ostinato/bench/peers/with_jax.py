@@ -16,14 +16,9 @@ from .loops import LOOPS
 if TYPE_CHECKING:
     from .jax_scan import JaxScan
 
-__all__ = ["build_jax_scan", "has_jax", "limit_jax_threads", "why_no_jax"]
+__all__ = ["build_jax_scan", "limit_jax_threads", "why_no_jax"]
 
 Weights = dict[str, Tensor]
-
-
-def has_jax() -> bool:
-    """Whether JAX can be imported; it is looked for, not imported."""
-    return importlib.util.find_spec("jax") is not None
 
 
 def limit_jax_threads(threads: int) -> None:
@@ -33,8 +28,10 @@ def limit_jax_threads(threads: int) -> None:
 
 
 def why_no_jax() -> str | None:
-    """Why JAX cannot be measured here, or None where it can."""
-    return None if has_jax() else "JAX is not installed"
+    """Why JAX cannot be measured here, or None where it can; it is looked for, not imported."""
+    if importlib.util.find_spec("jax") is None:
+        return "JAX is not installed; run: pip install 'ostinato[bench]'"
+    return None
 
 
 def build_jax_scan(problem: Problem, weights: Mapping[str, Tensor]) -> Contestant:

@@ -232,21 +232,25 @@ def judge(goal: Goal, rows: Sequence[Row]) -> Verdict:
     )
     if not chosen:
         return Verdict(goal.what, wanted, "not measured", None)
-    values = {_name(row): row[goal.column] for row in chosen.values()}
-    misses = [f"{name}: no figure" for name, value in values.items() if value is None]
-    figures = {name: value for name, value in values.items() if value is not None}
+    misses = [f"{_name(row)}: no figure" for row in chosen.values() if row[goal.column] is None]
+    measured = [row for row in chosen.values() if row[goal.column] is not None]
+    figures: list[float] = [row[goal.column] for row in measured]
     if goal.each is not None:
         misses += [
-            f"{name}: {value:.2f}, {1 - value / goal.each:.0%} short"
-            for name, value in figures.items()
+            f"{_name(row)}: {value:.2f}, {1 - value / goal.each:.0%} short"
+            for row, value in zip(measured, figures, strict=True)
             if value < goal.each
         ]
-    mean = geometric_mean(list(figures.values()))
+    mean = geometric_mean(figures)
     if goal.mean is not None and not mean >= goal.mean:
         misses.append(f"geometric mean: {mean:.2f}, {1 - mean / goal.mean:.0%} short")
     if goal.ceiling and misses:
         misses += _ceiling(chosen.values())
-    got = f"{min(figures.values()):.2f} to {max(figures.values()):.2f}, mean {mean:.2f}" if figures else "no figure"
+    got = (
+        f"{min(figures):.2f} to {max(figures):.2f}, mean {mean:.2f}"
+        if figures
+        else "no figure"
+    )
     return Verdict(goal.what, wanted, got, not misses, tuple(misses))
 
 

@@ -49,7 +49,18 @@ class Problem:
         width = size_value(program.output_size, {"D": shape.D, "H": shape.H, **extra_sizes(program, shape.H)})
         x = torch.randn(shape.T, shape.B, shape.D, generator=generator)
         grad = torch.randn(shape.T, shape.B, width, generator=generator)
-        return cls(cell, shape, x, grad, torch.randint(1, shape.T + 1, (shape.B,), generator=generator))
+        return cls(cell, shape, x, grad, _uniform_lengths(shape, generator))
+
+
+def _uniform_lengths(shape: Shape, generator: torch.Generator) -> Tensor:
+    """Lengths [B], uniform from 1 to T: one from each of B equal parts of that range, in any order.
+
+    So about half of the steps are real at every shape. Of 16 lengths drawn alone the share has a deviation of 7 points,
+    and a bench would measure its one draw.
+    """
+    places = torch.arange(shape.B) + torch.rand(shape.B, generator=generator)
+    drawn = 1 + (places * shape.T / shape.B).floor().long().clamp(max=shape.T - 1)
+    return drawn[torch.randperm(shape.B, generator=generator)]
 
 
 class Contestant(Protocol):

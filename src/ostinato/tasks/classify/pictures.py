@@ -86,8 +86,9 @@ def draw_reliability(path: Path, scores: Scores, title: str) -> None:
         [confidence[n] for n in some],
         [accuracy[n] for n in some],
         color=ACCENT,
+        linestyle="none",
         marker="o",
-        markersize=5,
+        markersize=6,
         markeredgecolor="white",
         clip_on=False,
         label="mean confidence of a bin",
@@ -98,6 +99,9 @@ def draw_reliability(path: Path, scores: Scores, title: str) -> None:
         f"{title}\nexpected calibration error {scores.calibration_error():.3f}", loc="left", color=INK, fontsize=9
     )
     below.bar(middles, count, 0.92 / BINS, color=PLAIN)
+    below.set_yscale("log")  # in most bins are few
+    below.minorticks_off()
+    below.set_ylim(bottom=0.7)
     below.set_ylabel("sequences", color=INK)
     below.set_xlabel("confidence", color=INK)
     below.set_xlim(0, 1)

@@ -19,6 +19,10 @@ from .examples import Examples, listed
 
 __all__ = ["Lexicon", "Pixels", "Reader", "Scaling", "fit_reader", "reader_from_json"]
 
+# Standard deviation of the tokens' vectors before training. Of words it is small: most are rare, and what training
+# hardly moves shall say little.
+_SPREAD = {"characters": 1.0, "words": 0.1}
+
 
 @dataclass(frozen=True)
 class Lexicon:
@@ -70,7 +74,9 @@ class Lexicon:
 
     def source(self, options: ClassifyModel) -> TokenInput:
         """What a model begins with."""
-        return TokenInput(len(self), options.embedding_size, dropout=options.embedding_dropout)
+        source = TokenInput(len(self), options.embedding_size, dropout=options.embedding_dropout)
+        torch.nn.init.normal_(source.embedding.weight, std=_SPREAD[self.by])
+        return source
 
     def fact(self) -> str:
         """In a few words."""

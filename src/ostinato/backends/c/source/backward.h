@@ -47,7 +47,7 @@ static void backward_chunk(Job *g, Part *p, long t0, long t1) {
         for (long r = first, t = t0; r < last; r++) {
             while (r >= p->offset[t + 1] - p->offset[t0]) t++;
             const long k = r - (p->offset[t] - p->offset[t0]);
-            memcpy(g->grad_x + position(g, p, t, k) * g->grad_x_step + p->batch[k] * g->grad_x_batch, p->grad_x + r * width,
+            memcpy(g->grad_x + row_at(g, p, t, k, g->grad_x_step, g->grad_x_batch), p->grad_x + r * width,
                    sizeof(real) * (size_t)g->size[SIZE_OF_X]);
         }
     }
@@ -104,7 +104,7 @@ static void backward_part(Job *g, long j) {
             const real *last = p->length[k] ? p->now[s] + k * state_row(g, s) : grad_final(g, p, s, k);
             if (g->state[s].grad_start) copy_row(g->state[s].grad_start + p->batch[k] * n, last, n, n);
         }
-        for (long t = p->length[k]; (g->flags & WANT_INPUT) && t < g->steps; t++)
+        for (long t = p->length[k]; (g->flags & WANT_INPUT) && t < padded_steps(g); t++)
             memset(g->grad_x + t * g->grad_x_step + p->batch[k] * g->grad_x_batch, 0, sizeof(real) * (size_t)g->size[SIZE_OF_X]);
     }
 }
@@ -182,7 +182,7 @@ int ostinato_backward(const int64_t *bound, const int64_t *call) {
     void *owner = 0;
     read_arguments(g, bound, call, 1);
     if (g->flags & WANT_INPUT)
-        large_pages(g->grad_x, (size_t)(g->steps * g->batch * g->size[SIZE_OF_X]) * sizeof(real));
+        large_pages(g->grad_x, (size_t)(g->rows * g->size[SIZE_OF_X]) * sizeof(real));
     g->flags &= ~(long)UNPACKED;
     read_parts(g);
     plan_chunk(g);

@@ -279,7 +279,7 @@ static void forward_part(Job *g, long j) {
         for (int s = 0; s < N_STATES; s++)
             copy_row(p->now[s] + k * state_row(g, s), history(g, p, s, -1, k), g->size[SIZE_OF_STATE[s]], state_row(g, s));
         if (!p->length[k]) keep_final(g, p, k);
-        for (long t = p->length[k]; t < g->steps; t++) /* past a sequence's end */
+        for (long t = p->length[k]; t < padded_steps(g); t++) /* past a sequence's end */
             memset((char *)g->out + (t * g->out_step + p->batch[k] * g->out_batch) * bytes, 0,
                    (size_t)(bytes * g->size[SIZE_OF_OUT]));
     }
@@ -359,7 +359,7 @@ int ostinato_forward(const int64_t *bound, const int64_t *call) {
     Job job, *g = &job;
     void *owner = 0;
     read_arguments(g, bound, call, 0);
-    const size_t rows = (size_t)(g->steps * g->batch) * sizeof(real);
+    const size_t rows = (size_t)g->rows * sizeof(real);
     large_pages(g->out, rows / (g->flags & NARROW ? 2 : 1) * (size_t)g->size[SIZE_OF_OUT]);
     plan_parts(g);
     if (g->flags & TRAINING) {

@@ -131,7 +131,7 @@ void multiply(long rows, long columns, long depth, const real *a, long a_row, co
     }
 }
 
-#define DOT_ROWS 8 /* of the matrix at a time: enough independent sums */
+#define DOT_ROWS (LANES > 8 ? LANES : 8) /* of the matrix at a time: enough independent sums, which fill vectors */
 
 /* the sums of neighbouring lanes: of a, then of b */
 INLINE vec pair_sums(vec a, vec b) {
@@ -140,17 +140,34 @@ INLINE vec pair_sums(vec a, vec b) {
     return __builtin_shuffle(a, b, even) + __builtin_shuffle(a, b, odd);
 }
 
-/* the sum of each vector's lanes, all at once */
-INLINE void lanes_sums(vec v[DOT_ROWS], real total[DOT_ROWS + LANES]) {
-    int count = DOT_ROWS;
-#pragma GCC unroll 8
-    for (int width = (int)LANES; width > 1; width /= 2) {
-#pragma GCC unroll 8
-        for (int i = 0; 2 * i < count; i++) v[i] = pair_sums(v[2 * i], v[count > 1 ? 2 * i + 1 : 0]);
-        count = count > 1 ? count / 2 : 1;
+/* target[count] += the products of so many rows of a matrix, 1 or DOT_ROWS, with the vector `left` */
+INLINE void add_dots(const int count, const real *matrix, long matrix_row, long depth, const real *left, real *target) {
+    vec sum[DOT_ROWS];
+#pragma GCC unroll 16
+    for (int i = 0; i < count; i++) sum[i] = splat(0);
+    long k = 0;
+    for (; k + LANES <= depth; k += LANES) {
+        const vec x = load(left + k);
+        const real *row = matrix + k;
+#pragma GCC unroll 16
+        for (int i = 0; i < count; i++, row += matrix_row) sum[i] += x * load(row);
     }
-#pragma GCC unroll 8
-    for (int i = 0; i < count; i++) store(total + i * LANES, v[i]);
+    if (k < depth) {
+        const vec x = load_end(left, depth);
+        const real *row = matrix;
+#pragma GCC unroll 16
+        for (int i = 0; i < count; i++, row += matrix_row) sum[i] += x * load_end(row, depth);
+    }
+    if (count == 1) {
+        *target += lanes_total(sum[0]);
+        return;
+    }
+#pragma GCC unroll 4
+    for (int width = (int)LANES, pairs = count / 2; width > 1; width /= 2, pairs /= 2)
+#pragma GCC unroll 16
+        for (int i = 0; i < pairs; i++) sum[i] = pair_sums(sum[2 * i], sum[2 * i + 1]);
+#pragma GCC unroll 4
+    for (int i = 0; i < count / LANES; i++) store(target + i * LANES, load(target + i * LANES) + sum[i]);
 }
 
 /* target[rows][matrix rows] += a[rows][depth] @ matrixᵀ straight from the caller's matrix: when there are too few rows
@@ -159,29 +176,11 @@ void multiply_unpacked(long rows, const real *matrix, long matrix_rows, long mat
                               const real *a, long a_row, real *target, long target_row) {
     for (long r = 0; r < rows; r++) {
         const real *left = a + r * a_row;
-        for (long m = 0; m < matrix_rows; m += DOT_ROWS) {
-            const real *w[DOT_ROWS];
-            vec sum[DOT_ROWS];
-#pragma GCC unroll 8
-            for (int i = 0; i < DOT_ROWS; i++) {
-                w[i] = matrix + least(m + i, matrix_rows - 1) * matrix_row;
-                sum[i] = splat(0);
-            }
-            long k = 0;
-            for (; k + LANES <= depth; k += LANES) {
-                const vec x = load(left + k);
-#pragma GCC unroll 8
-                for (int i = 0; i < DOT_ROWS; i++) sum[i] += x * load(w[i] + k);
-            }
-            if (k < depth) {
-                const vec x = load_part(left + k, depth - k);
-#pragma GCC unroll 8
-                for (int i = 0; i < DOT_ROWS; i++) sum[i] += x * load_part(w[i] + k, depth - k);
-            }
-            real total[DOT_ROWS + LANES], *to = target + r * target_row + m;
-            lanes_sums(sum, total);
-            for (int i = 0; i < (int)least(DOT_ROWS, matrix_rows - m); i++) to[i] += total[i];
-        }
+        real *to = target + r * target_row;
+        long m = 0;
+        for (; m + DOT_ROWS <= matrix_rows; m += DOT_ROWS)
+            add_dots(DOT_ROWS, matrix + m * matrix_row, matrix_row, depth, left, to + m);
+        for (; m < matrix_rows; m++) add_dots(1, matrix + m * matrix_row, matrix_row, depth, left, to + m);
     }
 }
 
@@ -239,8 +238,7 @@ void pack_columns(const real *matrix, long matrix_row, long rows, long columns, 
                 store(to + c, pairs(first, load_until(from + matrix_row, c, r + 1 < rows ? width : 0)));
             }
     }
-    return;
-#endif
+#else
     for (long p = 0; p < panels_of(columns); p++) {
         const long width = least(PANEL, columns - p * PANEL);
         real *to = packed + p * depth * PANEL + at * PANEL;
@@ -253,4 +251,5 @@ void pack_columns(const real *matrix, long matrix_row, long rows, long columns, 
             if (width < PANEL) memset(to + width, 0, sizeof(real) * (size_t)(PANEL - width));
         }
     }
+#endif
 }

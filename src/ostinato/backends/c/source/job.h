@@ -3,8 +3,12 @@
  * A part owns some sequences for all of time, so parts never wait for one another; or, where there are few sequences
  * for each thread and large weights, which every thread would read again, all threads work on one part: each multiplies
  * by its own columns of the weights and computes its own rows of what is pointwise, and they meet in between. A thread
- * then has a copy of the part of its own (`member` of `members`). Sequences are sorted, longest first: those still running at step t are the first rows of the step. Rows of a part are numbered step by step;
- * `offset[t]` is the first row of step t. The tables N_*, SIZE_OF_* and so on are rendered from the Plan. */
+ * then has a copy of the part of its own (`member` of `members`). Sequences are sorted, longest first: those still running at step t
+ * are the first rows of the step. Rows of a part are numbered step by step; `offset[t]` is the first row of step t.
+ *
+ * What the caller holds over time is a row for each (step, sequence), steps and sequences some distance apart; or, packed,
+ * those rows alone that a sequence has, step by step, of sequences that are sorted by length. `begin[t]` says how many
+ * steps lie before step t, or packed how many rows. The tables N_*, SIZE_OF_* and so on are rendered from the Plan. */
 
 typedef struct {
     long member, members; /* of the threads that work on it */
@@ -32,10 +36,11 @@ typedef struct {
     struct { const real *value; long row; real *grad; } matrix[N_MATRICES + 1];
     struct { const real *value; real *grad; } vector[N_VECTORS + 1];
     struct { const real *value; real *grad; } scalar[N_SCALARS + 1];
-    long steps, batch, threads, flags, reverse, rows, parts, chunk;
+    long steps, batch, threads, flags, reverse, rows, parts, chunk; /* rows: of x */
     const void *x; long x_step, x_batch; /* of real, or if NARROW is set of bfloat16, as is out */
     void *out; long out_step, out_batch;
     const int64_t *length;
+    long *begin;
     real *tape;
     real *kept_steps; long kept_step; /* the vectors of a step that stay for backward, and how far steps are apart */
     Parallel *parallel; TeamSize *team_size;
@@ -71,19 +76,19 @@ INLINE long share(const Part *p, long rows, long next) {
 INLINE long active(const Part *p, long t) { return t < p->steps ? p->offset[t + 1] - p->offset[t] : 0; }
 INLINE long position(const Job *g, const Part *p, long t, long k) { return g->reverse ? p->length[k] - 1 - t : t; }
 INLINE real *tape_row(const Job *g, const Part *p, long t, long k) { return p->tape + (p->offset[t] + k) * g->row_size; }
-INLINE long x_at(const Job *g, const Part *p, long t, long k) {
-    return position(g, p, t, k) * g->x_step + p->batch[k] * g->x_batch;
+/* in what a caller holds: steps (packed: rows) so far apart, and sequences */
+INLINE long row_at(const Job *g, const Part *p, long t, long k, long step, long batch) {
+    return g->begin[position(g, p, t, k)] * step + p->batch[k] * batch;
 }
-INLINE long out_at(const Job *g, const Part *p, long t, long k) {
-    return position(g, p, t, k) * g->out_step + p->batch[k] * g->out_batch;
-}
+INLINE long x_at(const Job *g, const Part *p, long t, long k) { return row_at(g, p, t, k, g->x_step, g->x_batch); }
+INLINE long out_at(const Job *g, const Part *p, long t, long k) { return row_at(g, p, t, k, g->out_step, g->out_batch); }
 INLINE const real *x_row(const Job *g, const Part *p, long t, long k) { return (const real *)g->x + x_at(g, p, t, k); }
 INLINE real *out_row(const Job *g, const Part *p, long t, long k) {
     if (g->flags & NARROW) return p->out + (p->offset[t] + k - p->chunk) * row_of(g->size[SIZE_OF_OUT]);
     return (real *)g->out + out_at(g, p, t, k);
 }
 INLINE const real *mask_row(const Job *g, const Part *p, int m, long t, long k) {
-    return g->mask[m].value + position(g, p, t, k) * g->mask[m].step + p->batch[k] * g->mask[m].batch;
+    return g->mask[m].value + row_at(g, p, t, k, g->mask[m].step, g->mask[m].batch);
 }
 /* vector i of step t: in training the first of them lie on the tape */
 INLINE real *step_vector(const Job *g, const Part *p, long t, int i) {
@@ -101,8 +106,10 @@ INLINE const real *history(const Job *g, const Part *p, int s, long t, long k) {
 INLINE real *grad_x_row(const Job *g, const Part *p, long t, long k) {
     if (DEFERRED_TO > DEFERRED_FROM) return p->grad_x + (p->offset[t] + k - p->chunk) * row_of(g->size[SIZE_OF_X]);
     if (!(g->flags & WANT_INPUT)) return p->grad_x;
-    return g->grad_x + position(g, p, t, k) * g->grad_x_step + p->batch[k] * g->grad_x_batch;
+    return g->grad_x + row_at(g, p, t, k, g->grad_x_step, g->grad_x_batch);
 }
+/* steps at which x and out have a row for every sequence, also past its end */
+INLINE long padded_steps(const Job *g) { return g->flags & PACKED ? 0 : g->steps; }
 
 /* `bound` is what a layer has, `call` what a call brings; the other side of this is kernel.py */
 static void read_arguments(Job *g, const int64_t *bound, const int64_t *call, int backward) {
@@ -143,6 +150,8 @@ static void read_arguments(Job *g, const int64_t *bound, const int64_t *call, in
     }
     if (at * (long)sizeof(real) / VECTOR_BYTES % 2 == 0) at += LANES; /* so that a column of rows uses every cache set */
     g->row_size = at;
+    g->rows = padded_steps(g) * g->batch;
+    for (long b = 0; (g->flags & PACKED) && b < g->batch; b++) g->rows += (long)g->length[b];
 }
 
 typedef struct { int64_t length; long batch; } Sequence;
@@ -151,17 +160,40 @@ static int longer_first(const void *a, const void *b) {
     return m->length != n->length ? (m->length > n->length ? -1 : 1) : (m->batch > n->batch) - (m->batch < n->batch);
 }
 
-/* Which part has which sequences: neighbours if all are equally long, else dealt out in turn. */
+/* The longest sequence that is left goes to the part with the fewest rows so far; a part has room for as many as each
+ * would get by number. */
+static void deal_out(Job *g, const Sequence *order, long *owner, long parts) {
+    const long room = (g->batch + parts - 1) / parts;
+    for (long i = 0; i < g->batch; i++) {
+        Part *to = 0;
+        for (Part *p = g->part; p < g->part + parts; p++)
+            if (p->count < room && (!to || p->row < to->row)) to = p;
+        to->count++;
+        to->row += (long)order[i].length;
+        owner[i] = to - g->part;
+    }
+}
+
+/* Which part has which sequences: neighbours if all are equally long. */
 static void share_out(Job *g) {
     const long B = g->batch, P = g->together ? 1 : g->parts;
     Sequence *order = CARVE(g, Sequence, B + 1);
     g->part = CARVE(g, Part, g->parts);
-    long *batch = CARVE(g, long, B + 1), *length = CARVE(g, long, B + 1);
+    g->begin = CARVE(g, long, g->steps + 1);
+    long *owner = CARVE(g, long, B + 1), *batch = CARVE(g, long, B + 1), *length = CARVE(g, long, B + 1);
     long *offset = CARVE(g, long, P * (g->steps + 1));
     if (!g->arena) return;
     memset(g->part, 0, sizeof(Part) * (size_t)g->parts);
     for (long i = 0; i < B; i++) order[i] = (Sequence){g->length ? g->length[i] : g->steps, i};
-    if (g->length) qsort(order, (size_t)B, sizeof *order, longer_first);
+    if (g->length) {
+        qsort(order, (size_t)B, sizeof *order, longer_first);
+        deal_out(g, order, owner, P);
+    }
+    for (long t = 0, begin = 0, running = B; t < g->steps; t++) {
+        while ((g->flags & PACKED) && running && g->length[running - 1] <= t) running--;
+        g->begin[t] = begin;
+        begin += g->flags & PACKED ? running : 1;
+    }
     long done = 0, row = 0;
     for (long j = 0; j < P; j++) {
         Part *p = &g->part[j];
@@ -170,10 +202,9 @@ static void share_out(Job *g) {
         p->length = length + done;
         p->offset = offset + j * (g->steps + 1);
         const long first = B * j / P, last = B * (j + 1) / P;
-        if (g->length)
-            for (long i = j; i < B; i += P) p->batch[p->count++] = order[i].batch;
-        else
-            for (long i = first; i < last; i++) p->batch[p->count++] = i;
+        p->count = 0;
+        for (long i = g->length ? 0 : first; i < (g->length ? B : last); i++)
+            if (!g->length || owner[i] == j) p->batch[p->count++] = order[i].batch;
         for (long k = 0; k < p->count; k++) p->length[k] = g->length ? (long)g->length[p->batch[k]] : g->steps;
         p->steps = p->count ? p->length[0] : 0;
         p->row = row;
@@ -186,7 +217,6 @@ static void share_out(Job *g) {
         row += p->steps ? p->offset[p->steps] : 0;
         done += p->count;
     }
-    g->rows = row;
 }
 
 /* A team of threads takes pieces of work until none is left. */

@@ -37,8 +37,7 @@ void pack_operand(long count, const real *const *rows, long width, real *packed)
                 store(to + c, pairs(load_until(rows[r] + p * PANEL, c, w), second));
             }
     }
-    return;
-#endif
+#else
     for (long p = 0; p < panels_of(width); p++) {
         const long w = least(PANEL, width - p * PANEL);
         real *to = packed + p * count * PANEL;
@@ -53,6 +52,7 @@ void pack_operand(long count, const real *const *rows, long width, real *packed)
             }
         }
     }
+#endif
 }
 
 /* target[m][panels] += Σ over rows of gradient[row][m] * operand[row]; m from `first` to `last`.

@@ -44,6 +44,17 @@ INLINE void store(real *p, vec v) { *(unaligned_vec *)p = v; }
 INLINE vec splat(real a) { return a - (vec){0}; }
 INLINE ivec isplat(whole a) { return a - (ivec){0}; }
 
+#if defined(__clang__)
+/* GCC's function, which clang lacks. Only packing and sums over lanes ask for it, no inner loop. */
+INLINE vec shuffled(vec a, vec b, ivec order) {
+    vec v;
+#pragma GCC unroll 16
+    for (int l = 0; l < LANES; l++) v[l] = order[l] < LANES ? a[order[l]] : b[order[l] - LANES];
+    return v;
+}
+#define __builtin_shuffle shuffled
+#endif
+
 /* The last, partial vector of a row. Scratch is padded to whole vectors, and its padding is always 0. */
 INLINE vec load_part(const real *p, long lanes) {
     vec v = {0};
@@ -60,6 +71,14 @@ INLINE vec first_lanes(vec v, long lanes) {
     ivec lane;
     for (int i = 0; i < LANES; i++) lane[i] = i;
     return (vec)((ivec)v & (lane < isplat((whole)lanes)));
+}
+
+/* what is left of a row of so many values behind its whole vectors, in the last lanes, and 0 before it */
+INLINE vec load_end(const real *row, long count) {
+    if (count < LANES) return load_part(row, count);
+    ivec lane;
+    for (int i = 0; i < LANES; i++) lane[i] = i;
+    return (vec)((ivec)load(row + count - LANES) & (lane >= isplat((whole)(LANES - count % LANES))));
 }
 
 #if REAL_BITS == 32
