@@ -17,7 +17,14 @@ from ostinato.tasks.registry import find_task
 from ostinato.training.checkpoint import find_checkpoint, read_checkpoint
 from ostinato.training.task import Share
 from tiny_runs import StopAt, losses, same_run, weights
-from tiny_series import collection, hourly, measured, run, tiny, wave, wave_file, write
+from tiny_series import collection, draw_nothing, hourly, measured, run, tiny, wave, wave_file, write
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    if "show" not in request.node.name:
+        draw_nothing(monkeypatch)
+
 
 # ---------------------------------------------------------------- learning
 
@@ -150,6 +157,10 @@ def test_what_a_run_learned_from_is_left_out_of_new_data(tmp_path):
     longer = write(tmp_path / "longer.csv", date=hourly(450), load=np.concatenate((wave(), wave(50, seed=1))))
     assert evaluate(out, longer)["windows"] == 150 - 6 + 1
     other = write(tmp_path / "other.csv", date=hourly(), load=wave(seed=5))
+    assert evaluate(out, other)["windows"] == 400 - 24 - 6 + 1
+    alike = wave(seed=5)
+    alike[299] = wave()[299]  # the last that was learned, by chance
+    other = write(tmp_path / "alike.csv", date=hourly(), load=alike)
     assert evaluate(out, other)["windows"] == 400 - 24 - 6 + 1
     short = write(tmp_path / "short.csv", date=hourly(303), load=wave()[:303])
     with pytest.raises(DataError, match="the run learned from it: there are not 6 new rows"):

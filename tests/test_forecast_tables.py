@@ -16,7 +16,14 @@ from ostinato.tasks import evaluate, predict
 from ostinato.tasks.forecast.recipe import Recipe
 from ostinato.training.checkpoint import find_checkpoint, read_checkpoint
 from tiny_commands import ostinato
-from tiny_series import collection, hourly, run, wave, wave_file, write
+from tiny_series import collection, draw_nothing, hourly, run, wave, wave_file, write
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    if "show" not in request.node.name:
+        draw_nothing(monkeypatch)
+
 
 # ---------------------------------------------------------------- tables
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from ostinato.tasks import evaluate, train
 from ostinato.tasks.forecast.config import ForecastConfig
@@ -69,3 +70,10 @@ def measured(data: Path, out: Path, **options: object) -> dict[str, float]:
 def collection(path: Path, **options: object) -> Collection:
     """The series of such a run."""
     return Collection.read(ForecastConfig.of(**tiny(path, **options)))
+
+
+def draw_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures take most of the time of a run that trains in a blink, and tests of figures do not look at them."""
+    for name in ("task.draw_forecasts", "task.draw_errors"):
+        monkeypatch.setattr(f"ostinato.tasks.forecast.{name}", lambda *_: None)
+    monkeypatch.setattr("ostinato.training.loop.draw_curves", lambda *_: None)

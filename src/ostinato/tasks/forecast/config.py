@@ -94,12 +94,20 @@ class ForecastParts(Group):
 
     validation: float = option(0.15, "Share of each series that decides which weights are best.", above=0, below=1)
     test: float = option(0.15, "Share of each series, its end, that is kept for the end.", low=0, below=1)
-    train_rows: int | None = option(None, "Or: train on so many rows,", low=1, shown="by shares")
-    validation_rows: int | None = option(None, "so many rows after them are for validation,", low=1, shown="by shares")
-    test_rows: int | None = option(None, "so many after them for the test.", low=1, shown="all the others")
-    validation_from: str | None = option(None, "Or: the validation part begins at this stamp,", shown="by shares")
-    test_from: str | None = option(None, "the test part at this one,", shown="no test part")
-    test_until: str | None = option(None, "and ends before this one.", shown="with the series")
+    train_rows: int | None = option(None, "Instead of shares: rows of the training part.", low=1, shown="by shares")
+    validation_rows: int | None = option(
+        None, "With --train-rows: rows of the validation part behind it.", low=1, shown="by shares"
+    )
+    test_rows: int | None = option(
+        None, "With --train-rows: rows of the test part behind that.", low=1, shown="all the others"
+    )
+    validation_from: str | None = option(
+        None, "Instead of shares: the stamp at which the validation part begins.", shown="by shares"
+    )
+    test_from: str | None = option(
+        None, "With --validation-from: the stamp at which the test part begins.", shown="no test part"
+    )
+    test_until: str | None = option(None, "With --test-from: the stamp before which it ends.", shown="with the series")
 
     def check(self) -> None:
         """One way of cutting."""

@@ -154,14 +154,14 @@ def evaluate(
     history = windows.history
     seasonal = torch.from_numpy(history.units[:, 2])
     levels = score_levels(model.head)
-    scores = Scores(seasonal, history.recipe.horizon, levels)
-    without = {name: Errors(seasonal, history.recipe.horizon) for name in BASELINES}
+    scores = Scores(seasonal, history.recipe.horizon, levels, device)
+    without = {name: Errors(seasonal, history.recipe.horizon, device) for name in BASELINES}
     for number, window in enumerate(windows.in_order(share, together(model, options))):
         if should_stop():
             return None
-        told = foretell(model, window.to(device), options, seed + number)
-        target = window.target.to(device)
-        scores.add(told.mean, told.quantiles, told.interval, told.loss, target, window.owners)
+        there = window.to(device)
+        told = foretell(model, there, options, seed + number)
+        scores.add(told.mean, told.quantiles, told.interval, told.loss, there.target, window.owners)
         for name, forecast in naive(window).items():
             without[name].update(forecast, window.target, window.owners)
     figures: dict[str, Figures] = {"model": scores.errors.figures()}

@@ -139,15 +139,17 @@ class Recipe:
 
     def first_new(self, rows: Rows, number: int) -> int:
         """The first row that the run did not learn from: behind the last that it did, where the rows hold it."""
-        if number < 0 or self.frequency.kind == "rows":
+        if number < 0:
             return 0
         stamps, values = self.learned[number]
         own = {int(stamp): row for row, stamp in enumerate(rows.stamps[: len(rows)].astype(np.int64).tolist())}
-        for stamp, value in zip(stamps, values, strict=True):
-            row = own.get(stamp)
-            if row is not None and value is not None and rows.target[row, 0] == value:
-                return int(np.searchsorted(rows.stamps.astype(np.int64), stamps[-1], side="right"))
-        return 0
+        pairs = [
+            (rows.target[own[stamp], 0], value) for stamp, value in zip(stamps, values, strict=True) if stamp in own
+        ]
+        same = [found == value for found, value in pairs if value is not None]
+        if not same or not all(same):
+            return 0
+        return int(np.searchsorted(rows.stamps.astype(np.int64), stamps[-1], side="right"))
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -38,6 +38,7 @@ class Errors(Metric):
     Args:
         seasonal: `[N, S]`, the unit of MASE.
         horizon: H.
+        device: where the sums are: processes that train on GPUs put them together there.
     """
 
     full_state_update = False
@@ -47,18 +48,21 @@ class Errors(Metric):
     own_absolute: Tensor
     own_count: Tensor
 
-    def __init__(self, seasonal: Tensor, horizon: int) -> None:
+    def __init__(self, seasonal: Tensor, horizon: int, device: torch.device) -> None:
         super().__init__()
         self.seasonal = seasonal
         for name in ("squared", "absolute", "count"):
             self.add_state(name, torch.zeros(horizon, dtype=torch.float64), "sum")
         for name in ("own_absolute", "own_count"):
             self.add_state(name, torch.zeros(seasonal.shape, dtype=torch.float64), "sum")
+        self.to(_summing(device))
 
     def update(self, forecast: Tensor, target: Tensor, owners: Tensor) -> None:
         """Take note of some windows: `[H, B, S]` each, the target NaN where it is missing, and `[B]`."""
-        error = forecast.cpu().double() - target.cpu().double()
-        known = ~target.isnan().cpu()
+        place = self.squared.device
+        forecast, target, owners = forecast.to(place), target.to(place), owners.to(place)
+        error = forecast.double() - target.double()
+        known = ~target.isnan()
         error = error.masked_fill(~known, 0.0)  # a forecast that is NaN stays so: the training diverged
         self.squared += error.square().sum((1, 2))
         self.absolute += error.abs().sum((1, 2))
@@ -73,7 +77,7 @@ class Errors(Metric):
     def figures(self) -> Figures:
         """What all windows of all processes come to."""
         # torchmetrics makes numbers of tensors with one element
-        found: dict[str, Tensor] = {name: sums.reshape(-1) for name, sums in self.compute().items()}
+        found: dict[str, Tensor] = {name: sums.reshape(-1).cpu() for name, sums in self.compute().items()}
         count = found["count"].clamp(min=1)
         there = found["own_count"] > 0
         scaled = found["own_absolute"] / found["own_count"].clamp(min=1) / self.seasonal.reshape(-1)
@@ -93,14 +97,15 @@ class Mean(Metric):
     total: Tensor
     count: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
         super().__init__()
         self.add_state("total", torch.zeros((), dtype=torch.float64), "sum")
         self.add_state("count", torch.zeros((), dtype=torch.float64), "sum")
+        self.to(_summing(device))
 
     def update(self, values: Tensor) -> None:
         """Take note of some."""
-        self.total += values.detach().cpu().double().sum()
+        self.total += values.detach().to(self.total.device).double().sum()
         self.count += values.numel()
 
     def compute(self) -> float:
@@ -119,14 +124,15 @@ class Scores:
         seasonal: `[N, S]`, the unit of MASE.
         horizon: H.
         levels: the quantiles that crps is over, Q of them; none for a point.
+        device: the model's.
     """
 
-    def __init__(self, seasonal: Tensor, horizon: int, levels: tuple[float, ...]) -> None:
+    def __init__(self, seasonal: Tensor, horizon: int, levels: tuple[float, ...], device: torch.device) -> None:
         self.levels = torch.tensor(levels, dtype=torch.float64)
         ends = torch.tensor((0.0, *levels, 1.0), dtype=torch.float64)
         self.weights = (ends[2:] - ends[:-2]) / 2  # the loss at 0 and at 1 is 0
-        self.errors = Errors(seasonal, horizon)
-        self.loss, self.crps, self.coverage = Mean(), Mean(), Mean()
+        self.errors = Errors(seasonal, horizon, device)
+        self.loss, self.crps, self.coverage = Mean(device), Mean(device), Mean(device)
 
     def add(
         self, mean: Tensor, quantiles: Tensor, interval: Tensor, loss: Tensor, target: Tensor, owners: Tensor
@@ -151,3 +157,8 @@ class Scores:
         self.crps.update(2 * self.weights @ torch.maximum(levels * error, (levels - 1) * error))
         low, high = interval[:, known].cpu().double()
         self.coverage.update(((low <= value) & (value <= high)).double())
+
+
+def _summing(device: torch.device) -> torch.device:
+    """Where sums are taken in float64, which Apple's GPUs have not."""
+    return torch.device("cpu") if device.type == "mps" else device
