@@ -53,3 +53,18 @@ def test_the_command_line_trains_several(tmp_path: Path):
     assert "1 of 2: seed-0" in out and "2 runs, validation part, mean and standard deviation" in out
     code, _, err = ostinato(*arguments, "--with-test")
     assert code == 2 and "text has no test part" in err
+
+
+def test_the_pace_of_a_run_is_its_own():
+    """With several seeds one watcher sees several runs."""
+    from ostinato.cli.progress import Pace
+    from ostinato.training.report import RunInfo
+
+    pace = Pace()
+    for _ in range(2):
+        pace.start(RunInfo(Path("run"), (), "steps", str, None, 0.0))
+        assert pace.describe() == ("", "", "--:--")
+        for k in range(3):
+            pace.mark(k / 10, 1000 * k, 2.0)
+        speed, _, _ = pace.describe()
+        assert speed.endswith("steps/s") and not speed.startswith("-")

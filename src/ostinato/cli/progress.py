@@ -46,8 +46,10 @@ class Pace:
         self.loss = math.nan
 
     def start(self, info: RunInfo) -> None:
-        """What is counted, and how a loss is told."""
+        """What is counted, and how a loss is told; what an earlier run did is forgotten."""
         self.unit, self._told = info.unit, info.told_loss
+        self._marks.clear()
+        self.loss = math.nan
 
     def mark(self, progress: float, seen: int, loss: float) -> None:
         """A step is done."""
@@ -125,6 +127,8 @@ class Live:
         """Say what is trained on what, and show the bar."""
         _introduce(self.console, info)
         self.pace.start(info)
+        if self._task is not None:  # of the run before
+            self._bar.remove_task(self._task)
         self._task = self._bar.add_task(
             "", total=_PARTS, completed=int(_PARTS * info.progress), speed="", loss="compiling", left="--:--"
         )
