@@ -32,7 +32,7 @@ def test_a_sample_begins_with_its_prime_and_is_the_same_for_a_seed(run):
     ("arguments", "expected", "words"),
     [
         (["nowhere"], 1, "there is no run nowhere"),
-        (["RUN", "--checkpoint", "first"], 2, "none of best, last"),
+        (["RUN", "--checkpoint", "first"], 1, "there is no checkpoint"),
         (["RUN", "--temperature", "-1"], 2, "temperature is -1.0"),
         (["RUN", "--temperature", "nan"], 2, "temperature is nan"),
         (["RUN", "--top-k", "0"], 2, "top_k is 0"),

@@ -20,18 +20,18 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100"}
 OPTIONS = [*SMALL, "--epochs", "1", "--log-every", "3", "--eval-every", "17"]
 
 
-@pytest.fixture
-def text(tmp_path: Path) -> Path:
-    path = tmp_path / "beer.txt"
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "beer.txt"
     path.write_text(TEXT)
     return path
 
 
-@pytest.fixture
-def alone(text: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def alone(text: Path) -> Path:
     """A run of one process."""
-    finished(command("train", "text", text, "--out", tmp_path / "alone", *OPTIONS))
-    return tmp_path / "alone"
+    finished(command("train", "text", text, "--out", text.parent / "alone", *OPTIONS))
+    return text.parent / "alone"
 
 
 def finished(arguments: list[str], code: int = 0) -> str:
