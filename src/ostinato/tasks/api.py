@@ -21,6 +21,7 @@ from ..training.loop import Trainer
 from ..training.machine import make_fabric, placed
 from ..training.report import Outcome, Reporter, RunInfo, Silent
 from ..training.run_folder import RunFolder, check_new, is_run
+from ..training.task import Task
 from ..training.toml import read_toml
 from .loading import read_entry
 from .registry import Entry, find_task
@@ -152,7 +153,7 @@ def _absolute(values: dict[str, Any]) -> dict[str, Any]:
 
 def _fit(
     config: Any,
-    task: Any,
+    task: Task,
     fabric: Fabric,
     out: Path,
     folder: RunFolder | None,
@@ -196,7 +197,7 @@ def _fit(
     return Run(out, outcome)
 
 
-def _outcome(trainer: Trainer, task: Any, out: Path, finished: bool, parameters: int) -> Outcome:
+def _outcome(trainer: Trainer, task: Task, out: Path, finished: bool, parameters: int) -> Outcome:
     position = trainer.position
     best = position.best_measures
     shown = shlex.quote(str(out))

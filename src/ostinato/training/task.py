@@ -189,8 +189,20 @@ class Task(Protocol):
         """What `training_measures` gave, in a few words."""
         ...
 
+    def title(self) -> str:
+        """The model in a few words."""
+        ...
+
+    def source(self) -> str:
+        """The data in a few words."""
+        ...
+
     def facts(self) -> Sequence[str]:
         """The data and the model, in a few lines for whoever watches."""
+        ...
+
+    def next_steps(self, run: str) -> Sequence[tuple[str, str]]:
+        """What may be done with the run: a word, and a command to type."""
         ...
 
     def document(self) -> dict[str, Any]:
