@@ -114,7 +114,7 @@ def test_two_processes_stop_and_go_on_exactly(text, tmp_path):
 
 def test_wrong_numbers_of_processes_are_refused(text, tmp_path):
     for options, words in (
-        (["--devices", "0"], "--devices"),
+        (["--devices", "0"], "devices is 0; pass 1 or more"),
         (["--precision", "16-mixed"], "precision 16-mixed needs a GPU"),
     ):
         code, _, err = ostinato("train", "text", text, "--out", tmp_path / "r", *OPTIONS, *options)
@@ -128,3 +128,45 @@ def test_wrong_numbers_of_processes_are_refused(text, tmp_path):
     )
     assert done.returncode != 0 and "torchrun started 2 processes here; leave --devices out" in done.stderr
     assert not (tmp_path / "r").exists()
+
+
+def test_what_ends_one_process_ends_all_with_one_message(text, tmp_path):
+    """An error of the first alone, one of all of them, and one in the middle of a training."""
+    (tmp_path / "file").write_text("precious")
+    for place, options, words in (
+        ("file", [], "is a file, a run needs a folder"),
+        ("run", ["--batch-size", "999"], "too few for 999 streams"),
+        ("run", ["--learning-rate", "1e30", "--clip", "0"], "the training diverged"),
+    ):
+        arguments = command("train", "text", text, "--out", tmp_path / place, "--devices", 2, *OPTIONS, *options)
+        done = subprocess.run(arguments, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
+        assert done.returncode in (1, 2)
+        assert done.stderr.count("error:") == 1 and words in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_killed_process_is_missed(text, tmp_path):
+    options = [*OPTIONS, "--epochs", "9999", "--devices", "2"]
+    arguments = command("train", "text", text, "--out", tmp_path / "run", *options)
+    with open(tmp_path / "said", "wb") as said, open(tmp_path / "errors", "wb") as errors:
+        process = subprocess.Popen(arguments, env=ENVIRONMENT, stdout=said, stderr=errors)
+    deadline = time.monotonic() + 120
+    while b"step" not in (tmp_path / "said").read_bytes() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.1)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.exists():
+        process.kill()
+        pytest.skip("the system does not tell which processes are another's children")
+    for child in map(int, children.read_text().split()):
+        os.kill(child, signal.SIGKILL)
+    assert process.wait(timeout=60) != 0
+    errors = (tmp_path / "errors").read_text()
+    assert "lost another one, which was killed or failed" in errors and "go on with --resume" in errors
+    assert "Traceback" not in errors
+    position = read_checkpoint(find_checkpoint(tmp_path / "run", "last")).document["position"]
+    assert position["step"] >= 0
+
+
+def test_processes_look_for_one_learning_rate(text, tmp_path):
+    options = ["train", "text", text, *SMALL, "--find-learning-rate", tmp_path / "rate.png"]
+    alone, together = finished(command(*options)), finished(command(*options, "--devices", 2))
+    assert alone == together  # once, and the same

@@ -16,17 +16,19 @@ __all__ = ["evaluate", "predict"]
 
 _RUN = typer.Argument(metavar="RUN", help="A run folder, or a .safetensors file of one.", show_default=False)
 _CHECKPOINT = typer.Option(help="best, last or another's name. Default: best, or last while there is no best.")
-_BACKEND = typer.Option(help="eager, c or auto.")
-_DEVICE = typer.Option(help="cpu, cuda or mps.")
+_BACKEND = typer.Option(help="eager, c or auto. Default: auto.", show_default=False)
+_DEVICE = typer.Option(help="cpu, cuda, mps or auto. Default: cpu.", show_default=False)
 
 
 def evaluate(
     run: Annotated[Path, _RUN],
     data: Annotated[
         str | None,
-        typer.Argument(metavar="[DATA]", help="A file, a folder, or - for a pipe. Default: a part of the run's own."),
+        typer.Argument(metavar="DATA", help="A file, a folder, or - for a pipe. Default: a part of the run's own."),
     ] = None,
-    part: Annotated[str, typer.Option(help="Of the run's own data: train, validation or test.")] = "test",
+    part: Annotated[
+        str, typer.Option(help="Of the run's own data: train, validation or test. Default: test.", show_default=False)
+    ] = "test",
     pictures: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Draw what it looks like into this folder.")
     ] = None,
@@ -41,7 +43,7 @@ def evaluate(
 
     check_name("part", part, PARTS)
     check_name("backend", backend, ("auto", "c", "eager"))
-    check_name("device", device, ("cpu", "cuda", "mps"))
+    check_name("device", device, ("auto", "cpu", "cuda", "mps"))
     predictor = use.open_predictor(run, checkpoint, backend, device)
     measures = use.measure(predictor, data, part, pictures)
     typer.echo(json.dumps(measures) if as_json else predictor.told(measures))
@@ -51,7 +53,7 @@ def evaluate(
 
 def predict(
     run: Annotated[Path, _RUN],
-    data: Annotated[str, typer.Argument(metavar="DATA", help="A file, a folder, or - for a pipe.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A file, a folder, or - for a pipe.", show_default=False)],
     out: Annotated[
         Path | None, typer.Option(help="Write the table to this CSV file. Default: to standard output.")
     ] = None,
@@ -63,18 +65,18 @@ def predict(
     from ..tasks import predict as predicted
 
     check_name("backend", backend, ("auto", "c", "eager"))
-    check_name("device", device, ("cpu", "cuda", "mps"))
+    check_name("device", device, ("auto", "cpu", "cuda", "mps"))
     rows = predicted(run, data, checkpoint=checkpoint, backend=backend, device=device)
     if out is None:
         _write(rows, sys.stdout)
         return
     import io
 
-    from ..training.files import write_atomically
+    from ..training.files import make_folder, write_atomically
 
+    make_folder(out.parent)  # before the work: a place that cannot be written is said at once
     text = io.StringIO(newline="")
     count = _write(rows, text)
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, text.getvalue())
     typer.echo(f"{count:,} rows written to {out}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shlex
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ from lightning_fabric import Fabric
 from .. import __version__
 from ..errors import RunError
 from ..training.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
+from ..training.files import make_folder
 from ..training.finder import Found, draw_search, find_rate
 from ..training.interrupt import Interrupt
 from ..training.loop import Trainer
-from ..training.machine import make_fabric, placed
+from ..training.machine import agreed, joined, make_fabric, placed
 from ..training.report import Outcome, Reporter, RunInfo, Silent
 from ..training.run_folder import RunFolder, check_new, is_run
 from ..training.task import Task
@@ -64,12 +65,15 @@ def train(
     settled, cell = settle(entry, data, cell, config, options)
     out = Path(out) if out is not None else Path("runs") / task
     fabric = make_fabric(settled.machine)
-    if fabric.is_global_zero:
-        check_new(out, force)
-    begun = entry.task_type().begin(settled, cell)  # an error in it comes before anything is overwritten
-    with RunFolder(out) if fabric.is_global_zero else nullcontext() as folder:
-        if folder is not None:
-            folder.clear()
+    with joined(fabric), ExitStack() as held:
+        with agreed(fabric):
+            if fabric.is_global_zero:
+                check_new(out, force)
+            begun = entry.task_type().begin(settled, cell)  # an error in it comes before anything is overwritten
+            folder = held.enter_context(RunFolder(out)) if fabric.is_global_zero else None
+            if folder is not None:
+                check_new(out, force)  # again, for another run may have come and gone before the folder was ours
+                folder.clear()
         return _fit(settled, begun, fabric, out, folder, reporter or Silent(), None)
 
 
@@ -94,9 +98,11 @@ def resume(out: str | Path, *, checkpoint: str = "last", reporter: Reporter | No
     entry = read_entry(found, "task", find_task)
     settled: Any = read_entry(found, "config", entry.config_type().from_json).resumed(_absolute(changes))
     fabric = make_fabric(settled.machine)
-    with RunFolder(out) if fabric.is_global_zero else nullcontext() as folder:
-        found = read_checkpoint(found.path)  # again, for it may have changed before the folder was ours
-        task = entry.task_type().resume(settled, found)
+    with joined(fabric), ExitStack() as held:
+        with agreed(fabric):
+            folder = held.enter_context(RunFolder(out)) if fabric.is_global_zero else None
+            found = read_checkpoint(found.path)  # again, for it may have changed before the folder was ours
+            task = entry.task_type().resume(settled, found)
         return _fit(settled, task, fabric, out, folder, reporter or Silent(), found)
 
 
@@ -120,10 +126,14 @@ def find_learning_rate(
     """
     entry = find_task(task)
     settled, cell = settle(entry, data, cell, config, options)
+    if picture is not None:
+        make_folder(Path(picture).parent)  # before the search: a place that cannot be written is said at once
     fabric = make_fabric(settled.machine)
-    begun = entry.task_type().begin(settled, cell)
-    with Interrupt() as interrupt:
-        found = find_rate(begun, fabric, settled.batching, settled.optimization, lambda: interrupt.requested)
+    with joined(fabric):
+        with agreed(fabric):
+            begun = entry.task_type().begin(settled, cell)
+        with Interrupt() as interrupt:
+            found = find_rate(begun, fabric, settled.batching, settled.optimization, lambda: interrupt.requested)
     if picture is not None and fabric.is_global_zero:
         draw_search(found, Path(picture), f"{begun.title()}, on {begun.source()}")
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from ..data import Source
 
@@ -15,6 +15,9 @@ PARTS = ("train", "validation", "test")
 
 class Predictor(Protocol):
     """A trained model with what reads its data. Each task has one: `Entry.predictor_type().load(checkpoint, ...)`."""
+
+    draws: ClassVar[bool]
+    """Whether `evaluate` has pictures to draw."""
 
     def own(self, part: str) -> Any:
         """A part of the data that the run was trained with.

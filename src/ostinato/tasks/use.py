@@ -11,6 +11,8 @@ import torch
 
 from ..errors import OptionError
 from ..training.checkpoint import find_checkpoint, read_checkpoint
+from ..training.devices import find_device
+from ..training.files import make_folder
 from .loading import read_entry
 from .predictor import PARTS, Predictor
 from .registry import find_task
@@ -26,14 +28,16 @@ def open_predictor(
     Args:
         run: a run folder or a `.safetensors` file of one.
         checkpoint: "best", "last" or another's name; None is the best, or the last while there is no best.
-        backend, device: where it runs.
+        backend, device: where it runs; the device is "cpu", "cuda", "mps" or "auto".
 
     Raises:
         RunError: missing, damaged, or of another format.
+        OptionError: a device that is not here.
     """
+    place = torch.device(find_device(device))
     found = read_checkpoint(find_checkpoint(Path(run), checkpoint))
     entry = read_entry(found, "task", find_task)
-    return entry.predictor_type().load(found, backend, torch.device(device))
+    return entry.predictor_type().load(found, backend, place)
 
 
 def evaluate(
@@ -71,9 +75,11 @@ def measure(
     """The measures of a predictor that is open; the arguments are those of `evaluate`."""
     if part not in PARTS:
         raise OptionError(f"part is {part!r}; pass one of {', '.join(PARTS)}.")
+    if pictures is not None and not predictor.draws:
+        raise OptionError("this task has no pictures of an evaluation; leave --pictures out.")
     held = predictor.own(part) if data is None else predictor.read(_source(data))
     if pictures is not None:
-        Path(pictures).mkdir(parents=True, exist_ok=True)
+        make_folder(Path(pictures))
     return predictor.evaluate(held, None if pictures is None else Path(pictures))
 
 

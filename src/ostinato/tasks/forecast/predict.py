@@ -37,6 +37,8 @@ class ForecastPredictor:
         config: of the run.
     """
 
+    draws = True
+
     def __init__(self, found: Checkpoint, model: Forecaster, recipe: Recipe, config: ForecastConfig) -> None:
         self.found, self.model, self.recipe, self.config = found, model, recipe, config
 

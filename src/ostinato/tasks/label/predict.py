@@ -35,6 +35,8 @@ class LabelPredictor:
         model: with its weights.
     """
 
+    draws = True
+
     def __init__(self, found: Checkpoint, model: Tagger) -> None:
         self.found, self.model = found, model
         self.config = read_entry(found, "config", LabelConfig.from_json)

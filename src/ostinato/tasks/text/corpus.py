@@ -16,7 +16,7 @@ from ...errors import DataError
 from .config import TextData
 from .held_out import HeldOut
 
-__all__ = ["Corpus"]
+__all__ = ["Corpus", "open_pieces"]
 
 _LIBRARY_CHARACTERS = 5_000_000
 
@@ -44,7 +44,7 @@ class Corpus:
         Raises:
             DataError: a text that cannot be used.
         """
-        pieces = _pieces(config)
+        pieces = open_pieces(config)
         characters, sha256 = pieces.measure()
         if characters < 2:
             raise DataError(f"{pieces.name} has {characters} characters; a text to learn from needs thousands.")
@@ -85,8 +85,12 @@ class Corpus:
         }
 
 
-def _pieces(config: TextData) -> Pieces:
-    """The text that a config names, from its beginning to `max_characters`."""
+def open_pieces(config: TextData) -> Pieces:
+    """The text that a config names, from its beginning to `max_characters`.
+
+    Raises:
+        DataError: there is no such text, or a data set of another kind.
+    """
     if config.data is None:
         text = python_library_text(config.max_characters or _LIBRARY_CHARACTERS)
         return Pieces(f"the standard library of Python {platform.python_version()}", lambda: iter([text]))
