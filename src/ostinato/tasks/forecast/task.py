@@ -101,7 +101,12 @@ class Forecasting:
         if found is None:
             return None
         self._found = found
-        return found.measures
+        if found.errors is not None:
+            for each in (model, self.model):  # a mean of weights takes the buffers of those that are trained
+                assert isinstance(each, Forecaster) and each.residuals is not None
+                each.residuals.fit(found.errors)
+        # a point's interval is made of the very errors that are looked at here, so its coverage would say nothing
+        return {name: found.measures[name] for name in self.measures}
 
     def illustrate(self, model: nn.Module, run: Path, step: int) -> str:
         """Draw some forecasts and the errors by step, where they are the best so far."""
