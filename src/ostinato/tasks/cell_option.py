@@ -59,7 +59,7 @@ def parse_sizes(given: Sequence[str], cell: Any) -> dict[str, int]:
 
 
 def parse_init(given: Sequence[str]) -> dict[str, str]:
-    """How parameters start, as `--init b_f=chrono(784) --init "U_*=orthogonal(0.5)"` gives it; the rules are read later.
+    """How parameters start, as `--init "b_f=chrono(784)" --init "U_*=0"` gives it; the rules are read later.
 
     Raises:
         CellError: not NAME=RULE.
