@@ -59,9 +59,8 @@ def _parameter(place: Declared) -> inspect.Parameter:
         flag = "--" + place.name.replace("_", "-")
         if place.kind is bool:
             flag = f"{flag}/--no-{flag[2:]}"
-        read: dict[str, Any] = reading(place.kind)  # its range is the config's to check
-        if place.name == "size":
-            read = {"metavar": "NAME=NUMBER"}
+        # a number's range is the config's to check
+        read: dict[str, Any] = reading(place.kind) | ({"metavar": about.metavar} if about.metavar else {})
         info = typer.Option(flag, help=help, show_default=False, rich_help_panel=place.title, **read)
     return inspect.Parameter(
         place.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, info]
