@@ -20,6 +20,7 @@ from ostinato.tasks.text.task import Text
 from ostinato.training.config import Machine
 from ostinato.training.machine import make_fabric
 from ostinato.training.options import declared
+from ostinato.training.processes import is_first
 from small_classes import text_table
 from tiny_commands import SMALL, ostinato, trained
 from tiny_runs import begin, tiny
@@ -191,3 +192,24 @@ def test_machines_that_nothing_tells_apart_are_refused(monkeypatch):
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     with pytest.raises(OptionError, match="nodes is 2, and nothing says which of them this is"):
         make_fabric(Machine(nodes=2))
+
+
+@pytest.mark.parametrize(
+    ("variables", "first"),
+    [
+        ({}, True),
+        ({"RANK": "3"}, True),  # set by something else: there is one process
+        ({"RANK": "0", "WORLD_SIZE": "4"}, True),
+        ({"RANK": "1", "LOCAL_RANK": "0", "WORLD_SIZE": "4"}, False),
+        ({"SLURM_PROCID": "2", "SLURM_NTASKS": "4"}, False),
+        ({"LOCAL_RANK": "1", "WORLD_SIZE": "2"}, False),
+        ({"LOCAL_RANK": "0", "NODE_RANK": "1", "WORLD_SIZE": "2"}, False),
+        ({"LOCAL_RANK": "0", "NODE_RANK": "0", "WORLD_SIZE": "2"}, True),
+    ],
+)
+def test_one_of_several_processes_speaks(variables, first, monkeypatch):
+    for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert is_first() is first

@@ -169,3 +169,10 @@ def test_tokens_too_many_for_the_memory_stand_in_a_file_that_vanishes(kind, tmp_
     assert torch.equal(held.long(), tokenizer.encode(TEXT * 20))
     assert not list(Path(tmp_path).rglob("*.*"))
     assert len(number(Pieces("none", lambda: iter([""])), tokenizer)) == 0
+
+
+def test_tokens_that_find_no_room_are_said(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("precious")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(DataError, match="the tokens of a text could not be written to .*file.*set XDG_CACHE_HOME"):
+        number(Pieces("a text", lambda: iter(["some words"])), Bytes(), in_memory=1)

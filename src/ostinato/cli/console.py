@@ -41,7 +41,7 @@ class Verbs(TyperGroup):
 
 def _warn(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     """A warning as one line; what others deprecate is nothing the reader of a run can change."""
-    if not issubclass(category, DeprecationWarning | PendingDeprecationWarning | FutureWarning):
+    if is_first() and not issubclass(category, DeprecationWarning | PendingDeprecationWarning | FutureWarning):
         typer.echo(f"{typer.style('warning:', fg='yellow', bold=True)} {message}", err=True)
 
 

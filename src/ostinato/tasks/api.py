@@ -13,7 +13,7 @@ import torch
 from lightning_fabric import Fabric
 
 from .. import __version__
-from ..errors import RunError
+from ..errors import OptionError, RunError
 from ..training.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
 from ..training.files import make_folder
 from ..training.finder import Found, draw_search, find_rate
@@ -60,6 +60,11 @@ def train(
     Raises:
         DataError: data that cannot be used.
         RunError: an option or a folder that cannot be used, a training that diverged, a full disk.
+
+    >>> import tempfile
+    >>> run = train("text", out=tempfile.mkdtemp(), max_characters=20_000, hidden_size=8, epochs=0.1)
+    >>> run.outcome.finished, sorted(run.best)
+    (True, ['bits', 'nats', 'perplexity'])
     """
     entry = find_task(task)
     settled, cell = settle(entry, data, cell, config, options)
@@ -89,6 +94,11 @@ def resume(out: str | Path, *, checkpoint: str = "last", reporter: Reporter | No
     Raises:
         DataError: the data cannot be used.
         RunError: a damaged checkpoint, data that are not the run's, a change after which it is another run.
+
+    >>> import tempfile
+    >>> run = train("text", out=tempfile.mkdtemp(), max_characters=20_000, hidden_size=8, epochs=0.5)
+    >>> resume(run.path, epochs=1).outcome.steps > run.outcome.steps
+    True
     """
     out = Path(out)
     if not is_run(out):
@@ -97,6 +107,9 @@ def resume(out: str | Path, *, checkpoint: str = "last", reporter: Reporter | No
     found = read_checkpoint(find_checkpoint(out, checkpoint))
     entry = read_entry(found, "task", find_task)
     settled: Any = read_entry(found, "config", entry.config_type().from_json).resumed(_absolute(changes))
+    if placed(settled.machine) != settled.machine:
+        begun = settled.machine.devices * settled.machine.nodes
+        raise OptionError(f"the run was begun with {begun} process, torchrun started several; resume it without.")
     fabric = make_fabric(settled.machine)
     with joined(fabric), ExitStack() as held:
         with agreed(fabric):
@@ -123,6 +136,14 @@ def find_learning_rate(
 
     Returns:
         what was found: `rate`, where the loss falls fastest, is a good highest rate to try.
+
+    Raises:
+        DataError: data that cannot be used.
+        RunError: an option that cannot be used, a picture that cannot be written, or too few steps to judge.
+
+    >>> found = find_learning_rate("text", max_characters=20_000, hidden_size=8, batch_size=4, bptt=10)
+    >>> 1e-6 < found.rate < 10.0
+    True
     """
     entry = find_task(task)
     settled, cell = settle(entry, data, cell, config, options)

@@ -79,6 +79,12 @@ def repeat(
 
     Raises:
         DataError, RunError: as `train`.
+
+    >>> import tempfile
+    >>> many = {"max_characters": 20_000, "hidden_size": 8, "epochs": 0.1}
+    >>> done = repeat("text", out=tempfile.mkdtemp(), seeds=2, with_test=False, **many)
+    >>> [row["seed"] for row in done.rows], sorted(done.mean())
+    ([0, 1], ['bits', 'nats', 'perplexity'])
     """
     entry = find_task(task)
     if seeds < 1:

@@ -31,6 +31,16 @@ class Run:
 
     Raises:
         RunError: there is none.
+
+    >>> import tempfile
+    >>> from ostinato import train
+    >>> out = tempfile.mkdtemp()
+    >>> _ = train("text", out=out, max_characters=20_000, hidden_size=8, epochs=0.1)
+    >>> run = Run(out)
+    >>> run.about["task"], run.config.values()["hidden_size"], run.position["step"]
+    ('text', 8, 1)
+    >>> abs(run.evaluate(part="validation")["nats"] - run.best["nats"]) < 1e-5
+    True
     """
 
     def __init__(self, path: str | Path, outcome: Outcome | None = None) -> None:

@@ -76,6 +76,12 @@ def evaluate(
     Raises:
         DataError: data that cannot be used.
         RunError: a run that cannot be used, or data that are others than it was trained with.
+
+    >>> import tempfile
+    >>> from ostinato import train
+    >>> run = train("text", out=tempfile.mkdtemp(), max_characters=20_000, hidden_size=8, epochs=0.1)
+    >>> evaluate(run.path, part="validation")["characters"]
+    2000.0
     """
     return measure(open_predictor(run, checkpoint, backend, device, interval), data, part, pictures)
 
@@ -103,7 +109,7 @@ def predict(
     device: str = "cpu",
     interval: float | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """What a trained model says of new data: the rows of a table, as they come.
+    r"""What a trained model says of new data: the rows of a table, as they come.
 
     Args:
         run: a run folder or a `.safetensors` file of one.
@@ -113,6 +119,12 @@ def predict(
     Raises:
         DataError: data that cannot be used.
         RunError: a run that cannot be used.
+
+    >>> import io, tempfile
+    >>> from ostinato import train
+    >>> run = train("text", out=tempfile.mkdtemp(), max_characters=20_000, hidden_size=8, epochs=0.1)
+    >>> [(row["line"], row["text"]) for row in predict(run.path, io.StringIO("import os\nimport sys"))]
+    [(1, 'import os'), (2, 'import sys')]
     """
     predictor = open_predictor(run, checkpoint, backend, device, interval)
     return predictor.predict(predictor.read(_source(data)))
