@@ -113,7 +113,7 @@ def _sequences(name: str, arrays: Mapping[str, np.ndarray], prefix: str) -> Sequ
         raise DataError(f"{name}: {prefix}lengths is {lengths.tolist()[:5]}; pass whole numbers [N], each 0 or more.")
     if int(lengths.sum()) != len(values):
         raise DataError(
-            f"{name}: {prefix}lengths sum to {int(lengths.sum())}, but there are {len(values)} steps; pass equally many."
+            f"{name}: {prefix}lengths sum to {int(lengths.sum())}, but there are {len(values)} steps; make them equal."
         )
     if values.ndim == 2 or values.dtype.kind == "f":
         values = values.astype(np.float32).reshape(len(values), -1)
