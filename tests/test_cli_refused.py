@@ -139,7 +139,7 @@ def test_the_test_part_is_read_again_where_the_best_weights_are_others(tmp_path)
     run = library.train("classify", table, out=tmp_path / "run", epochs=1, **options)
     (tmp_path / "file").write_text("precious")
     for place in ("file", "file/deeper"):
-        with pytest.raises(RunError, match="could not be written"):
+        with pytest.raises(OptionError, match="cannot be a folder"):
             run.evaluate(pictures=tmp_path / place)
     first = run.test()
     held = json.loads((run.path / "results.json").read_text())

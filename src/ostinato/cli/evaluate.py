@@ -18,7 +18,7 @@ __all__ = ["evaluate", "predict"]
 _RUN = typer.Argument(metavar="RUN", help="A run folder, or a .safetensors file of one.", show_default=False)
 _CHECKPOINT = typer.Option(help="best, last or another's name. Default: best, or last while there is no best.")
 _BACKEND = typer.Option(help="eager, c or auto. Default: auto.", show_default=False)
-_DEVICE = typer.Option(help="cpu, cuda, mps or auto. Default: cpu.", show_default=False)
+_DEVICE = typer.Option(help="cpu, cuda, mps or auto, the best there is. Default: cpu.", show_default=False)
 _SHARE: dict[str, Any] = reading(float) | {"metavar": "SHARE"}
 _INTERVAL = typer.Option(
     help="Of a forecast: the share of the values that intervals are to hold. Default: the run's.",

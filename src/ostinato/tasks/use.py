@@ -11,8 +11,7 @@ import torch
 
 from ..errors import OptionError
 from ..training.checkpoint import find_checkpoint, read_checkpoint
-from ..training.devices import find_device
-from ..training.files import make_folder
+from ..training.devices import found_device
 from .loading import read_entry
 from .predictor import PARTS, HasIntervals, Predictor
 from .registry import find_task
@@ -32,17 +31,16 @@ def open_predictor(
     Args:
         run: a run folder or a `.safetensors` file of one.
         checkpoint: "best", "last" or another's name; None is the best, or the last while there is no best.
-        backend, device: where it runs; the device is "cpu", "cuda", "mps" or "auto".
+        backend, device: where it runs; the device is "cpu", "cuda", "mps", or "auto" for the best there is.
         interval: the share of the values that the intervals of forecasts are to hold; None is what the run was told.
 
     Raises:
         RunError: missing, damaged, or of another format.
-        OptionError: a device that is not here, or an interval that the run has not.
+        OptionError: an interval that the run has not, or a device that is not here.
     """
-    place = torch.device(find_device(device))
     found = read_checkpoint(find_checkpoint(Path(run), checkpoint))
     entry = read_entry(found, "task", find_task)
-    predictor = entry.predictor_type().load(found, backend, place)
+    predictor = entry.predictor_type().load(found, backend, torch.device(found_device(device)))
     if interval is None:
         return predictor
     if not isinstance(predictor, HasIntervals):
@@ -96,7 +94,12 @@ def measure(
         raise OptionError("this task has no pictures of an evaluation; leave --pictures out.")
     held = predictor.own(part) if data is None else predictor.read(_source(data))
     if pictures is not None:
-        make_folder(Path(pictures))
+        try:
+            Path(pictures).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OptionError(
+                f"pictures is {pictures}, which cannot be a folder: {error.strerror}; pass another."
+            ) from None
     return predictor.evaluate(held, None if pictures is None else Path(pictures))
 
 

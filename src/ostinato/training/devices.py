@@ -1,4 +1,4 @@
-"""Which device computes: the one that is asked for, or an error that says which there are."""
+"""Which devices are here."""
 
 from __future__ import annotations
 
@@ -6,25 +6,22 @@ import torch
 
 from ..errors import OptionError
 
-__all__ = ["find_device"]
+__all__ = ["found_device"]
 
 
-def find_device(name: str) -> str:
-    """The kind of device, "cpu", "cuda" or "mps".
-
-    Args:
-        name: one of these, or "auto": the fastest that is here.
+def found_device(device: str) -> str:
+    """The device of this name, or the best there is for "auto".
 
     Raises:
-        OptionError: it is not here, or there is no such kind.
+        OptionError: it is not here.
 
-    >>> find_device("cpu")
+    >>> found_device("cpu")
     'cpu'
     """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    here = [kind for kind, there in available.items() if there]
-    if name == "auto":
-        return here[0]
-    if name not in here:
-        raise OptionError(f"device {name!r} is not here; torch sees {', '.join(here)}: pass one of these, or auto.")
-    return name
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if available[name])
+    if not available.get(device, False):
+        here = ", ".join(name for name, there in available.items() if there)
+        raise OptionError(f"device {device!r} is not here; torch sees {here}: pass one of these, or auto.")
+    return device

@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 
 from ..errors import OptionError, OstinatoError, RunError
 from .config import Machine
-from .devices import find_device
+from .devices import found_device
 
 __all__ = ["agreed", "joined", "make_fabric", "placed"]
 
@@ -42,7 +42,7 @@ def make_fabric(machine: Machine) -> Fabric:
         OptionError: a device that is not here, or too few of them, a precision that it does not have, or several
             machines that nothing tells apart.
     """
-    accelerator = find_device(machine.device)
+    accelerator = found_device(machine.device)
     if machine.precision == "16-mixed" and accelerator == "cpu":
         raise OptionError("precision 16-mixed needs a GPU; pass bf16-mixed for the CPU.")
     if accelerator == "cuda" and machine.devices > torch.cuda.device_count():
