@@ -115,11 +115,13 @@ def test_transforms_compose(cell: Cell, chain: tuple[str, ...]) -> None:
 
 
 @needs_c
-@pytest.mark.parametrize("name", [name for name in cells.catalogue() if name not in BASIC])
-def test_every_transform_that_a_cell_takes_at_once(name: str) -> None:
-    """Layer norm in place of batch norm, and in an order in which each still finds what it looks for."""
+@pytest.mark.parametrize(("k", "name"), list(enumerate(name for name in cells.catalogue() if name not in BASIC)))
+def test_many_transforms_of_a_cell_at_once(k: int, name: str) -> None:
+    """Every other one that it takes, in turn; layer norm in place of batch norm, and in an order in which each still
+    finds what it looks for.
+    """
     cell = cells.get(name)
-    for which in ORDER:
+    for which in ORDER if THOROUGH else ORDER[k % 2 :: 2]:
         if (name, which) in FOUND:
             cell = TRANSFORMS[which](cell)
     assert_agree(run(cell.program(), "c", True, LENGTHS), run(cell.program(), "eager", True, LENGTHS), torch.float64)
