@@ -111,7 +111,6 @@ def test_every_package_that_is_imported_is_asked_for() -> None:
 # ---------------------------------------------------------------- examples
 
 
-
 def source(name: str) -> str:
     """The text of a module, which is not imported for it."""
     found = importlib.util.find_spec(name)

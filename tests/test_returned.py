@@ -197,9 +197,7 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("options", "backend"), in_turn([pytest.param(o, id=str(o)) for o in OPTIONS], BACKENDS)
-)
+@pytest.mark.parametrize(("options", "backend"), in_turn([pytest.param(o, id=str(o)) for o in OPTIONS], BACKENDS))
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_options_compile_into_one_graph(options: Any, backend: str) -> None:
     torch._dynamo.reset()
