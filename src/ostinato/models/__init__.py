@@ -15,6 +15,7 @@ from .pooling import AttentionPooling, Pooling, max_pool, mean_pool
 from .quantiles import Point, Quantiles
 from .sources import FeatureInput, TokenInput
 from .spec import Model, model_from_spec
+from .spelling import SpelledInput, spelled
 from .state import State, detach_state
 from .tagger import Tagger
 
@@ -37,6 +38,7 @@ __all__ = [
     "Pooling",
     "Quantiles",
     "Scored",
+    "SpelledInput",
     "State",
     "StudentT",
     "Tagger",
@@ -49,4 +51,5 @@ __all__ = [
     "max_pool",
     "mean_pool",
     "model_from_spec",
+    "spelled",
 ]
