@@ -207,8 +207,14 @@ def antisymmetric(
     return new, (new,)
 
 
-def lmu(p: Params, x: Tensor, h: Tensor, m: Tensor) -> Any:
-    u = x @ p["E_x"].T + h @ p["E_h"].T + m @ p["E_m"].T  # [B, 1]
+def lmu(
+    p: Params, x: Tensor, h: Tensor, m: Tensor, hidden_to_memory: bool = True, memory_to_memory: bool = True
+) -> Any:
+    u = x @ p["E_x"].T  # [B, 1]
+    if hidden_to_memory:
+        u = u + h @ p["E_h"].T
+    if memory_to_memory:
+        u = u + m @ p["E_m"].T
     new_m = m @ p["A"].T + u * p["B"][:, 0]
     new_h = tanh(torch.cat([x, h, new_m], 1) @ torch.cat([p["W_x"], p["W_h"], p["W_m"]], 1).T)
     return new_h, (new_h, new_m)

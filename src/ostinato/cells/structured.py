@@ -38,23 +38,41 @@ def antisymmetric(p: Any, x: Any, h: Any, *, gated: bool = False, epsilon: float
     return h + step * g
 
 
+def _encoders(options: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """What the memory reads, by parameter: the sizes of its row."""
+    read = {"E_x": ("1", "D")}
+    if switch("lmu", "hidden_to_memory", options["hidden_to_memory"]):
+        read["E_h"] = ("1", "H")
+    if switch("lmu", "memory_to_memory", options["memory_to_memory"]):
+        read["E_m"] = ("1", "N")
+    return read
+
+
 def _memory(options: Mapping[str, Any]) -> dict[str, float | str]:
     theta = within("lmu", "theta", options["theta"], 1e-6)
     return {
         "A": f"legendre_a({theta!r})",
         "B": f"legendre_b({theta!r})",
-        "E_m": "zeros",
-        **dict.fromkeys(("E_x", "E_h"), "lecun"),
+        **{name: "zeros" if name == "E_m" else "lecun" for name in _encoders(options)},
         **dict.fromkeys(("W_x", "W_h", "W_m"), "xavier_normal"),
     }
 
 
 @cell(
-    sizes={"m": "N", "E_x": ("1", "D"), "E_h": ("1", "H"), "E_m": ("1", "N"), "B": ("N", "1")},
+    sizes=lambda options: {"m": "N", "B": ("N", "1"), **_encoders(options)},
     init=_memory,
     fixed=("A", "B"),
 )
-def lmu(p: Any, x: Any, h: Any, m: Any, *, theta: float = 100.0) -> Any:
+def lmu(
+    p: Any,
+    x: Any,
+    h: Any,
+    m: Any,
+    *,
+    theta: float = 100.0,
+    hidden_to_memory: bool = True,
+    memory_to_memory: bool = True,
+) -> Any:
     """Legendre memory unit: a simple network with a fixed linear memory of theta steps (Voelker et al. 2019).
 
     u = E_x x + E_h h + E_m m, a scalar
@@ -67,8 +85,16 @@ def lmu(p: Any, x: Any, h: Any, m: Any, *, theta: float = 100.0) -> Any:
 
     Args:
         theta: steps that the memory's window holds, above 0.
+        hidden_to_memory: the memory reads h; without it there is no E_h.
+        memory_to_memory: the memory reads itself; without it there is no E_m. Where both are False the memory is
+            linear and stays bounded, as A is stable; E_m can make A + B E_m unstable, and over many hundred steps
+            training then diverges.
     """
-    u = p.E_x @ x + p.E_h @ h + p.E_m @ m
+    u = p.E_x @ x
+    if hidden_to_memory:
+        u = u + p.E_h @ h
+    if memory_to_memory:
+        u = u + p.E_m @ m
     new_m = p.A @ m + p.B @ u
     new_h = tanh(p.W_x @ x + p.W_h @ h + p.W_m @ new_m)
     return new_h, new_m

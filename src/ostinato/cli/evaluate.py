@@ -18,6 +18,9 @@ _RUN = typer.Argument(metavar="RUN", help="A run folder, or a .safetensors file 
 _CHECKPOINT = typer.Option(help="best, last or another's name. Default: best, or last while there is no best.")
 _BACKEND = typer.Option(help="eager, c or auto.")
 _DEVICE = typer.Option(help="cpu, cuda or mps.")
+_INTERVAL = typer.Option(
+    metavar="SHARE", help="Of a forecast: the share of the values that intervals are to hold. Default: the run's."
+)
 
 
 def evaluate(
@@ -34,6 +37,7 @@ def evaluate(
     checkpoint: Annotated[str | None, _CHECKPOINT] = None,
     backend: Annotated[str, _BACKEND] = "auto",
     device: Annotated[str, _DEVICE] = "cpu",
+    interval: Annotated[float | None, _INTERVAL] = None,
 ) -> None:
     """Say how well a trained model does on new data, or on a part of those it was trained with."""
     from ..tasks import use
@@ -42,7 +46,7 @@ def evaluate(
     check_name("part", part, PARTS)
     check_name("backend", backend, ("auto", "c", "eager"))
     check_name("device", device, ("cpu", "cuda", "mps"))
-    predictor = use.open_predictor(run, checkpoint, backend, device)
+    predictor = use.open_predictor(run, checkpoint, backend, device, interval)
     measures = use.measure(predictor, data, part, pictures)
     typer.echo(json.dumps(measures) if as_json else predictor.told(measures))
     if pictures is not None and not as_json:
@@ -58,13 +62,14 @@ def predict(
     checkpoint: Annotated[str | None, _CHECKPOINT] = None,
     backend: Annotated[str, _BACKEND] = "auto",
     device: Annotated[str, _DEVICE] = "cpu",
+    interval: Annotated[float | None, _INTERVAL] = None,
 ) -> None:
     """Write what a trained model says of new data, as a CSV table."""
     from ..tasks import predict as predicted
 
     check_name("backend", backend, ("auto", "c", "eager"))
     check_name("device", device, ("cpu", "cuda", "mps"))
-    rows = predicted(run, data, checkpoint=checkpoint, backend=backend, device=device)
+    rows = predicted(run, data, checkpoint=checkpoint, backend=backend, device=device, interval=interval)
     if out is None:
         _write(rows, sys.stdout)
         return

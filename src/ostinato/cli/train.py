@@ -59,8 +59,8 @@ def _parameter(place: Declared) -> inspect.Parameter:
         if place.kind is bool:
             flag = f"{flag}/--no-{flag[2:]}"
         limits: dict[str, Any] = {"min": about.low} if place.kind is int and about.low is not None else {}
-        metavar = "NAME=NUMBER" if place.name == "size" else None
-        info = typer.Option(flag, help=help, show_default=False, rich_help_panel=place.title, metavar=metavar, **limits)
+        about_it: dict[str, Any] = {"rich_help_panel": place.title, "metavar": about.metavar, **limits}
+        info = typer.Option(flag, help=help, show_default=False, **about_it)
     return inspect.Parameter(
         place.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, info]
     )

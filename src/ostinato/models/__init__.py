@@ -13,6 +13,7 @@ from .language_model import IGNORED, LanguageModel, Scored, activation_penalty
 from .normalization import WindowNorm
 from .pooling import AttentionPooling, Pooling, max_pool, mean_pool
 from .quantiles import Point, Quantiles
+from .residuals import Residuals
 from .sources import FeatureInput, TokenInput
 from .spec import Model, model_from_spec
 from .spelling import SpelledInput, spelled
@@ -37,6 +38,7 @@ __all__ = [
     "Point",
     "Pooling",
     "Quantiles",
+    "Residuals",
     "Scored",
     "SpelledInput",
     "State",

@@ -95,6 +95,7 @@ class LanguageModel(nn.Module):
         backend: which backend runs the layers.
         sizes: numbers for the cell's own size symbols, such as `{"P": 32}`.
         connections: "plain", "residual" or "dense", as `RNN` takes it.
+        init: how parameters of the cell start, by name or pattern, as `RNN` takes it.
 
     Call:
         ``logits, state = model(tokens, state=None)``
@@ -141,6 +142,7 @@ class LanguageModel(nn.Module):
         adaptive: Sequence[int] | None = None,
         div_value: float = 4.0,
         connections: Any = "plain",
+        init: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if embedding_size is None:
@@ -158,6 +160,7 @@ class LanguageModel(nn.Module):
             backend=backend,
             sizes=sizes,
             connections=connections,
+            init=init,
         )
         rates = {"input_dropout": input_dropout, "dropout": dropout, "locked": locked}
         self._assemble(rnn, vocab_size, tied, adaptive, div_value, embedding_dropout, rates)

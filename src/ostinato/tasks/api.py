@@ -180,7 +180,7 @@ def _fit(
     reporter.started(
         RunInfo(
             out=out,
-            facts=task.facts(),
+            facts=(f"{task.title()}: {parameters:,} parameters", *task.facts()),
             unit=task.unit,
             told_loss=lambda mean: task.told_training(task.training_measures(mean)),
             resumed_at=trainer.position.step if found else None,

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import CellError, ShapeError
 
-__all__ = ["find_cell", "parse_sizes"]
+__all__ = ["find_cell", "parse_init", "parse_sizes"]
 
 
 def find_cell(text: str) -> Any:
@@ -56,6 +56,21 @@ def parse_sizes(given: Sequence[str], cell: Any) -> dict[str, int]:
     if missing:
         raise ShapeError(f"cell {cell.name} has a size {missing[0]} of its own; pass --size {missing[0]}=NUMBER.")
     return sizes
+
+
+def parse_init(given: Sequence[str]) -> dict[str, str]:
+    """How parameters start, as `--init "b_f=chrono(784)" --init "U_*=0"` gives it; the rules are read later.
+
+    Raises:
+        CellError: not NAME=RULE.
+    """
+    rules: dict[str, str] = {}
+    for text in given:
+        name, equals, rule = text.partition("=")
+        if not (name and equals and rule):
+            raise CellError(f"--init {text} is not NAME=RULE; write, for example, --init 'b_f=chrono(784)'.")
+        rules[name.strip()] = rule.strip()
+    return rules
 
 
 def _run(path: Path) -> dict[str, Any]:

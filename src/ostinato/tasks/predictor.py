@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ..data import Source
 
-__all__ = ["PARTS", "Predictor"]
+__all__ = ["PARTS", "HasIntervals", "Predictor"]
 
 PARTS = ("train", "validation", "test")
 
@@ -50,4 +50,17 @@ class Predictor(Protocol):
 
     def predict(self, data: Any) -> Iterator[dict[str, Any]]:
         """The rows of a table, one after another, each with the same columns."""
+        ...
+
+
+@runtime_checkable
+class HasIntervals(Protocol):
+    """A predictor that says between which values a share of them lies."""
+
+    def with_interval(self, share: float) -> Predictor:
+        """The same, for another share than the run was told.
+
+        Raises:
+            OptionError: a share that is none, or of which the run has learned nothing.
+        """
         ...

@@ -12,14 +12,18 @@ import torch
 from ..errors import OptionError
 from ..training.checkpoint import find_checkpoint, read_checkpoint
 from .loading import read_entry
-from .predictor import PARTS, Predictor
+from .predictor import PARTS, HasIntervals, Predictor
 from .registry import find_task
 
 __all__ = ["evaluate", "measure", "open_predictor", "predict"]
 
 
 def open_predictor(
-    run: str | Path, checkpoint: str | None = None, backend: str = "auto", device: str = "cpu"
+    run: str | Path,
+    checkpoint: str | None = None,
+    backend: str = "auto",
+    device: str = "cpu",
+    interval: float | None = None,
 ) -> Predictor:
     """A trained model with what reads its data.
 
@@ -27,13 +31,20 @@ def open_predictor(
         run: a run folder or a `.safetensors` file of one.
         checkpoint: "best", "last" or another's name; None is the best, or the last while there is no best.
         backend, device: where it runs.
+        interval: the share of the values that the intervals of forecasts are to hold; None is what the run was told.
 
     Raises:
         RunError: missing, damaged, or of another format.
+        OptionError: an interval that the run has not.
     """
     found = read_checkpoint(find_checkpoint(Path(run), checkpoint))
     entry = read_entry(found, "task", find_task)
-    return entry.predictor_type().load(found, backend, torch.device(device))
+    predictor = entry.predictor_type().load(found, backend, torch.device(device))
+    if interval is None:
+        return predictor
+    if not isinstance(predictor, HasIntervals):
+        raise OptionError(f"interval is {interval:g}, but the task {entry.name} has no intervals; leave it out.")
+    return predictor.with_interval(interval)
 
 
 def evaluate(
@@ -45,6 +56,7 @@ def evaluate(
     backend: str = "auto",
     device: str = "cpu",
     pictures: str | Path | None = None,
+    interval: float | None = None,
 ) -> dict[str, float]:
     """How well a trained model does.
 
@@ -52,7 +64,7 @@ def evaluate(
         run: a run folder or a `.safetensors` file of one.
         data: a file, a folder, an open stream, or "-" for standard input; None takes a part of the run's own data.
         part: of the run's own data: "train", "validation" or "test".
-        checkpoint, backend, device: as `open_predictor` takes them.
+        checkpoint, backend, device, interval: as `open_predictor` takes them.
         pictures: a folder, made if it is not there, to draw into; None draws nothing.
 
     Returns:
@@ -62,7 +74,7 @@ def evaluate(
         DataError: data that cannot be used.
         RunError: a run that cannot be used, or data that are others than it was trained with.
     """
-    return measure(open_predictor(run, checkpoint, backend, device), data, part, pictures)
+    return measure(open_predictor(run, checkpoint, backend, device, interval), data, part, pictures)
 
 
 def measure(
@@ -84,19 +96,20 @@ def predict(
     checkpoint: str | None = None,
     backend: str = "auto",
     device: str = "cpu",
+    interval: float | None = None,
 ) -> Iterator[dict[str, Any]]:
     """What a trained model says of new data: the rows of a table, as they come.
 
     Args:
         run: a run folder or a `.safetensors` file of one.
         data: a file, a folder, an open stream, or "-" for standard input.
-        checkpoint, backend, device: as `open_predictor` takes them.
+        checkpoint, backend, device, interval: as `open_predictor` takes them.
 
     Raises:
         DataError: data that cannot be used.
         RunError: a run that cannot be used.
     """
-    predictor = open_predictor(run, checkpoint, backend, device)
+    predictor = open_predictor(run, checkpoint, backend, device, interval)
     return predictor.predict(predictor.read(_source(data)))
 
 

@@ -266,7 +266,7 @@ class Trainer:
             shown = ""
             if self.run is not None:
                 self.events.add(position.step, {f"validation/{name}": value for name, value in measures.items()})
-                shown = self.task.illustrate(model, self.run.path, position.step)
+                shown = self.task.illustrate(model, self.run.path, position.step, best)
         # The best first: a kill in between must not leave a `last` that believes in a best never written.
         self._save(["best", "last"] if best else ["last"])
         if self.run is not None:

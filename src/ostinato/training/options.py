@@ -35,6 +35,7 @@ class Option:
         may_change: whether a resumed run may be given another value: it would still be the same run.
         shown: what `--help` says of the default, where the value itself does not say it.
         instead_of: an option that this one takes the place of; it becomes None where this one is given.
+        metavar: the form of a value, as `--help` shows it; None shows its type.
     """
 
     help: str
@@ -46,6 +47,7 @@ class Option:
     may_change: bool = False
     shown: str | None = None
     instead_of: str | None = None
+    metavar: str | None = None
 
     def remedy(self, value: Any) -> str | None:
         """What to pass instead of `value`, or None where it is allowed."""

@@ -173,8 +173,8 @@ class Task(Protocol):
         """The measures of the whole validation part, of which each process reads its share; None if stopped midway."""
         ...
 
-    def illustrate(self, model: nn.Module, run: Path, step: int) -> str:
-        """After an evaluation: write what shows how well it does, and say some of it."""
+    def illustrate(self, model: nn.Module, run: Path, step: int, best: bool) -> str:
+        """After an evaluation, the best so far or not: write what shows how well it does, and say some of it."""
         ...
 
     def forget(self, run: Path, step: int) -> None:
@@ -198,7 +198,7 @@ class Task(Protocol):
         ...
 
     def facts(self) -> Sequence[str]:
-        """The data and the model, in a few lines for whoever watches."""
+        """The data, in a few lines for whoever watches; the loop tells of the model."""
         ...
 
     def next_steps(self, run: str) -> Sequence[tuple[str, str]]:

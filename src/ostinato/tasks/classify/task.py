@@ -52,7 +52,6 @@ class Classify:
         config: the run's.
         dataset: its data.
         model: of their classes.
-        best: the measures of the best evaluation so far; empty before the first.
     """
 
     name = "classify"
@@ -64,9 +63,7 @@ class Classify:
         Panel("loss", "nats"),
     )
 
-    def __init__(
-        self, config: ClassifyConfig, dataset: Dataset, model: Classifier, best: dict[str, float] | None = None
-    ) -> None:
+    def __init__(self, config: ClassifyConfig, dataset: Dataset, model: Classifier) -> None:
         self.config, self.dataset, self.model = config, dataset, model
         watch = config.objective.watch
         self.watched = Watched(watch, higher=watch != "loss", tie="loss")
@@ -79,8 +76,7 @@ class Classify:
         )
         balanced = config.objective.class_weights == "balanced"
         self.weights = class_weights(train.targets, len(dataset.classes)) if balanced else None
-        self._best = best or {}
-        self._shown: Scores | None = None  # of the last evaluation, if it was the best
+        self._scores: Scores | None = None  # of the last evaluation
 
     @classmethod
     def begin(cls, config: ClassifyConfig, cell: Any = None) -> Classify:
@@ -111,8 +107,7 @@ class Classify:
         reader, classes = read_entry(found, "reading", reader_from_json), read_entry(found, "classes", tuple)
         dataset = Dataset.read(config, reader, classes)
         check_same_data(found, dataset.source, dataset.sha256)
-        model = build_model(found, config.machine.backend, Classifier)
-        return cls(config, dataset, model, read_entry(found, "position", lambda position: position["best_measures"]))
+        return cls(config, dataset, build_model(found, config.machine.backend, Classifier))
 
     def loss(self, model: nn.Module, batch: Rows, carried: Any) -> Loss:
         """Summed cross entropy of a part of a batch, with its weights and smoothing; plain nats are what is told."""
@@ -139,21 +134,15 @@ class Classify:
     def evaluate(self, model: nn.Module, share: Share, should_stop: Callable[[], bool]) -> dict[str, float] | None:
         """Accuracy, macro F1 and nats of the validation part."""
         scores = scored(model, self.dataset.parts["validation"], len(self.dataset.classes), share, should_stop)
-        if scores is None:
-            return None
-        measures = scores.measures()
-        self._shown = None
-        if self.watched.better(measures, self._best):
-            self._best, self._shown = measures, scores
-        return measures
+        self._scores = scores
+        return None if scores is None else scores.measures()
 
-    def illustrate(self, model: nn.Module, run: Path, step: int) -> str:
+    def illustrate(self, model: nn.Module, run: Path, step: int, best: bool) -> str:
         """Draw the pictures of the best evaluation; say what is mistaken most often."""
-        scores = self._shown
-        if scores is None:
+        if not best or self._scores is None:
             return ""
-        draw_pictures(run / "pictures", scores, self.dataset.classes, f"{self.title()}, validation, step {step}")
-        return _mistaken(scores, self.dataset.classes)
+        draw_pictures(run / "pictures", self._scores, self.dataset.classes, f"{self.title()}, validation, step {step}")
+        return _mistaken(self._scores, self.dataset.classes)
 
     def forget(self, run: Path, step: int) -> None:
         """Nothing: the pictures are those of the checkpoint `best`, which stays as well until a better one comes."""
@@ -170,15 +159,13 @@ class Classify:
         return f"{measures['loss']:.3f} nats"
 
     def facts(self) -> Sequence[str]:
-        """The model and the data."""
+        """The data and their commonest class."""
         dataset = self.dataset
-        parameters = sum(parameter.numel() for parameter in self.model.parameters())
         lengths = dataset.parts["train"].sequences.lengths
         counts = torch.bincount(dataset.parts["train"].targets, minlength=len(dataset.classes))
         common = int(counts.argmax())
         share = f"{dataset.classes[common]!r} being {counts[common] / counts.sum():.0%}"
         return (
-            f"{self.title()}: {parameters:,} parameters",
             f"{dataset.source}: {dataset.facts[0]}, {share}",
             f"{int(lengths.min())} to {int(lengths.max())} steps of {dataset.reader.fact()}",
             *dataset.facts[1:],
@@ -187,10 +174,7 @@ class Classify:
     def title(self) -> str:
         """The model in a few words."""
         options = self.config.model
-        both = ", both ways" if options.bidirectional else ""
-        return (
-            f"{self.model.cell_name}, {options.num_layers} x {options.hidden_size}{both}, {'+'.join(options.pooling)}"
-        )
+        return f"{self.model.cell_name}, {options.shape()}, {'+'.join(options.pooling)}"
 
     def source(self) -> str:
         """The data in a few words."""

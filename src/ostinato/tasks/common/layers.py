@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from ...models import Encoder
-from ..cell_option import find_cell, parse_sizes
+from ..cell_option import find_cell, parse_init, parse_sizes
 from .options import Layers
 
 __all__ = ["make_encoder"]
@@ -39,6 +39,7 @@ def make_encoder(options: Layers, source: nn.Module, cell: Any, backend: str, **
         dropout=options.dropout,
         weight_drop=options.weight_drop,
         sizes=parse_sizes(options.size, found),
+        init=parse_init(options.init),
         backend=backend,
         **more,
     )

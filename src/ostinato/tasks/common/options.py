@@ -15,7 +15,10 @@ class Layers(Group):
     """Model."""
 
     cell: str = option("lstm", "A cell of the catalogue, with options and transforms, or FILE.py:NAME.")
-    size: tuple[str, ...] = option((), "A size of the cell's own, such as P=32.")
+    size: tuple[str, ...] = option((), "A size of the cell's own, such as P=32.", metavar="NAME=NUMBER")
+    init: tuple[str, ...] = option(
+        (), "How a parameter of the cell starts, such as b_f=chrono(784).", metavar="NAME=RULE"
+    )
     hidden_size: int = option(128, "Width of each layer.", low=1)
     num_layers: int = option(1, "Layers.", low=1)
     bidirectional: bool = option(False, "Read each sequence in both directions.")
@@ -27,6 +30,14 @@ class Layers(Group):
     hidden_dropout: float = option(0.0, "Between layers.", low=0, below=1)
     dropout: float = option(0.0, "On the layers' output.", low=0, below=1)
     weight_drop: float = option(0.0, "On the elements of the recurrent matrices.", low=0, below=1)
+
+    def shape(self) -> str:
+        """Their number and width in a few words.
+
+        >>> Layers(num_layers=2, bidirectional=True).shape()
+        '2 x 128, both ways'
+        """
+        return f"{self.num_layers} x {self.hidden_size}" + (", both ways" if self.bidirectional else "")
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from ...data import Source
-from ...errors import RunError
-from ...models import Forecaster
+from ...errors import OptionError, RunError
+from ...models import Forecaster, Quantiles
 from ...training.checkpoint import Checkpoint
 from ..loading import build_model, check_same_data, read_entry
 from .config import ForecastConfig
@@ -46,6 +46,21 @@ class ForecastPredictor:
         model = build_model(found, backend, Forecaster).to(device).eval()
         config = read_entry(found, "config", ForecastConfig.from_json)
         return cls(found, model, read_entry(found, "recipe", Recipe.from_json), config)
+
+    def with_interval(self, share: float) -> ForecastPredictor:
+        """The same, whose intervals are to hold another share of the values.
+
+        Raises:
+            OptionError: a share that is none, or of which the run has learned no interval.
+        """
+        head, tail = self.model.head, (1.0 - share) / 2
+        outermost = max(head.levels[0], 1 - head.levels[-1]) if isinstance(head, Quantiles) else 0.0
+        if isinstance(head, Quantiles) and 0 < share < 1 and tail < outermost - 1e-9:
+            raise OptionError(
+                f"interval is {share:g}, but the run learned the quantiles {head.levels[0]:g} to {head.levels[-1]:g}; "
+                f"pass {1 - 2 * outermost:g} or less, or train with more of --level."
+            )
+        return ForecastPredictor(self.found, self.model, self.recipe, self.config.changed({"interval": share}))
 
     def own(self, part: str) -> Windows:
         """The windows of a part of the series that the run was trained with."""

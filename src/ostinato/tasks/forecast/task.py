@@ -32,15 +32,12 @@ class Forecasting:
         config: the run's.
         collection: the series.
         model: that reads them.
-        best: the measures of the best evaluation, where the run is resumed.
     """
 
     name = "forecast"
     unit = "windows"
 
-    def __init__(
-        self, config: ForecastConfig, collection: Collection, model: Forecaster, best: dict[str, float] | None = None
-    ) -> None:
+    def __init__(self, config: ForecastConfig, collection: Collection, model: Forecaster) -> None:
         self.config, self.collection, self.model = config, collection, model
         self.batches = WindowBatches(collection.part("train"), config.batching.batch_size, config.machine.seed)
         self.held_out = collection.part("validation")
@@ -48,8 +45,7 @@ class Forecasting:
         self.watched = Watched(_watched(config.forecast))
         labels = {"mse": "mean squared error", "mae": "mean absolute error", "crps": "CRPS"}
         self.panels = (Panel("loss", _LOSSES[model.head.kind]), Panel(self.watched.name, labels[self.watched.name]))
-        self._best = best or {}
-        self._found: Found | None = None
+        self._found: Found | None = None  # of the last evaluation
 
     @classmethod
     def begin(cls, config: ForecastConfig, cell: Any = None) -> Forecasting:
@@ -82,8 +78,7 @@ class Forecasting:
         recipe = read_entry(found, "recipe", Recipe.from_json)
         collection = Collection.read(config, recipe)
         check_same_data(found, collection.source, collection.sha256)
-        best = read_entry(found, "position", lambda position: position["best_measures"])
-        return cls(config, collection, build_model(found, config.machine.backend, Forecaster), best)
+        return cls(config, collection, build_model(found, config.machine.backend, Forecaster))
 
     def loss(self, model: nn.Module, batch: Window, carried: Any) -> Loss:
         """Summed losses of the values ahead, each step with the true ones before it where forecasts are recursive."""
@@ -98,17 +93,21 @@ class Forecasting:
     def evaluate(self, model: nn.Module, share: Share, should_stop: Callable[[], bool]) -> dict[str, float] | None:
         """The errors of the model and of the naive forecasts in the validation part."""
         found = evaluate(model, self.held_out, self.config.forecast, self.config.machine.seed, share, should_stop)
+        self._found = found
         if found is None:
             return None
-        self._found = found
-        return found.measures
+        if found.errors is not None:
+            for each in (model, self.model):  # a mean of weights takes the buffers of those that are trained
+                assert isinstance(each, Forecaster) and each.residuals is not None
+                each.residuals.fit(found.errors)
+        # a point's interval is made of the very errors that are looked at here, so its coverage would say nothing
+        return {name: found.measures[name] for name in self.measures}
 
-    def illustrate(self, model: nn.Module, run: Path, step: int) -> str:
+    def illustrate(self, model: nn.Module, run: Path, step: int, best: bool) -> str:
         """Draw some forecasts and the errors by step, where they are the best so far."""
         found = self._found
-        if found is None or not self.watched.better(found.measures, self._best):
+        if not best or found is None:
             return ""
-        self._best = found.measures
         title = f"{self.title()}, validation part, step {step:,}"
         options, seed = self.config.forecast, self.config.machine.seed
         draw_forecasts(run / "pictures" / "forecasts.png", model, self.held_out, options, seed, title)
@@ -127,16 +126,14 @@ class Forecasting:
         return f"loss {measures['loss']:.4f}"
 
     def facts(self) -> Sequence[str]:
-        """The model and the series."""
+        """The series."""
         collection, recipe = self.collection, self.collection.recipe
-        parameters = sum(parameter.numel() for parameter in self.model.parameters())
         data = collection.to_json()
         unit = f"every {recipe.frequency.text}" if recipe.frequency.kind == "time" else "in steps"
         many = f"{data['series']:,} series of " if data["series"] > 1 else ""
         targets = ", ".join(recipe.columns.target[:6]) + (", ..." if len(recipe.columns.target) > 6 else "")
         helps = (*recipe.columns.past, *recipe.columns.future, *recipe.calendar)
         return (
-            f"{self.title()}: {parameters:,} parameters",
             f"{self.source()}: {many}{targets}, {data['rows']:,} rows {unit}; {data['train_rows']:,} to train on, "
             f"{data['validation_rows']:,} to choose by, {data['test_rows']:,} kept for the test",
             f"{recipe.horizon} rows ahead from {recipe.context}, season {recipe.period}"
@@ -145,10 +142,8 @@ class Forecasting:
 
     def title(self) -> str:
         """The model in a few words."""
-        options = self.config.model
-        width = f"{options.num_layers} x {options.hidden_size}"
         head = self.config.forecast.head.replace("_", " ")
-        return f"{self.model.cell_name}, {width}, {self.config.forecast.mode}, {head}"
+        return f"{self.model.cell_name}, {self.config.model.shape()}, {self.config.forecast.mode}, {head}"
 
     def source(self) -> str:
         """The series in a few words."""

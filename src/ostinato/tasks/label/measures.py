@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...training.task import WHOLE, Share
 from .config import EventOptions
-from .peaks import Matched, heart_rate, match, pick, refine
+from .peaks import Matched, heart_rate, match, pick, refine, steady_level
 from .scheme import Part, Scheme
 from .windows import Piece, Windows
 
@@ -209,7 +209,8 @@ class EventGatherer:
         scheme: its frames and rate.
         options: tolerance and refractory time.
         device: where the logits are.
-        threshold: of a detection; None: that of the best F1 on this part.
+        threshold: of a detection; None: the middle of those that are about as good as the best on this part (see
+            `steady_level`).
 
     Attributes:
         probabilities: of every step of the part, [S]; after `measures`, those that other processes read too.
@@ -277,13 +278,14 @@ class EventGatherer:
         return found
 
     def _best(self, truth: list[np.ndarray], candidates: list[tuple[np.ndarray, np.ndarray]]) -> float:
-        """The threshold of the best F1; of equally good ones the middle."""
-        scores = [
-            _f1([match(t, s[h >= level], self.tolerance) for t, (s, h) in zip(truth, candidates, strict=True)])
-            for level in _THRESHOLDS
-        ]
-        best = [level for level, score in zip(_THRESHOLDS, scores, strict=True) if score == max(scores)]
-        return best[len(best) // 2]
+        """The threshold that a run keeps."""
+        right, total = np.zeros((2, len(_THRESHOLDS)))
+        for k, level in enumerate(_THRESHOLDS):
+            for t, (s, h) in zip(truth, candidates, strict=True):
+                matched = match(t, s[h >= level], self.tolerance)
+                right[k] += len(matched.pairs)
+                total[k] += matched.events + matched.detections
+        return steady_level(np.array(_THRESHOLDS), right, total)
 
 
 def _f1(matched: list[Matched]) -> float:

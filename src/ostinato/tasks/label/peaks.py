@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Matched", "heart_rate", "match", "pick", "refine"]
+__all__ = ["Matched", "heart_rate", "match", "pick", "refine", "steady_level"]
 
 
 def pick(probabilities: np.ndarray, distance: int, floor: float) -> np.ndarray:
@@ -123,6 +123,34 @@ def _assigned(apart: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarr
     rows, columns = linear_sum_assignment(np.where(apart <= tolerance, apart - more, 0.0))
     kept = apart[rows, columns] <= tolerance
     return rows[kept], columns[kept]
+
+
+def steady_level(levels: np.ndarray, right: np.ndarray, total: np.ndarray) -> float:
+    """The threshold in the middle of those that are about as good as the best: at their edge one does not carry over.
+
+    About as good is an F1 = 2 right / total within one standard error of the best one (the rule of Breiman et al.
+    1984). Its faults, total - 2 right of them, are taken as a Poisson count, so that the error is
+    sqrt(max(1, faults)) / total. Of the stretches of neighbouring levels which are that good and hold a best one the
+    widest counts, and of its levels the one that is nearest to the middle.
+
+    Args:
+        levels: rising, [L].
+        right: matched pairs at each, [L].
+        total: events and detections at each, [L].
+
+    >>> levels = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
+    >>> steady_level(levels, np.array([98, 98, 97, 97, 80]), np.array([200, 199, 197, 196, 180]))
+    0.5
+    """
+    f1 = 2 * right / np.maximum(total, 1)
+    best = int(f1.argmax())
+    error = np.sqrt(max(1.0, float(total[best] - 2 * right[best]))) / max(1.0, float(total[best]))
+    good = f1 >= f1[best] - error
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], good, [False]))))
+    stretches = [(start, end) for start, end in edges.reshape(-1, 2) if (f1[start:end] == f1[best]).any()]
+    start, end = max(stretches, key=lambda ends: levels[ends[1] - 1] - levels[ends[0]])
+    own = levels[start:end]
+    return float(own[np.abs(own - (own[0] + own[-1]) / 2).argmin()])
 
 
 def heart_rate(events: np.ndarray, rate: float) -> float:

@@ -59,15 +59,12 @@ class Label:
         found: its data.
         scheme: how they become numbers.
         model: a number for each label at every step.
-        best: the measures of the best evaluation so far.
     """
 
     name = "label"
     unit = "steps"
 
-    def __init__(
-        self, config: LabelConfig, found: Found, scheme: Scheme, model: Tagger, best: dict[str, float] | None = None
-    ) -> None:
+    def __init__(self, config: LabelConfig, found: Found, scheme: Scheme, model: Tagger) -> None:
         self.config, self.found, self.scheme, self.model = config, found, scheme, model
         rows = split(config, found)
         self.parts = {name: scheme.part(found, own) for name, own in rows.items() if name != "test"}
@@ -97,8 +94,7 @@ class Label:
         )
         second = Panel("f1", "F1", True) if scheme.kind == "events" else Panel("accuracy", "accuracy", True)
         self.panels = (nats, second)
-        self._best = best or {}
-        self._last: tuple[Gatherer, dict[str, float]] | None = None  # the evaluation that may be drawn
+        self._last: tuple[Gatherer, dict[str, float]] | None = None  # evaluation
 
     @classmethod
     def begin(cls, config: LabelConfig, cell: Any = None) -> Label:
@@ -141,8 +137,7 @@ class Label:
         data = read_training(config)
         check_same_data(found, data.name, data.sha256())
         scheme = read_entry(found, "scheme", Scheme.from_json)
-        best = read_entry(found, "position", lambda position: dict(position["best_measures"]))
-        return cls(config, data, scheme, build_model(found, config.machine.backend, Tagger), best)
+        return cls(config, data, scheme, build_model(found, config.machine.backend, Tagger))
 
     def loss(self, model: nn.Module, batch: Piece, carried: Any) -> Loss:
         """Summed nats of the steps that count."""
@@ -168,11 +163,10 @@ class Label:
         self._last = None if measures is None else (gatherer, measures)
         return measures
 
-    def illustrate(self, model: nn.Module, run: Path, step: int) -> str:
+    def illustrate(self, model: nn.Module, run: Path, step: int, best: bool) -> str:
         """Draw what the validation part looks like, where it was never better."""
-        if self._last is not None and self.watched.better(self._last[1], self._best):
+        if best and self._last is not None:
             gatherer, measures = self._last
-            self._best = measures
             illustrate(model, self.scheme, self.validation.part, gatherer, measures, run / "pictures", run / "tables")
         self._last = None
         return ""
@@ -189,13 +183,11 @@ class Label:
         return f"{measures['nll']:.4f} nats a step"
 
     def facts(self) -> Sequence[str]:
-        """The model and the data."""
+        """The data."""
         train, validation = self.parts["train"], self.parts["validation"]
-        parameters = sum(parameter.numel() for parameter in self.model.parameters())
         what = "records" if self.scheme.kind == "events" else "sequences"
         read = f"{len(self.scheme.words):,} words" if self.scheme.words else f"{self.scheme.input_size} features a step"
         return (
-            f"{self.title()}: {parameters:,} parameters",
             f"{self.found.name}, {self.scheme.kind}: {len(train):,} {what} to train on ({train.steps:,} steps), "
             f"{len(validation):,} for validation ({validation.steps:,}), {self.test_sequences:,} for the test; "
             f"{read}, {self.scheme.num_labels} {'label' if self.scheme.num_labels == 1 else 'labels'}",
@@ -203,9 +195,7 @@ class Label:
 
     def title(self) -> str:
         """The model in a few words."""
-        options = self.config.model
-        both = ", both ways" if options.bidirectional else ""
-        return f"{self.model.cell_name}, {options.num_layers} x {options.hidden_size}{both}"
+        return f"{self.model.cell_name}, {self.config.model.shape()}"
 
     def source(self) -> str:
         """The data in a few words."""

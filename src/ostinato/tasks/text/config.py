@@ -39,7 +39,10 @@ class TextModel(Group):
     """Model."""
 
     cell: str = option("lstm", "A cell of the catalogue, with options and transforms, or FILE.py:NAME.")
-    size: tuple[str, ...] = option((), "A size of the cell's own, such as P=32.")
+    size: tuple[str, ...] = option((), "A size of the cell's own, such as P=32.", metavar="NAME=NUMBER")
+    init: tuple[str, ...] = option(
+        (), "How a parameter of the cell starts, such as b_f=chrono(784).", metavar="NAME=RULE"
+    )
     hidden_size: int = option(256, "Width of each layer.", low=1)
     num_layers: int = option(1, "Layers.", low=1)
     embedding_size: int | None = option(

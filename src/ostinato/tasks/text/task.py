@@ -16,7 +16,7 @@ from ...models import LanguageModel, activation_penalty, detach_state
 from ...training.checkpoint import Checkpoint
 from ...training.files import explained, write_atomically
 from ...training.task import Loss, Panel, Share, Watched
-from ..cell_option import find_cell, parse_sizes
+from ..cell_option import find_cell, parse_init, parse_sizes
 from ..loading import build_model, check_same_data, read_entry
 from .config import TextConfig
 from .corpus import Corpus
@@ -128,6 +128,7 @@ class Text:
             locked=dropped.locked,
             adaptive=options.adaptive or None,
             connections=options.connections,
+            init=parse_init(options.init),
         )
         return cls(config, corpus, model)
 
@@ -168,7 +169,7 @@ class Text:
             return None
         return self._measures(nats, len(self.corpus.tail), self.corpus.tail_characters)
 
-    def illustrate(self, model: nn.Module, run: Path, step: int) -> str:
+    def illustrate(self, model: nn.Module, run: Path, step: int, best: bool) -> str:
         """Write a sample, by the same draws each time, so that what changes is the model."""
         assert isinstance(model, LanguageModel)
         sample = "".join(
@@ -203,12 +204,10 @@ class Text:
         return f"{measures['bits']:.3f} bits/char"
 
     def facts(self) -> Sequence[str]:
-        """The model and the text."""
-        corpus, model = self.corpus, self.model
-        parameters = sum(parameter.numel() for parameter in model.parameters())
+        """The text."""
+        corpus = self.corpus
         unknown = f", {corpus.unknown:,} of them too rare to learn" if corpus.unknown else ""
         return (
-            f"{self.title()}: {parameters:,} parameters",
             f"{corpus.source}: {len(corpus.train):,} {self.unit} to train on, {len(corpus.tail):,} held out; "
             f"{len(corpus.tokenizer) - len(corpus.tokenizer.never):,} different ones{unknown}",
         )
