@@ -101,7 +101,7 @@ class Lexicon:
 
     def fact(self) -> str:
         """In a few words."""
-        return f"{len(self.entries):,} different {self.by}{', and of how they are spelled' if self.subwords else ''}"
+        return f"{len(self.entries):,} different {self.by}{' and their spelling' if self.subwords else ''}"
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
