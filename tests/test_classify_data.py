@@ -300,7 +300,7 @@ def test_other_data_that_cannot_be_used_are_refused(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"v\.npz, sequence 2 has no steps; take it away"):
         dataset(tmp_path / "v.npz")
     np.savez(tmp_path / "v.npz", values=np.array([1.0, np.nan]), lengths=np.array([2]), labels=np.array(["a"]))
-    with pytest.raises(DataError, match="step 1: value 1 is missing"):
+    with pytest.raises(DataError, match="step 2: value 1 is missing"):
         dataset(tmp_path / "v.npz")
     images = idx_images(tmp_path, "train", 10)
     labels = tmp_path / "train-labels-idx1-ubyte"
@@ -314,7 +314,7 @@ def test_a_test_part_that_does_not_fit_is_refused(tmp_path):
     other = text_table(tmp_path, [("xq", "c0"), ("xk", "klingon")], "test.csv")
     with pytest.raises(DataError, match=r"test\.csv, line 3: the label 'klingon' is none of the 3 classes"):
         dataset(data, test_data=str(other))
-    with pytest.raises(DataError, match="holds series, but .*texts.csv texts"):
+    with pytest.raises(DataError, match="holds series, but .*texts.csv holds texts"):
         dataset(data, test_data=str(wave_arrays(tmp_path)))
     with pytest.raises(OptionError, match=r"comes with a test part, and folds is 3; leave --folds out"):
         dataset(data, test_data=str(text_table(tmp_path, name="same.csv")), folds=3)

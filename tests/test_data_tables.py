@@ -141,6 +141,11 @@ def test_what_is_no_number_is_named_with_its_line(tmp_path, value, words, missin
     assert words in said
 
 
+def test_a_list_is_no_text(tmp_path):
+    table = read_table(put(tmp_path, b'{"a": "x"}\n{"a": ["y", "z"]}\n', "t.jsonl"))
+    assert "line 2: 'a' is ['y', 'z'], which is no text" in refusal(table.texts, "a")
+
+
 def test_a_missing_value_of_json_is_missing(tmp_path):
     table = read_table(put(tmp_path, b'{"a": 1, "b": "x"}\n{"a": null}\n{"b": 2.5, "a": true}\n', "t.jsonl"))
     assert "line 2: 'b' is missing" in refusal(table.texts, "b")

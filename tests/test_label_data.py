@@ -226,6 +226,22 @@ def test_steps_without_their_answer_are_named_by_their_line(tmp_path):
     assert "4 steps of values and 3 of tags" in refused(tmp_path / "a.npz")
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"values": np.zeros((2, 2, 3))}, "values is of shape [2, 2, 3]; pass [S] or [S, D]"),
+        ({"lengths": np.array([1.5, 2.5])}, "lengths is [1.5, 2.5]; pass whole numbers"),
+        ({"lengths": np.array([5, -1])}, "lengths is [5, -1]; pass whole numbers"),
+        ({"lengths": np.array([2, 3])}, "lengths sum to 5, but there are 4 steps"),
+        ({"tags": np.array([0.0, np.nan, 1.0, 1.0])}, "tags[1] is missing"),
+    ],
+)
+def test_arrays_that_are_no_sequences_are_refused(tmp_path, change, words):
+    arrays = {"values": np.ones((4, 2)), "lengths": np.array([2, 2]), "tags": np.array([0, 1, 0, 1])}
+    np.savez(tmp_path / "a.npz", **(arrays | change))
+    assert f"a.npz: {words}" in refused(tmp_path / "a.npz")
+
+
 def test_files_that_hold_nothing_to_learn_are_refused(tmp_path):
     assert "empty" in refused(tmp_path / "a.txt", "")
     assert "blanks" in refused(tmp_path / "a.txt", " \n\n")
@@ -258,6 +274,7 @@ def test_labels_that_were_never_learned_are_named_by_their_line(tmp_path):
 def test_signals_and_events_that_do_not_fit_are_refused(tmp_path):
     at = tmp_path / "a.npz"
     assert "events_r0[1] = 5 comes after 9" in refused(pulses(at, events_r0=np.array([9, 5])))
+    assert "pass sample numbers" in refused(pulses(at, events_r0=np.array(["9", "15"])))
     assert "events_r0[1] = 2000 lies outside" in refused(pulses(at, events_r0=np.array([9, 2000])))
     assert "events_r0[0] = -1 lies outside" in refused(pulses(at, events_r0=np.array([-1])))
     assert "events of r99 and no signal" in refused(pulses(at, events_r99=np.array([1])))

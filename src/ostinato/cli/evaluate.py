@@ -17,7 +17,7 @@ __all__ = ["evaluate", "predict"]
 _RUN = typer.Argument(metavar="RUN", help="A run folder, or a .safetensors file of one.", show_default=False)
 _CHECKPOINT = typer.Option(help="best, last or another's name. Default: best, or last while there is no best.")
 _BACKEND = typer.Option(help="eager, c or auto.")
-_DEVICE = typer.Option(help="cpu, cuda or mps.")
+_DEVICE = typer.Option(help="cpu, cuda, mps or auto, the best there is.")
 _INTERVAL = typer.Option(
     metavar="SHARE", help="Of a forecast: the share of the values that intervals are to hold. Default: the run's."
 )
@@ -45,7 +45,7 @@ def evaluate(
 
     check_name("part", part, PARTS)
     check_name("backend", backend, ("auto", "c", "eager"))
-    check_name("device", device, ("cpu", "cuda", "mps"))
+    check_name("device", device, ("auto", "cpu", "cuda", "mps"))
     predictor = use.open_predictor(run, checkpoint, backend, device, interval)
     measures = use.measure(predictor, data, part, pictures)
     typer.echo(json.dumps(measures) if as_json else predictor.told(measures))
@@ -68,7 +68,7 @@ def predict(
     from ..tasks import predict as predicted
 
     check_name("backend", backend, ("auto", "c", "eager"))
-    check_name("device", device, ("cpu", "cuda", "mps"))
+    check_name("device", device, ("auto", "cpu", "cuda", "mps"))
     rows = predicted(run, data, checkpoint=checkpoint, backend=backend, device=device, interval=interval)
     if out is None:
         _write(rows, sys.stdout)

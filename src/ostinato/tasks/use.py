@@ -11,6 +11,7 @@ import torch
 
 from ..errors import OptionError
 from ..training.checkpoint import find_checkpoint, read_checkpoint
+from ..training.devices import found_device
 from .loading import read_entry
 from .predictor import PARTS, HasIntervals, Predictor
 from .registry import find_task
@@ -30,16 +31,16 @@ def open_predictor(
     Args:
         run: a run folder or a `.safetensors` file of one.
         checkpoint: "best", "last" or another's name; None is the best, or the last while there is no best.
-        backend, device: where it runs.
+        backend, device: where it runs; the device "auto" is the best there is.
         interval: the share of the values that the intervals of forecasts are to hold; None is what the run was told.
 
     Raises:
         RunError: missing, damaged, or of another format.
-        OptionError: an interval that the run has not.
+        OptionError: an interval that the run has not, or a device that is not here.
     """
     found = read_checkpoint(find_checkpoint(Path(run), checkpoint))
     entry = read_entry(found, "task", find_task)
-    predictor = entry.predictor_type().load(found, backend, torch.device(device))
+    predictor = entry.predictor_type().load(found, backend, torch.device(found_device(device)))
     if interval is None:
         return predictor
     if not isinstance(predictor, HasIntervals):
@@ -85,7 +86,12 @@ def measure(
         raise OptionError(f"part is {part!r}; pass one of {', '.join(PARTS)}.")
     held = predictor.own(part) if data is None else predictor.read(_source(data))
     if pictures is not None:
-        Path(pictures).mkdir(parents=True, exist_ok=True)
+        try:
+            Path(pictures).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OptionError(
+                f"pictures is {pictures}, which cannot be a folder: {error.strerror}; pass another."
+            ) from None
     return predictor.evaluate(held, None if pictures is None else Path(pictures))
 
 

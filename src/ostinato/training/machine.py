@@ -9,6 +9,7 @@ from lightning_fabric import Fabric
 
 from ..errors import OptionError
 from .config import Machine
+from .devices import found_device
 
 __all__ = ["make_fabric", "placed"]
 
@@ -38,7 +39,7 @@ def make_fabric(machine: Machine) -> Fabric:
     Raises:
         OptionError: a device that is not here, or too few of them, or a precision that it does not have.
     """
-    accelerator = _accelerator(machine.device)
+    accelerator = found_device(machine.device)
     if machine.precision == "16-mixed" and accelerator == "cpu":
         raise OptionError("precision 16-mixed needs a GPU; pass bf16-mixed for the CPU.")
     if accelerator == "cuda" and machine.devices > torch.cuda.device_count():
@@ -55,13 +56,3 @@ def make_fabric(machine: Machine) -> Fabric:
     if several:
         fabric.launch()
     return fabric
-
-
-def _accelerator(device: str) -> str:
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if device == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if available[name])
-    if not available.get(device, False):
-        here = ", ".join(name for name, there in available.items() if there)
-        raise OptionError(f"device {device!r} is not here; torch sees {here}: pass one of these, or auto.")
-    return device

@@ -24,6 +24,7 @@ class ForecastData(Group):
         may_change=True,
         shown="none, it is needed",
     )  # the file may have moved; its content is checked
+    encoding: str = option("utf-8", "Of a table of text.", may_change=True)
     time: str | None = option(
         None, "The column of time stamps, or of numbers of steps.", shown="date, time, timestamp, datetime, ds or step"
     )

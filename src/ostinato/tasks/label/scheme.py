@@ -125,8 +125,13 @@ class Scheme:
         """Width of what the model reads at each step, where it is features."""
         return self.width * self.frame
 
-    def part(self, found: Found, rows: Tensor | None = None) -> Part:
+    def part(self, found: Found, rows: Tensor | None = None, answered: bool = True) -> Part:
         """Some sequences in numbers.
+
+        Args:
+            found: the sequences.
+            rows: which of them; None: all.
+            answered: whether the tags or labels, where there are some, are looked at.
 
         Raises:
             DataError: of another kind than what was learned, or with an answer that the model does not know.
@@ -137,7 +142,9 @@ class Scheme:
         self._check(found)
         if self.kind == "events":
             return self._records(found, rows)
-        answers = None if found.answers is None else Sequences(self._answers(found), found.answers.lengths).take(rows)
+        answers = None
+        if answered and found.answers is not None:
+            answers = Sequences(self._answers(found), found.answers.lengths).take(rows)
         return Part(found, rows, self._inputs(found, rows), answers)
 
     def _check(self, found: Found) -> None:
