@@ -287,7 +287,8 @@ def _parquet(source: Source, name: str) -> Table:
     try:
         frame = pd.read_parquet(raw)
     except ImportError:
-        raise DataError(f"{name} is Parquet, for which pyarrow is needed; run: pip install pyarrow.") from None
+        remedy = "run: pip install 'ostinato[parquet]'"
+        raise DataError(f"{name} is Parquet, for which pyarrow is needed; {remedy}.") from None
     except (OSError, ValueError) as error:  # what pyarrow raises is a ValueError too
         raise DataError(f"{name} is not a whole Parquet file: {error}.") from None
     if not len(frame):

@@ -16,6 +16,7 @@ from .quantiles import Point, Quantiles
 from .residuals import Residuals
 from .sources import FeatureInput, TokenInput
 from .spec import Model, model_from_spec
+from .spelling import SpelledInput, spelled
 from .state import State, detach_state
 from .tagger import Tagger
 
@@ -39,6 +40,7 @@ __all__ = [
     "Quantiles",
     "Residuals",
     "Scored",
+    "SpelledInput",
     "State",
     "StudentT",
     "Tagger",
@@ -51,4 +53,5 @@ __all__ = [
     "max_pool",
     "mean_pool",
     "model_from_spec",
+    "spelled",
 ]

@@ -86,7 +86,7 @@ class ForecastPredictor:
             if pictures is not None:
                 title = f"{self.model.cell_name}, {len(windows):,} forecasts"
                 draw_forecasts(pictures / "forecasts.png", self.model, windows, options, seed, title)
-                draw_errors(pictures / "errors.png", found.figures, title)
+                draw_errors(pictures / "errors.png", found.figures, title, self.recipe.unit())
         return {"windows": float(len(windows)), **found.measures}
 
     def told(self, measures: dict[str, float]) -> str:
@@ -94,12 +94,8 @@ class ForecastPredictor:
         lines = [table(measures, self.recipe.period)]
         if "coverage" in measures:
             lines.append(f"{self.config.forecast.interval:.0%} intervals hold {measures['coverage']:.1%} of the values")
-        unit = "in the series' own units" if self._plain() else "z-scored by the training part"
-        lines.append(f"{measures['windows']:,.0f} forecasts of {self.recipe.horizon} rows, values {unit}")
+        lines.append(f"{measures['windows']:,.0f} forecasts of {self.recipe.horizon} rows, values {self.recipe.unit()}")
         return "\n".join(lines)
-
-    def _plain(self) -> bool:
-        return not self.recipe.shift.any() and bool((self.recipe.scale == 1).all())
 
     def predict(self, data: Windows | Source) -> Iterator[dict[str, Any]]:
         """The rows behind the end of each series, in its own units, with an interval where the head has one."""

@@ -39,7 +39,7 @@ class Forecasting:
 
     def __init__(self, config: ForecastConfig, collection: Collection, model: Forecaster) -> None:
         self.config, self.collection, self.model = config, collection, model
-        self.batches = WindowBatches(collection.part("train"), config.batching.batch_size, config.machine.seed)
+        self.batches = WindowBatches(collection.trained_on(), config.batching.batch_size, config.machine.seed)
         self.held_out = collection.part("validation")
         self.measures = measure_names(model.head)
         self.watched = Watched(_watched(config.forecast))
@@ -111,7 +111,7 @@ class Forecasting:
         title = f"{self.title()}, validation part, step {step:,}"
         options, seed = self.config.forecast, self.config.machine.seed
         draw_forecasts(run / "pictures" / "forecasts.png", model, self.held_out, options, seed, title)
-        draw_errors(run / "pictures" / "errors.png", found.figures, title)
+        draw_errors(run / "pictures" / "errors.png", found.figures, title, self.collection.recipe.unit())
         return ""
 
     def forget(self, run: Path, step: int) -> None:
