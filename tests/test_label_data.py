@@ -71,6 +71,18 @@ def test_events_become_steps(tmp_path):
     assert part.inputs.values.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 9, 9]]
 
 
+def test_steps_near_an_event_hold_it_too(tmp_path):
+    signal = np.zeros(40, np.float32)
+    np.savez(tmp_path / "a.npz", fs=np.array(1000), signal_r=signal, events_r=np.array([2, 21, 39]))
+    held = found(tmp_path / "a.npz")
+    for spread, steps in ((0, [0, 5, 9]), (3, [0, 1, 4, 5, 6, 9]), (50, list(range(10)))):
+        scheme = Scheme.of(LabelConfig.of(frame=4, spread=spread), held, torch.tensor([0]))
+        part = scheme.part(held)
+        assert part.answers is not None
+        assert part.answers.values[:, 0].nonzero().flatten().tolist() == steps
+        assert part.events(0).tolist() == [2, 21, 39]  # what is to be found does not change
+
+
 def test_features_are_scaled_by_the_training_part_or_each_record_by_itself(tmp_path):
     held = found(pulses(tmp_path / "a.npz"))
     train = torch.tensor([0, 1])

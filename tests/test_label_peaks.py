@@ -79,6 +79,15 @@ def test_a_peak_stands_where_its_probability_does():
     assert refine(p, np.array([2, 8]), 4).tolist() == [9.5, 31.5]
 
 
+def test_the_middle_of_a_flat_top():
+    """Wherever on it the peak is taken to be, and it is the last step of the highest."""
+    p = np.zeros(20)
+    p[6:11] = 1.0
+    (step,) = pick(p, 5, 0.5)
+    assert step == 10
+    assert refine(p, np.array([step]), 4, reach=5).tolist() == [8 * 4 + 1.5]
+
+
 def test_a_rate_is_of_the_distances_between_events():
     assert heart_rate(np.array([5, 95, 185]), 90.0) == 60.0
     assert heart_rate(np.array([5]), 90.0) == 0.0

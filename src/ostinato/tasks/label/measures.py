@@ -229,6 +229,7 @@ class EventGatherer:
         assert scheme.rate is not None
         self.part, self.frame, self.rate = part, scheme.frame, scheme.rate
         self.tolerance = options.tolerance * scheme.rate / 1000.0  # samples
+        self.reach = 1 + 2 * -(-scheme.spread // scheme.frame)  # steps, beyond the other end of a flat top
         self.distance = max(1, round(options.refractory * scheme.rate / 1000.0 / scheme.frame))  # steps
         self.threshold = threshold
         self.loss = _Loss("events", device)
@@ -274,7 +275,7 @@ class EventGatherer:
         for p in self.probabilities.cpu().split(self.part.inputs.lengths.tolist()):
             p = p.numpy()
             steps = pick(p, self.distance, _FLOOR)
-            found.append((refine(p, steps, self.frame), p[steps]))
+            found.append((refine(p, steps, self.frame, self.reach), p[steps]))
         return found
 
     def _best(self, truth: list[np.ndarray], candidates: list[tuple[np.ndarray, np.ndarray]]) -> float:

@@ -38,13 +38,14 @@ def pick(probabilities: np.ndarray, distance: int, floor: float) -> np.ndarray:
     return np.array(sorted(kept), dtype=np.int64)
 
 
-def refine(probabilities: np.ndarray, steps: np.ndarray, frame: int) -> np.ndarray:
+def refine(probabilities: np.ndarray, steps: np.ndarray, frame: int, reach: int = 1) -> np.ndarray:
     """Where events stand among the samples: the centre of mass of the probability at a peak and beside it.
 
     Args:
         probabilities: [T].
         steps: of the peaks, [P].
         frame: samples in a step.
+        reach: steps on each side that count; of a peak with a flat top, to beyond its other end.
 
     Returns:
         [P] float64 samples; a peak without neighbours stands in the middle of its step.
@@ -52,9 +53,10 @@ def refine(probabilities: np.ndarray, steps: np.ndarray, frame: int) -> np.ndarr
     >>> refine(np.array([0.0, 0.5, 0.5, 0.0]), np.array([1]), frame=4)
     array([7.5])
     """
-    padded = np.pad(np.asarray(probabilities, dtype=np.float64), 1)
-    left, middle, right = padded[steps], padded[steps + 1], padded[steps + 2]
-    offset = (right - left) / np.maximum(left + middle + right, 1e-12)
+    padded = np.pad(np.asarray(probabilities, dtype=np.float64), reach)
+    away = np.arange(-reach, reach + 1)
+    near = padded[steps[:, None] + reach + away]  # [P, 2 reach + 1]
+    offset = (near * away).sum(1) / np.maximum(near.sum(1), 1e-12)
     return (steps + offset + 0.5) * frame - 0.5
 
 

@@ -69,6 +69,7 @@ class Scheme:
         frame: samples in a step, of events; else 1.
         rate: samples a second, of events.
         detrend: samples over which a running mean is taken off each signal, odd; 0: none is.
+        spread: samples on each side of an event whose steps hold it too.
     """
 
     kind: str
@@ -82,6 +83,7 @@ class Scheme:
     frame: int = 1
     rate: float | None = None
     detrend: int = 0
+    spread: int = 0
 
     @classmethod
     def of(cls, config: LabelConfig, found: Found, train: Tensor) -> Scheme:
@@ -113,6 +115,7 @@ class Scheme:
             config.events.frame if found.kind == "events" else 1,
             found.rate,
             detrend,
+            round(config.events.spread * found.rate / 1000.0) if found.rate is not None else 0,
         )
 
     @property
@@ -214,7 +217,7 @@ class Scheme:
         return out
 
     def _records(self, found: Found, rows: Tensor) -> Part:
-        """Signals in frames [F, D frame], and whether an event lies in each, [F, 1]."""
+        """Signals in frames [F, D frame], and whether an event lies in each or near it, [F, 1]."""
         inputs: list[Tensor] = []
         answers: list[Tensor] = []
         for row in rows.tolist():
@@ -225,7 +228,8 @@ class Scheme:
             inputs.append(x.reshape(steps, -1))
             if found.events is not None:
                 y = torch.zeros(steps, 1)
-                y[found.events[row] // self.frame] = 1.0
+                reach = torch.arange(-self.spread, self.spread + 1)
+                y[((found.events[row][:, None] + reach) // self.frame).clamp(0, steps - 1)] = 1.0
                 answers.append(y)
         return Part(found, rows, Sequences.of(inputs), Sequences.of(answers) if answers else None)
 
