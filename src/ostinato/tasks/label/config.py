@@ -66,8 +66,11 @@ class EventOptions(Group):
     detrend: float | None = option(
         None, "Take from each sample the mean of so many seconds around it.", above=0, shown="no"
     )
-    spread: float = option(
-        0.0, "In training, steps within so many milliseconds of an event count as it: peaks grow high and broad.", low=0
+    spread: float | None = option(
+        None,
+        "In training, steps within so many milliseconds of an event count as it: peaks grow high and broad.",
+        low=0,
+        shown="an eighth of --tolerance",
     )
     tolerance: float = option(150.0, "Milliseconds by which a detection may miss an event.", low=0)
     refractory: float = option(250.0, "Least milliseconds between two detections.", low=0)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...data import Sequences
 from ...errors import DataError
-from .config import LabelConfig
+from .config import EventOptions, LabelConfig
 from .found import Found
 
 __all__ = ["Part", "Scheme"]
@@ -115,7 +115,7 @@ class Scheme:
             config.events.frame if found.kind == "events" else 1,
             found.rate,
             detrend,
-            round(config.events.spread * found.rate / 1000.0) if found.rate is not None else 0,
+            _spread(config.events, found.rate),
         )
 
     @property
@@ -241,6 +241,12 @@ class Scheme:
     def from_json(cls, value: Any) -> Scheme:
         """From what `to_json` gave."""
         return cls(**value)
+
+
+def _spread(options: EventOptions, rate: float | None) -> int:
+    """Samples on each side of an event whose steps hold it too."""
+    milliseconds = options.tolerance / 8 if options.spread is None else options.spread
+    return 0 if rate is None else round(milliseconds * rate / 1000.0)
 
 
 def shifted(frames: Tensor) -> Tensor:
