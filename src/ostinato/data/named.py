@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ..errors import DataError
 from .beats import Recording, read_beats
 from .catalogue import fetch, find
 from .decoding import decode, read_bytes
