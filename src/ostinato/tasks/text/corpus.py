@@ -19,6 +19,7 @@ from .held_out import HeldOut
 __all__ = ["Corpus", "open_pieces"]
 
 _LIBRARY_CHARACTERS = 5_000_000
+_AT_ONCE = 1 << 20  # tokens that are counted at once: a sum takes 8 bytes for each, and the text may fill a disk
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,10 @@ class Corpus:
     def unknown(self) -> int:
         """How many tokens of the text are outside the vocabulary."""
         code = self.tokenizer.unknown
-        return 0 if code is None else int((self.train == code).sum() + (self.tail == code).sum())
+        if code is None:
+            return 0
+        parts = (part for text in (self.train, self.tail) for part in text.split(_AT_ONCE))
+        return sum(int((part == code).sum()) for part in parts)
 
     def held_out(self) -> HeldOut:
         """The tail."""
