@@ -62,6 +62,23 @@ def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("OSTINATO_CFLAGS", " ".join([*before, "-O0"]))
 
 
+@pytest.fixture
+def rendered() -> None:
+    """For a test that looks at pictures."""
+
+
+@pytest.fixture(autouse=True)
+def pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small run takes a fraction of the time that its pictures take: they are drawn, but only written where a test
+    asks for it (`rendered`), and by other processes.
+    """
+    drawn = "ostinato.training.plots" in sys.modules  # else nothing that draws has been imported
+    if drawn and "rendered" not in request.fixturenames and "OSTINATO_THOROUGH" not in os.environ:
+        from matplotlib.figure import Figure
+
+        monkeypatch.setattr(Figure, "savefig", lambda *_, **__: None)
+
+
 @pytest.fixture(autouse=True)
 def number_of_threads() -> Iterator[None]:
     """What a test makes of it is not handed on to the next."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from laws import BACKENDS, COMPILER, NO_COMPILER, build, flat, inputs, numbers, reference
+from laws import BACKENDS, COMPILER, NO_COMPILER, build, flat, in_turn, inputs, numbers, reference
 from ostinato import RNN
 from ostinato.named import named
 from ostinato.runtime import Step
@@ -145,9 +145,11 @@ def test_packed_sequences_cost_what_their_real_steps_cost(layer: RNN) -> None:
     assert kept["packed"] < 0.1 * kept["padded"], kept
 
 
-@pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
+@pytest.mark.parametrize(
+    ("layer", "training"), in_turn([pytest.param(w, id=w) for w in WANTED], [False, True]), indirect=["layer"]
+)
 def test_torch_compile_fullgraph(layer: RNN, training: bool) -> None:
-    """Without a break; time and batch may change."""
+    """Without a break, in training or evaluation; time and batch may change."""
     layer.train(training)
     torch._dynamo.reset()
     whole = torch.compile(layer, fullgraph=True, backend="aot_eager", dynamic=True)

@@ -108,8 +108,8 @@ def test_what_c_refuses_runs_eagerly_under_auto_and_is_logged_once(caplog: pytes
 @pytest.mark.usefixtures("quickly_compiled")
 def test_many_processes_compile_the_same_kernel_at_once(tmp_path: Path) -> None:
     """Into an empty cache: all give the same numbers, and one kernel is left."""
-    with ThreadPoolExecutor(3) as pool:
-        found = list(pool.map(lambda _: python(RUN, tmp_path), range(3)))
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: python(RUN, tmp_path), range(2)))
     assert {f.returncode for f in found} == {0}, [f.stderr for f in found]
     assert len({f.stdout for f in found}) == 1
     assert len(kernels(tmp_path)) == 1 and len(list((tmp_path / "ostinato").iterdir())) == 2
@@ -173,10 +173,11 @@ class Rows(Dataset[torch.Tensor]):
 def test_workers_of_a_data_loader(method: str, used: bool) -> None:
     """In forked workers too, where the parent's threads are gone."""
     torch.set_num_threads(2)
+    workers = 2 if method == "fork" else 1  # one that is spawned imports torch again
     try:
         layer = build(ostinato.cells.gru, 3, 64, "c", torch.float32)
         meant = torch.stack([Rows(layer)[k] for k in range(12)]) if used else None
-        loader = DataLoader(Rows(layer), batch_size=4, num_workers=2, multiprocessing_context=method, timeout=120)
+        loader = DataLoader(Rows(layer), batch_size=4, num_workers=workers, multiprocessing_context=method, timeout=120)
         found = torch.cat(list(loader))
         if meant is None:
             meant = torch.stack([Rows(layer)[k] for k in range(12)])

@@ -70,7 +70,9 @@ def test_images_are_learned_by_rows_and_by_pixels(tmp_path):
         assert run.evaluate()["sequences"] == 10.0
 
 
-def test_a_run_folder_holds_pictures_and_measures(texts):
+@pytest.mark.usefixtures("rendered")
+def test_a_run_folder_holds_pictures_and_measures(tmp_path):
+    texts = train("classify", text_table(tmp_path), out=tmp_path / "run", **SMALL | {"epochs": 1}).path
     for name in ("loss.png", "pictures/confusion.png", "pictures/reliability.png"):
         assert (texts / name).read_bytes()[:8] == PNG
     last = losses(texts)[-1]
@@ -231,6 +233,7 @@ def test_a_share_of_an_evaluation_is_its_own_sequences_alone(tmp_path):
     assert torch.equal(sum(s.guesses for s in shares), whole.guesses)
 
 
+@pytest.mark.usefixtures("rendered")
 def test_a_picture_of_many_classes_and_of_long_names(tmp_path):
     _, scores = random_scores(300, 70)
     draw_confusion(tmp_path / "many.png", scores, tuple(f"c{n}" for n in range(70)), "many")

@@ -134,6 +134,7 @@ def test_data_sets_are_listed_and_taken_from_a_folder(tmp_path, monkeypatch):
 # ---------------------------------------------------------------- looking for a learning rate
 
 
+@pytest.mark.usefixtures("rendered")
 def test_a_learning_rate_is_looked_for_and_nothing_is_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("beer.txt").write_text(TEXT)

@@ -125,6 +125,7 @@ def test_a_pipe_is_known_by_what_it_begins_with_and_may_be_of_another_encoding(t
 # ---------------------------------------------------------------- the command line
 
 
+@pytest.mark.usefixtures("rendered")
 def test_the_commands_show_the_naive_forecasts_beside_the_model(tmp_path, monkeypatch):
     path = wave_file(tmp_path)
     monkeypatch.chdir(tmp_path)

@@ -118,6 +118,7 @@ def test_a_model_begins_at_the_base_rates(tmp_path):
     assert torch.allclose(task.model.decoder.bias.sigmoid(), share, atol=0.01)
 
 
+@pytest.mark.usefixtures("rendered")
 def test_the_next_frame_is_foretold_and_never_seen(tmp_path):
     run = small(rolls(tmp_path / "rolls.npz"), tmp_path / "run", epochs=2, transpose=3)
     assert (run.path / "pictures" / "roll.png").read_bytes()[:8] == PNG

@@ -13,7 +13,7 @@ from laws import THOROUGH, needs_c
 from ostinato.ir import OPS, STATE, levels, simplify
 from programs import draw
 
-CHUNKS, PROGRAMS = 5, 27 if THOROUGH else 7  # of which all but two in each chunk are different ones that C takes
+CHUNKS, PROGRAMS = 5, 27 if THOROUGH else 5  # of which all but two in each chunk are different ones that C takes
 
 
 @needs_c
