@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from laws import BACKENDS, numbers
+from laws import BACKENDS, THOROUGH, numbers
 from ostinato import RNN, Cell, CellError, ProgramError, cell, cells, tanh, transforms
 from ostinato.ir import Program, activations, delayed, simplify
 from transformed import TRANSFORMS, transformed
@@ -50,13 +50,15 @@ def test_the_catalogue_declares_its_bookkeeping() -> None:
 
 @pytest.mark.parametrize("which", TRANSFORMS)
 def test_every_transform_of_every_cell_is_finite(which: str) -> None:
-    """Outputs, states and gradients, in training and in evaluation."""
+    """Outputs, states and gradients, in training and in evaluation, in turn."""
+    seen = 0
     for (name, kind), c in MADE.items():
         if kind != which:
             continue
         layer = layer_of(c)
         x = numbers("x", 5, 4, WIDTH, dtype=torch.float32)
-        for training in (True, False):
+        seen += 1
+        for training in (True, False) if THOROUGH else (seen % 2 == 0,):
             x = x.detach().requires_grad_()
             output, state = layer.train(training)(x)
             values = (output, *parts(state))

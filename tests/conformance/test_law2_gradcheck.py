@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from laws import BACKENDS, CELLS, EVERY, build, in_turn, inputs, needs_c, states_for
+from laws import BACKENDS, CELLS, EVERY, across, build, in_turn, inputs, needs_c, states_for
 
 
 def as_function(layer: Any, lengths: list[int] | None) -> tuple[Callable[..., tuple[Tensor, ...]], tuple[Tensor, ...]]:
@@ -33,10 +33,8 @@ def as_function(layer: Any, lengths: list[int] | None) -> tuple[Callable[..., tu
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("lengths", [None, [1, 3], [0, 2]], ids=str)
-@pytest.mark.parametrize("bidirectional", [False, True], ids=["forward", "both"])
-@pytest.mark.parametrize("cell", CELLS)
-def test_gradcheck(cell: Any, bidirectional: bool, lengths: list[int] | None, backend: str) -> None:
+@pytest.mark.parametrize(("cell", "lengths", "bidirectional"), across(CELLS, [None, [1, 3], [0, 2]], [False, True]))
+def test_gradcheck(cell: Any, lengths: list[int] | None, bidirectional: bool, backend: str) -> None:
     run, point = as_function(build(cell, 2, 3, backend, bidirectional=bidirectional), lengths)
     # fast mode compares along random directions: every input and output takes part
     assert torch.autograd.gradcheck(run, point, fast_mode=True)

@@ -85,8 +85,9 @@ def test_threads_may_change_between_forward_and_backward(before: int, after: int
 def test_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a forked child, where the pool is gone."""
     monkeypatch.setattr(kernel, "_forks", [True])
-    for param in CELLS:
-        check(param.values[0], (9, 4, 3, 20), torch.float64)
+    for param in in_turn(CELLS):  # the kernels of the test of all shapes
+        cell, dtype = param.values
+        check(cell, (9, 4, 3, 20), dtype)
 
 
 @pytest.mark.parametrize("come", [1, 2])
@@ -103,6 +104,7 @@ def test_fewer_threads_than_asked_for(come: int, monkeypatch: pytest.MonkeyPatch
     limited = signature(fewer)
     address = ctypes.cast(limited, ctypes.c_void_p).value
     monkeypatch.setattr(kernel, "_team", lambda: (address, size))
-    for param in CELLS:
-        check(param.values[0], (9, 4, 3, 20), torch.float64)
+    for param in in_turn(CELLS):
+        cell, dtype = param.values
+        check(cell, (9, 4, 3, 20), dtype)
     assert max(asked) == 3
