@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd import grad
 from torch.autograd.graph import saved_tensors_hooks
 
-from laws import BACKENDS, build, inputs, numbers
+from laws import BACKENDS, build, in_turn, inputs, numbers
 from ostinato import RNN, CellError, ShapeError, cells
 
 DOUBLE = torch.float64
@@ -110,8 +110,10 @@ def test_a_trace_has_gradients_and_takes_other_shapes(with_gradients: bool, back
         torch.testing.assert_close(ours, other, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("transform", ["vmap", "grad", "jvp", "vmap of grad"])
+TRANSFORMS = [pytest.param(name, id=name) for name in ("vmap", "grad", "jvp", "vmap of grad")]
+
+
+@pytest.mark.parametrize(("transform", "backend"), in_turn(TRANSFORMS, BACKENDS))
 def test_a_transform_within_a_compiled_function(transform: str, backend: str) -> None:
     layer = build(cells.lstm, 5, 7, backend)
 
