@@ -118,17 +118,18 @@ class _Kernel:
             "left = patience",
         ]
         step = [
-            f"t = {'s if REVERSE else T - 1 - s' if self.back else 'T - 1 - s if REVERSE else s'}",
-            "at = inside & (t < length)",
-            "there = at if PACKED else inside",
-            "since = (length - 1 - t) if REVERSE else (tl.zeros_like(length) + t)",
-            "row = (tl.load(begin + t) if PACKED else t * B).to(tl.int64) + b",
-            f"steps = tape + rows * {layout.row} + t * {layout.step}",
+            *(["s = T - 1 - n"] if self.back else []),
+            "at = inside & (s < length)",
+            "there = at if PACKED else inside",  # a padded row past an end is visited too, once
+            "since = tl.zeros_like(length) + s",
+            "t = tl.where(s < length, length - 1 - s, s) if REVERSE else s",
+            "row = (tl.load(begin + t, mask=t < T) if PACKED else t * B).to(tl.int64) + b",
+            f"steps = tape + rows * {layout.row} + s * {layout.step}",
         ]
         if any(isinstance(slot, BatchMean) for slot in self.slots):
-            step += ["counted = tl.sum(at.to(tl.float32))", "running = tl.maximum(counted, 1.0)"]
+            step += ["counted = tl.sum(at.to(tl.float32), axis=0)[None, :]", "running = tl.maximum(counted, 1.0)"]
         names = [*arguments(plan, self.back), *(f"{name}: tl.constexpr" for name in CONSTANTS)]
-        lines = [*head, *self.before, *first, *share, "for s in range(0, T):"]
+        lines = [*head, *self.before, *first, *share, f"for {'n' if self.back else 's'} in range(0, T):"]
         lines += [f"    {line}" for line in (*step, *self.body)]
         lines += self.after
         return "\n".join(["@triton.jit", f"def {self.name}({', '.join(names)}):", *(f"    {line}" for line in lines)])
