@@ -1,4 +1,8 @@
-"""What every test stands on: no setting of the user's, no file of theirs, and one core for each process."""
+"""What every test stands on: no setting of the user's, no file of theirs, and one core for each process.
+
+What a test compiles is most of what it costs. Kernels are kept for all processes of a run, and only those of the cells
+that stand for all (`laws.CELLS`) are optimised, unless OSTINATO_THOROUGH is set (see `laws.THOROUGH`).
+"""
 
 from __future__ import annotations
 
@@ -17,8 +21,14 @@ for name in ("OSTINATO_BACKEND", "PYTORCH_JIT", "FORCE_COLOR", "NO_COLOR"):
 os.environ["MPLBACKEND"] = "Agg"
 
 _FOLDER = "OSTINATO_TEST_CACHE"
+CORES = "OSTINATO_TEST_CORES"  # those that the run may use; a process of it keeps to one of them
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: the processes share the cores
+    if hasattr(os, "sched_setaffinity"):
+        # threads that wait for one another lose a slice of time at each step if another process is on their core
+        cores = sorted(os.sched_getaffinity(0))
+        os.environ[CORES] = ",".join(map(str, cores))
+        os.sched_setaffinity(0, {cores[int(os.environ["PYTEST_XDIST_WORKER"][2:]) % len(cores)]})
 else:
     os.environ[_FOLDER] = tempfile.mkdtemp(prefix="ostinato-tests-")
 # Kernels are compiled once for all processes, and none is left behind.
@@ -32,15 +42,24 @@ settings.load_profile("ostinato")
 
 @pytest.fixture(autouse=True)
 def flags_of_the_compiler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Optimising takes most of a test's time.
-
-    The cells that stand for all (`laws.CELLS`) are compiled as users' are, other ones that a test is given at -O1.
-    """
+    """The cells that stand for all are compiled as users' are, other ones that a test is given are not optimised."""
     call = getattr(request.node, "callspec", None)
     params = call.params.items() if call else ()
     given = [str(getattr(v, "name", v)) for k, v in params if k in ("cell", "name", "layer")]
     if given and not set(given) & _optimised():
-        monkeypatch.setenv("OSTINATO_CFLAGS", f"{os.environ.get('OSTINATO_CFLAGS', '')} -O1")
+        _quickly(monkeypatch)
+
+
+@pytest.fixture
+def quickly_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a law in which it is no matter how a kernel is optimised."""
+    _quickly(monkeypatch)
+
+
+def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = os.environ.get("OSTINATO_CFLAGS", "").split()
+    if "OSTINATO_THOROUGH" not in os.environ and "-O0" not in before:  # flags said twice are another kernel
+        monkeypatch.setenv("OSTINATO_CFLAGS", " ".join([*before, "-O0"]))
 
 
 @pytest.fixture(autouse=True)

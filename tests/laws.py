@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import zlib
 from collections.abc import Callable, Collection, Sequence
@@ -17,6 +18,9 @@ from ostinato import RNN, Cell, cell
 from ostinato.ir import simplify, size_value
 from ostinato.schedule import make_plan, split_prologue
 
+# Laws go over every cell, transform, backend and shape, but of the combinations of these only over some, taken in turn.
+# With OSTINATO_THOROUGH=1 they go over all, and many times as many programs are drawn.
+THOROUGH = bool(os.environ.get("OSTINATO_THOROUGH"))
 DTYPES = (torch.float32, torch.float64)
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 NO_COMPILER = "no C compiler on this machine (cc, gcc or clang): the C backend cannot be tested"
@@ -79,6 +83,26 @@ def cover(every: dict[str, Cell]) -> list[str]:
 _ALL = cells()
 EVERY = [pytest.param(c, id=name) for name, c in _ALL.items()]
 CELLS = [pytest.param(_ALL[name], id=name) for name in cover(_ALL)]
+
+
+def in_turn(given: Sequence[Any], values: Sequence[Any] = DTYPES, turn: int = 0) -> list[Any]:
+    """The parameters, each together with one of the values in turn; thoroughly, with each."""
+    found: list[Any] = []
+    for k, param in enumerate(given):
+        for value in values if THOROUGH else [values[(k + turn) % len(values)]]:
+            one = value if hasattr(value, "marks") else pytest.param(value)
+            name = str(*one.values).removeprefix("torch.")
+            marks = [*param.marks, *one.marks]
+            found.append(pytest.param(*param.values, *one.values, marks=marks, id=f"{param.id}-{name}"))
+    return found
+
+
+def across(given: Sequence[Any], shapes: Sequence[Any], values: Sequence[Any] = DTYPES) -> list[Any]:
+    """(cell, shape, value): every cell at every shape, with one of the values in turn."""
+    found: list[Any] = []
+    for k, shape in enumerate(shapes):
+        found += in_turn([pytest.param(*p.values, shape, id=f"{p.id}-{shape}") for p in given], values, k)
+    return found
 
 
 def others(shapes: Sequence[Any], count: int = 1) -> list[Any]:

@@ -17,6 +17,8 @@ from ostinato import RNN, ShapeError, cells, transforms, truncate
 from ostinato.ir import evaluation, simplify
 from tolerances import TOLERANCES, assert_agree, is_gradient
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 LENGTHS = [4, 6, 6, 0, 6]  # where few sequences run, what rounding left is divided by √(0 + eps)
 CLOSE = 1e-12
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import ostinato
-from laws import CELLS, build, everything, expected, inputs, measure, needs_c, ragged, states_for
+from laws import CELLS, across, build, everything, expected, inputs, measure, needs_c, ragged, states_for
 from tolerances import TOLERANCES, differences, errors, kinked, smooth
 
 pytestmark = needs_c
@@ -34,9 +34,7 @@ def nothing(name: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("cell", "shape", "threads"), across(CELLS, SHAPES, [1, 3]))
 def test_values_and_gradients(cell: Any, shape: tuple[int, ...], threads: int) -> None:
     """A layer in bfloat16 gives what the same weights give in float64, to bfloat16's rounding."""
     steps, batch, width, hidden = shape
@@ -70,9 +68,7 @@ def test_compiled_graphs_take_it(recwarn: Any) -> None:
     assert torch.equal(whole(x)[0], layer(x)[0])
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("shape", [*SHAPES, (5, 4, 8, 8)], ids=str)
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("cell", "shape", "threads"), across(CELLS, [*SHAPES, (5, 4, 8, 8)], [1, 3]))
 def test_values_without_gradients(cell: Any, shape: tuple[int, ...], threads: int) -> None:
     """Without gradients the kernel itself reads bfloat16 and writes it, whatever the layout."""
     steps, batch, width, hidden = shape

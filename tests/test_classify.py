@@ -350,9 +350,9 @@ def test_what_cannot_be_evaluated_is_refused(texts, content, message):
 
 
 def test_data_of_another_kind_are_refused(texts, numbers, tmp_path):
-    with pytest.raises(DataError, match="holds series, but what the run was trained with texts"):
+    with pytest.raises(DataError, match="holds series, but what the run was trained with holds texts"):
         evaluate(texts, wave_arrays(tmp_path))
-    with pytest.raises(DataError, match="holds images, but what the run was trained with series"):
+    with pytest.raises(DataError, match="holds images, but what the run was trained with holds series"):
         evaluate(numbers, idx_images(tmp_path, "train", 4))
     with pytest.raises(DataError, match="no column 'b'"):
         evaluate(numbers, io.BytesIO(b"id,a,label\n1,2,up\n"))

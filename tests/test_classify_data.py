@@ -243,7 +243,8 @@ def test_rare_classes_are_left_out_when_that_is_asked_for(tmp_path):
         (b"text,lable\na,x\n", r"no column 'label'.*Did you mean 'lable'"),
         (b"body,label\na,x\n", r"no column 'text' with texts \(--text-column\), or 'id'"),
         (b"text;label\na;x\n", "no column 'text'"),
-        (b"text,label\nna\xc3\xafve,x\nna\xefve,y\n", r"not utf-8: byte 0xef .* line 3.*--encoding latin-1"),
+        (b"text,label\nnaive,x\nna\xefve,y\n", r"not utf-8: byte 0xef .* line 3.*--encoding latin-1"),
+        (b"text,label\nna\xc3\xafve,x\nna\xefve,y\n", r"mixes encodings: byte 0xef .* line 3"),
         (b"text,label\na,x\n,y\n", r"line 3: the text is empty; fill it in or take it away"),
         (b"text,label\na,x\nb,\n", r"line 3: 'label' is missing"),
         (b"text,label\na,x\nb, x \nc,x\n", "all 3 examples are of one class, 'x'; pass examples of two classes"),
@@ -300,7 +301,7 @@ def test_other_data_that_cannot_be_used_are_refused(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"v\.npz, sequence 2 has no steps; take it away"):
         dataset(tmp_path / "v.npz")
     np.savez(tmp_path / "v.npz", values=np.array([1.0, np.nan]), lengths=np.array([2]), labels=np.array(["a"]))
-    with pytest.raises(DataError, match="step 1: value 1 is missing"):
+    with pytest.raises(DataError, match="step 2: value 1 is missing"):
         dataset(tmp_path / "v.npz")
     images = idx_images(tmp_path, "train", 10)
     labels = tmp_path / "train-labels-idx1-ubyte"
@@ -314,7 +315,7 @@ def test_a_test_part_that_does_not_fit_is_refused(tmp_path):
     other = text_table(tmp_path, [("xq", "c0"), ("xk", "klingon")], "test.csv")
     with pytest.raises(DataError, match=r"test\.csv, line 3: the label 'klingon' is none of the 3 classes"):
         dataset(data, test_data=str(other))
-    with pytest.raises(DataError, match="holds series, but .*texts.csv texts"):
+    with pytest.raises(DataError, match="holds series, but .*texts.csv holds texts"):
         dataset(data, test_data=str(wave_arrays(tmp_path)))
     with pytest.raises(OptionError, match=r"comes with a test part, and folds is 3; leave --folds out"):
         dataset(data, test_data=str(text_table(tmp_path, name="same.csv")), folds=3)

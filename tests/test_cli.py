@@ -138,7 +138,7 @@ WRONG = {
     "a rule for nothing": (["text.txt", "--init", "b_q=zeros"], 2, "b_q"),
     "both budgets": (["text.txt", "--epochs", "1", "--minutes", "1"], 2, "pass one of them"),
     "resume and force": (["text.txt", "--resume", "--force"], 2, "pass one of them"),
-    "hidden size": (["text.txt", "--hidden-size", "0"], 2, "hidden-size"),
+    "hidden size": (["text.txt", "--hidden-size", "0"], 2, "hidden_size"),
     "not a number": (["text.txt", "--epochs", "many"], 2, "epochs"),
     "learning rate": (
         ["text.txt", "--learning-rate", "-1"],

@@ -128,6 +128,10 @@ def test_rolls_that_cannot_be_used_are_refused(tmp_path):
     assert "there is no file" in refusal(read_rolls, tmp_path / "none.npz")
     (tmp_path / "bad.mat").write_bytes(b"no such thing at all" * 20)
     assert "cannot be read as a .mat" in refusal(read_rolls, tmp_path / "bad.mat")
+    damaged = bytearray(as_mat(tmp_path).read_bytes())
+    damaged[144] = 5  # the class of the first variable: scipy's reader ends the process that reads it
+    (tmp_path / "bad.mat").write_bytes(damaged)
+    assert "cannot be read as a .mat" in refusal(read_rolls, tmp_path / "bad.mat")
     np.savez(tmp_path / "part.npz", train_values=np.ones((1, 2)))
     assert "no array train_lengths, valid_values" in refusal(read_rolls, tmp_path / "part.npz")
 

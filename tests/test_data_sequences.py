@@ -62,6 +62,13 @@ def test_taking_rows_is_taking_each(lengths, data):
         assert torch.equal(taken[n], sequences[row])
 
 
+def test_rows_of_integers_stay_integers():
+    sequences = Sequences.of([torch.tensor([[1, 2], [3, 4]]).int(), torch.tensor([[5, 6]]).int()])
+    batch, lengths = sequences.padded()
+    assert batch.dtype == torch.int32
+    assert (batch.tolist(), lengths.tolist()) == ([[[1, 2], [5, 6]], [[3, 4], [0, 0]]], [2, 1])
+
+
 def test_without_rows_all_are_padded():
     sequences = Sequences.of(numbered([2, 0, 3], None))
     batch, lengths = sequences.padded()

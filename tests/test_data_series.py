@@ -128,7 +128,7 @@ def test_missing_values_are_refused_with_their_place(tmp_path):
     assert "line 10: step 2: value 1 is missing" in refusal(ts(tmp_path, TS.replace("1.5,3,5", "1.5,?,5")))
     assert "line 3: 'b' is missing" in refusal(io.StringIO(LONG.replace("3,4", "3,")), id="who", label="kind")
     bad = np.array([1.0, 2.0, np.nan, 4.0])
-    assert "sequence 1, step 0: value 1 is missing" in refusal(npz(tmp_path, values=bad, lengths=np.array([2, 2])))
+    assert "sequence 2, step 1: value 1 is missing" in refusal(npz(tmp_path, values=bad, lengths=np.array([2, 2])))
 
 
 def test_missing_values_are_interpolated_when_asked(tmp_path):
@@ -151,7 +151,7 @@ def test_a_sequence_without_values_cannot_be_interpolated(tmp_path):
 @pytest.mark.parametrize("missing", ["refuse", "interpolate", "keep"])
 def test_infinity_is_never_a_value(tmp_path, missing):
     path = npz(tmp_path, values=np.array([1.0, 1e300]), lengths=np.array([2]))
-    assert "sequence 0, step 1: value 1 is inf" in refusal(path, missing=missing)
+    assert "sequence 1, step 2: value 1 is inf" in refusal(path, missing=missing)
 
 
 # ---------------------------------------------------------------- what is refused

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import gzip
-import importlib.util
 import io
 import json
 import os
+import sys
 import threading
 
 import numpy as np
@@ -141,6 +141,11 @@ def test_what_is_no_number_is_named_with_its_line(tmp_path, value, words, missin
     assert words in said
 
 
+def test_a_list_is_no_text(tmp_path):
+    table = read_table(put(tmp_path, b'{"a": "x"}\n{"a": ["y", "z"]}\n', "t.jsonl"))
+    assert "line 2: 'a' is ['y', 'z'], which is no text" in refusal(table.texts, "a")
+
+
 def test_a_missing_value_of_json_is_missing(tmp_path):
     table = read_table(put(tmp_path, b'{"a": 1, "b": "x"}\n{"a": null}\n{"b": 2.5, "a": true}\n', "t.jsonl"))
     assert "line 2: 'b' is missing" in refusal(table.texts, "b")
@@ -217,10 +222,10 @@ def test_files_that_are_none_are_refused(tmp_path):
 # ---------------------------------------------------------------- Parquet
 
 
-@pytest.mark.skipif(bool(importlib.util.find_spec("pyarrow")), reason="pyarrow is installed")
-def test_parquet_says_what_to_install(tmp_path):
+def test_parquet_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)  # as where it is not installed
     said = refusal(read_table, put(tmp_path, b"PAR1", "t.parquet"))
-    assert "pip install pyarrow" in said
+    assert "pip install 'ostinato[parquet]'" in said
 
 
 def test_parquet_is_read_with_its_types(tmp_path):

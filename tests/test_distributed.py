@@ -30,8 +30,14 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def alone(text: Path) -> Path:
     """A run of one process."""
-    finished(command("train", "text", text, "--out", text.parent / "alone", *OPTIONS))
+    by_itself("train", "text", text, "--out", text.parent / "alone", *OPTIONS)
     return text.parent / "alone"
+
+
+def by_itself(*arguments: object) -> None:
+    """A command in this process, which is all that takes part."""
+    code, out, err = ostinato(*arguments)
+    assert code == 0, out + err
 
 
 def finished(arguments: list[str], code: int = 0) -> str:
@@ -76,14 +82,14 @@ def test_torchrun_starts_the_same(alone, text, tmp_path):
 @pytest.mark.parametrize("parts", [2, 3, 7])
 def test_a_batch_read_in_parts_gives_the_same_losses(alone, text, tmp_path, parts):
     """Of 4 streams, in 3 parts some have two, in 7 parts some have none."""
-    finished(command("train", "text", text, "--out", tmp_path / "parts", "--accumulate", parts, *OPTIONS))
+    by_itself("train", "text", text, "--out", tmp_path / "parts", "--accumulate", parts, *OPTIONS)
     same_losses(alone, tmp_path / "parts")
 
 
 def test_more_processes_than_streams(text, tmp_path):
     """A process without a stream takes part with nothing."""
     options = [*OPTIONS, "--batch-size", "1", "--bptt", "90"]
-    finished(command("train", "text", text, "--out", tmp_path / "one", *options))
+    by_itself("train", "text", text, "--out", tmp_path / "one", *options)
     finished(command("train", "text", text, "--out", tmp_path / "two", "--devices", 2, *options))
     assert numbers(tmp_path / "one")[-1] == pytest.approx(numbers(tmp_path / "two")[-1], rel=1e-4)
 
@@ -112,19 +118,57 @@ def test_two_processes_stop_and_go_on_exactly(text, tmp_path):
     same_run(tmp_path / "whole", out)
 
 
-def test_wrong_numbers_of_processes_are_refused(text, tmp_path):
+def test_wrong_numbers_of_processes_are_refused(text, tmp_path, monkeypatch):
     for options, words in (
-        (["--devices", "0"], "--devices"),
+        (["--devices", "0"], "devices is 0; pass 1 or more"),
         (["--precision", "16-mixed"], "precision 16-mixed needs a GPU"),
     ):
         code, _, err = ostinato("train", "text", text, "--out", tmp_path / "r", *OPTIONS, *options)
         assert code == 2 and words in err
-    done = subprocess.run(
-        torchrun("train", "text", text, "--out", tmp_path / "r", "--devices", 3, *OPTIONS),
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode != 0 and "torchrun started 2 processes here; leave --devices out" in done.stderr
+    for name, value in (("TORCHELASTIC_RUN_ID", "x"), ("LOCAL_WORLD_SIZE", "2"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)  # as torchrun does
+    code, _, err = ostinato("train", "text", text, "--out", tmp_path / "r", "--devices", 3, *OPTIONS)
+    assert code == 2 and "torchrun started 2 processes here; leave --devices out" in err
     assert not (tmp_path / "r").exists()
+
+
+def test_what_ends_one_process_ends_all_with_one_message(text, tmp_path):
+    """An error of the first alone, one of all of them, and one in the middle of a training."""
+    (tmp_path / "file").write_text("precious")
+    for place, options, words in (
+        ("file", [], "is a file, a run needs a folder"),
+        ("run", ["--batch-size", "999"], "too few for 999 streams"),
+        ("run", ["--learning-rate", "1e30", "--clip", "0"], "the training diverged"),
+    ):
+        arguments = command("train", "text", text, "--out", tmp_path / place, "--devices", 2, *OPTIONS, *options)
+        done = subprocess.run(arguments, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
+        assert done.returncode in (1, 2)
+        assert done.stderr.count("error:") == 1 and words in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_killed_process_is_missed(text, tmp_path):
+    options = [*OPTIONS, "--epochs", "9999", "--devices", "2"]
+    arguments = command("train", "text", text, "--out", tmp_path / "run", *options)
+    with open(tmp_path / "said", "wb") as said, open(tmp_path / "errors", "wb") as errors:
+        process = subprocess.Popen(arguments, env=ENVIRONMENT, stdout=said, stderr=errors)
+    deadline = time.monotonic() + 120
+    while b"step" not in (tmp_path / "said").read_bytes() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.1)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.exists():
+        process.kill()
+        pytest.skip("the system does not tell which processes are another's children")
+    for child in map(int, children.read_text().split()):
+        os.kill(child, signal.SIGKILL)
+    assert process.wait(timeout=60) != 0
+    errors = (tmp_path / "errors").read_text()
+    assert "lost another one, which was killed or failed" in errors and "go on with --resume" in errors
+    assert "Traceback" not in errors
+    position = read_checkpoint(find_checkpoint(tmp_path / "run", "last")).document["position"]
+    assert position["step"] >= 0
+
+
+def test_processes_look_for_one_learning_rate(text, tmp_path):
+    options = ["train", "text", text, *SMALL, "--find-learning-rate", tmp_path / "rate.png"]
+    alone, together = finished(command(*options)), finished(command(*options, "--devices", 2))
+    assert alone == together  # once, and the same

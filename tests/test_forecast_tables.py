@@ -107,6 +107,21 @@ def test_steps_may_be_numbers_or_rows(tmp_path):
     assert [row["date"] for row in predict(out, path)] == [""] * 6
 
 
+def test_a_pipe_is_known_by_what_it_begins_with_and_may_be_of_another_encoding(tmp_path):
+    import pandas as pd
+
+    frame = pd.read_csv(wave_file(tmp_path))
+    out = run(tmp_path / "wave.csv", tmp_path / "run")
+    said = list(predict(out, tmp_path / "wave.csv"))
+    lines = frame.to_json(orient="records", lines=True, double_precision=15)
+    for text in (frame.to_csv(index=False, sep="\t"), lines):
+        assert list(predict(out, io.BytesIO(text.encode()))) == said
+    (tmp_path / "latin.csv").write_bytes(frame.assign(who="Zoë").to_csv(index=False).encode("latin-1"))
+    with pytest.raises(DataError, match="is not utf-8.*--encoding latin-1"):
+        collection(tmp_path / "latin.csv", series="who")
+    assert collection(tmp_path / "latin.csv", series="who", encoding="latin-1").recipe.names == ("Zoë",)
+
+
 # ---------------------------------------------------------------- the command line
 
 

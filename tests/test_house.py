@@ -6,6 +6,7 @@ import ast
 import datetime
 import doctest
 import importlib
+import importlib.util
 import os
 import re
 import shlex
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from test_public import MODULES, toml
+from tiny_commands import ostinato
 
 ROOT = Path(__file__).resolve().parent.parent
 KINDS = {".py", ".c", ".h", ".sh", ".md", ".toml", ""}
@@ -37,8 +39,8 @@ def named(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-FILES = pytest.mark.parametrize("path", list(house()), ids=named)
-SOURCES = pytest.mark.parametrize("path", [p for p in house() if p.suffix == ".py"], ids=named)
+FILES = list(house())
+SOURCES = [path for path in FILES if path.suffix == ".py"]
 
 
 # ---------------------------------------------------------------- sizes and words
@@ -56,31 +58,27 @@ def lines_with(pattern: re.Pattern[str], path: Path) -> list[str]:
     return [f"{named(path)}:{n}: {line}" for n, line in lines if pattern.search(line)]
 
 
-@FILES
-def test_no_file_is_long(path: Path) -> None:
-    if path.suffix != ".md":
-        assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST
+def test_no_file_is_long() -> None:
+    lines = {named(p): len(p.read_text(encoding="utf-8").splitlines()) for p in FILES if p.suffix != ".md"}
+    assert {name: count for name, count in lines.items() if count > LONGEST} == {}
 
 
-@FILES
-def test_nothing_is_left_unfinished(path: Path) -> None:
+def test_nothing_is_left_unfinished() -> None:
     # pytest's own setting has the word in its name
-    found = [line for line in lines_with(UNFINISHED, path) if "_strict = true" not in line]
+    found = [line for path in FILES for line in lines_with(UNFINISHED, path) if "_strict = true" not in line]
     assert found == []
 
 
-@FILES
-def test_no_file_knows_a_machine(path: Path) -> None:
-    assert lines_with(MACHINE, path) == []
-    assert lines_with(REGISTRY, path) == []
+def test_no_file_knows_a_machine() -> None:
+    assert [line for path in FILES for line in lines_with(MACHINE, path) + lines_with(REGISTRY, path)] == []
 
 
-@SOURCES
-def test_no_error_is_swallowed(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ExceptHandler):
-            silent = all(isinstance(s, ast.Pass) for s in node.body)
-            assert not silent, f"{named(path)}:{node.lineno}: except with nothing but pass"
+def test_no_error_is_swallowed() -> None:
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ExceptHandler):
+                silent = all(isinstance(s, ast.Pass) for s in node.body)
+                assert not silent, f"{named(path)}:{node.lineno}: except with nothing but pass"
 
 
 # ---------------------------------------------------------------- imports
@@ -112,11 +110,15 @@ def test_every_package_that_is_imported_is_asked_for() -> None:
 
 # ---------------------------------------------------------------- examples
 
-EXAMPLES = {
-    name: tests
-    for name in ["ostinato", *MODULES]
-    if (tests := [t for t in doctest.DocTestFinder().find(importlib.import_module(name), name) if t.examples])
-}
+
+def source(name: str) -> str:
+    """The text of a module, which is not imported for it."""
+    found = importlib.util.find_spec(name)
+    assert found is not None and found.origin is not None
+    return Path(found.origin).read_text(encoding="utf-8")
+
+
+EXAMPLES = [name for name in ["ostinato", *MODULES] if ">>> " in source(name)]
 
 
 def test_there_are_examples() -> None:
@@ -129,7 +131,7 @@ def test_the_examples_in_docstrings_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
-    for example in EXAMPLES[name]:
+    for example in doctest.DocTestFinder().find(importlib.import_module(name), name):
         runner.run(example)
     assert runner.summarize(verbose=False).failed == 0, capsys.readouterr().out
 
@@ -168,6 +170,7 @@ def test_every_block_of_the_readme_is_tested() -> None:
     assert len(re.findall(r"^```\w*$", text, re.MULTILINE)) == 2 * (len(blocks("python")) + len(blocks("sh")))
 
 
+@pytest.mark.usefixtures("quickly_compiled")
 def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
     """In order, each block seeing what those before it made."""
     files_of_the_readme(tmp_path)
@@ -178,9 +181,11 @@ def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", script], cwd=tmp_path, timeout=120, check=True)
 
 
-def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("quickly_compiled")
+def test_the_commands_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The verbs on a small text for a moment; the scripts, which would run this test, are only there."""
     files_of_the_readme(tmp_path)
+    monkeypatch.chdir(tmp_path)
     for block in blocks("python"):
         if found := re.match(r"# (\w+\.py)\n", block):
             (tmp_path / found.group(1)).write_text(block, encoding="utf-8")
@@ -192,15 +197,8 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
         for option, little in (("--minutes", "0.01"), ("--epochs", "2")):
             if option in command:
                 command[command.index(option) + 1] = little
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-m", *command],
-            cwd=tmp_path,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, (command, done.stdout, done.stderr)
+        code, out, err = ostinato(*command[1:])
+        assert code == 0, (command, out, err)
         ran += 1
     assert ran >= 3
     assert {p.name for p in (tmp_path / "runs").iterdir()} == {"mybook", "coupled", "reviews", "tags", "sales"}

@@ -72,6 +72,7 @@ def test_what_cannot_be_compared_is_refused(tags, tmp_path):
         evaluate(tags.path, io.BytesIO(b"1\n0\n"))
     with pytest.raises(DataError, match="line 2: 'maybe' is a label the model never learned"):
         evaluate(tags.path, io.BytesIO(b"1 odd\n0 maybe\n"))
+    assert len(list(predict(tags.path, io.BytesIO(b"1 odd\n0 maybe\n")))) == 2  # where nothing is compared
 
 
 def test_measures_are_those_of_torchmetrics():

@@ -71,6 +71,18 @@ def test_events_become_steps(tmp_path):
     assert part.inputs.values.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 9, 9]]
 
 
+def test_steps_near_an_event_hold_it_too(tmp_path):
+    signal = np.zeros(40, np.float32)
+    np.savez(tmp_path / "a.npz", fs=np.array(1000), signal_r=signal, events_r=np.array([2, 21, 39]))
+    held = found(tmp_path / "a.npz")
+    for spread, steps in ((0, [0, 5, 9]), (3, [0, 1, 4, 5, 6, 9]), (50, list(range(10)))):
+        scheme = Scheme.of(LabelConfig.of(frame=4, spread=spread), held, torch.tensor([0]))
+        part = scheme.part(held)
+        assert part.answers is not None
+        assert part.answers.values[:, 0].nonzero().flatten().tolist() == steps
+        assert part.events(0).tolist() == [2, 21, 39]  # what is to be found does not change
+
+
 def test_features_are_scaled_by_the_training_part_or_each_record_by_itself(tmp_path):
     held = found(pulses(tmp_path / "a.npz"))
     train = torch.tensor([0, 1])
@@ -226,6 +238,22 @@ def test_steps_without_their_answer_are_named_by_their_line(tmp_path):
     assert "4 steps of values and 3 of tags" in refused(tmp_path / "a.npz")
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"values": np.zeros((2, 2, 3))}, "values is of shape [2, 2, 3]; pass [S] or [S, D]"),
+        ({"lengths": np.array([1.5, 2.5])}, "lengths is [1.5, 2.5]; pass whole numbers"),
+        ({"lengths": np.array([5, -1])}, "lengths is [5, -1]; pass whole numbers"),
+        ({"lengths": np.array([2, 3])}, "lengths sum to 5, but there are 4 steps"),
+        ({"tags": np.array([0.0, np.nan, 1.0, 1.0])}, "tags[1] is missing"),
+    ],
+)
+def test_arrays_that_are_no_sequences_are_refused(tmp_path, change, words):
+    arrays = {"values": np.ones((4, 2)), "lengths": np.array([2, 2]), "tags": np.array([0, 1, 0, 1])}
+    np.savez(tmp_path / "a.npz", **(arrays | change))
+    assert f"a.npz: {words}" in refused(tmp_path / "a.npz")
+
+
 def test_files_that_hold_nothing_to_learn_are_refused(tmp_path):
     assert "empty" in refused(tmp_path / "a.txt", "")
     assert "blanks" in refused(tmp_path / "a.txt", " \n\n")
@@ -258,6 +286,7 @@ def test_labels_that_were_never_learned_are_named_by_their_line(tmp_path):
 def test_signals_and_events_that_do_not_fit_are_refused(tmp_path):
     at = tmp_path / "a.npz"
     assert "events_r0[1] = 5 comes after 9" in refused(pulses(at, events_r0=np.array([9, 5])))
+    assert "pass sample numbers" in refused(pulses(at, events_r0=np.array(["9", "15"])))
     assert "events_r0[1] = 2000 lies outside" in refused(pulses(at, events_r0=np.array([9, 2000])))
     assert "events_r0[0] = -1 lies outside" in refused(pulses(at, events_r0=np.array([-1])))
     assert "events of r99 and no signal" in refused(pulses(at, events_r99=np.array([1])))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostinato.tasks.label.peaks import heart_rate, match, pick, refine
+from ostinato.tasks.label.peaks import heart_rate, match, pick, refine, steady_level
 
 moments = st.lists(st.integers(0, 60), max_size=7, unique=True).map(lambda x: np.array(sorted(x), dtype=np.int64))
 curves = st.lists(st.integers(0, 10), min_size=1, max_size=40).map(lambda x: np.array(x) / 10)
@@ -79,7 +79,38 @@ def test_a_peak_stands_where_its_probability_does():
     assert refine(p, np.array([2, 8]), 4).tolist() == [9.5, 31.5]
 
 
+def test_the_middle_of_a_flat_top():
+    """Wherever on it the peak is taken to be, and it is the last step of the highest."""
+    p = np.zeros(20)
+    p[6:11] = 1.0
+    (step,) = pick(p, 5, 0.5)
+    assert step == 10
+    assert refine(p, np.array([step]), 4, reach=5).tolist() == [8 * 4 + 1.5]
+
+
 def test_a_rate_is_of_the_distances_between_events():
     assert heart_rate(np.array([5, 95, 185]), 90.0) == 60.0
     assert heart_rate(np.array([5]), 90.0) == 0.0
     assert heart_rate(np.array([0, 30, 120]), 60.0) == pytest.approx(60.0)
+
+
+def test_a_threshold_is_the_middle_of_those_that_are_about_the_best():
+    levels = np.array([0.01, 0.02, 0.03, *np.arange(1, 20) / 20, 0.97])
+    total = np.full(len(levels), 2000.0)
+    right = np.where((levels > 0.04) & (levels < 0.76), 990.0, 900.0)
+    right[levels == 0.05] = 992.0  # a little better, by chance, at the edge
+    assert steady_level(levels, right, total) == pytest.approx(0.4)
+    right[levels == 0.05] = 999.0  # by more than chance
+    assert steady_level(levels, right, total) == pytest.approx(0.05)
+
+
+def test_of_two_stretches_of_best_thresholds_the_wider_counts():
+    levels = np.arange(1, 10) / 10
+    right = np.array([500.0, 300, 500, 500, 500, 300, 300, 500, 500])
+    assert steady_level(levels, right, np.full(9, 1000.0)) == pytest.approx(0.4)
+
+
+def test_a_threshold_is_chosen_where_nothing_is_right_or_there():
+    levels = np.array([0.1, 0.5, 0.9])
+    assert steady_level(levels, np.zeros(3), np.zeros(3)) == 0.5
+    assert steady_level(levels, np.zeros(3), np.array([30.0, 20.0, 10.0])) == 0.5

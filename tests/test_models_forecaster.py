@@ -300,7 +300,10 @@ def test_what_cannot_be_is_refused_with_a_remedy() -> None:
         (lambda: build(future_size=3)(window), r"future_size is 3, got none; give future \[N, B, 3\]"),
         (lambda: build(future_size=3)(window, future[1:]), r"future has shape \[3, 3, 3\]; give \[4, 3, 3\]"),
         (lambda: build()(window, None, target[..., :1]), r"target has shape \[4, 3, 1\]; give \[4, 3, 2\]"),
-        (lambda: build().predict(window, quantiles=(0.5,)), "a point forecast has no quantiles"),
+        (
+            lambda: build().predict(window, quantiles=(0.5,)),
+            "a point forecast has no quantiles as long as its errors are not known",
+        ),
         (lambda: build().sample(window), "a point forecast has no samples"),
         (lambda: model_of(Gaussian(), "recursive").predict(window, future, (1.5,)), "the quantile is 1.5"),
         (lambda: model_of(Gaussian(), "recursive").sample(window, future, 0), "num_samples is 0"),

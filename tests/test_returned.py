@@ -10,11 +10,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 import ostinato
-from laws import BACKENDS, CELLS, build, fill, flat, inputs, numbers, ragged, states_for
+from laws import BACKENDS, CELLS, build, fill, flat, in_turn, inputs, numbers, ragged, states_for
 from ostinato import RNN, ShapeError, cell, emit
 from ostinato.nn.layer import Layer
 from tolerances import assert_agree
 from wired import outputs, stack
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")  # kernels that return more are others than those of the laws
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -187,16 +189,15 @@ def test_what_comes_back_is_laid_out_as_what_went_in(merge: Any) -> None:
 # ---- in the house of torch
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"return_states": True},
-        {"return_sequences": False},
-        {"bidirectional": True, "merge": "mean", "connections": "dense"},
-        {"initial_state": "learned", "lookahead": 1, "connections": "residual"},
-    ],
-)
+OPTIONS = [
+    {"return_states": True},
+    {"return_sequences": False},
+    {"bidirectional": True, "merge": "mean", "connections": "dense"},
+    {"initial_state": "learned", "lookahead": 1, "connections": "residual"},
+]
+
+
+@pytest.mark.parametrize(("options", "backend"), in_turn([pytest.param(o, id=str(o)) for o in OPTIONS], BACKENDS))
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_options_compile_into_one_graph(options: Any, backend: str) -> None:
     torch._dynamo.reset()

@@ -11,9 +11,22 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from ostinato.data import BytePairs, Bytes, Pieces, Tokenizer, Words, make_tokenizer, number, tokenizer_from_json
+from ostinato.data import (
+    BytePairs,
+    Bytes,
+    Pieces,
+    Streams,
+    Tokenizer,
+    Words,
+    make_tokenizer,
+    number,
+    tokenizer_from_json,
+)
 from ostinato.errors import DataError
+from ostinato.tasks.text.config import TextData
+from ostinato.tasks.text.corpus import Corpus
 
 TEXT = "The cat (a very old cat) sat on the mat.\nDon't wake it; it's 3.5 years old!\n\nné à Zürich, 東京 🎉\n"
 KINDS = ("characters", "bytes", "words", "bpe")
@@ -169,3 +182,38 @@ def test_tokens_too_many_for_the_memory_stand_in_a_file_that_vanishes(kind, tmp_
     assert torch.equal(held.long(), tokenizer.encode(TEXT * 20))
     assert not list(Path(tmp_path).rglob("*.*"))
     assert len(number(Pieces("none", lambda: iter([""])), tokenizer)) == 0
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the largest tensor that any operation of torch gave."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        for each in torch.utils._pytree.tree_leaves(found):
+            if isinstance(each, torch.Tensor) and not each._is_view():
+                self.bytes = max(self.bytes, each.nbytes)
+        return found
+
+
+def test_nothing_as_large_as_the_text_is_made_of_it(tmp_path):
+    """It may be larger than memory: what is asked of all its tokens is asked of some at a time."""
+    path = tmp_path / "long.txt"
+    path.write_text(("abcdefghijklmnopqrstuvwxyz 0123456789 " * 20 + "\n") * 6000)
+    corpus = Corpus.read(TextData(data=str(path)))
+    with Largest() as largest:
+        assert corpus.to_json()["unknown_tokens"] == 0
+        streams = Streams(corpus.train, 8, 10)
+        streams.chunk(1, streams.chunks_per_epoch - 1)
+    assert len(corpus.train) > 4_000_000
+    assert largest.bytes < len(corpus.train)
+
+
+def test_tokens_that_find_no_room_are_said(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("precious")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(DataError, match="the tokens of a text could not be written to .*file.*set XDG_CACHE_HOME"):
+        number(Pieces("a text", lambda: iter(["some words"])), Bytes(), in_memory=1)

@@ -11,9 +11,11 @@ from laws import (
     BACKENDS,
     CELLS,
     DTYPES,
+    across,
     build,
     everything,
     expected,
+    in_turn,
     inputs,
     measure,
     needs_c,
@@ -39,19 +41,14 @@ ROUNDED = [(1, 1, 1, 1), (4, 5, 17, 16), (3, 17, 100, 100)]  # for eager in floa
 
 
 def runs() -> list[Any]:
-    """Backends and dtypes; eager in float64 is what the others are compared with."""
-    return [
-        pytest.param(*b.values, d, marks=b.marks, id=f"{b.values[0]}-{str(d)[6:]}")
-        for b in BACKENDS
-        for d in DTYPES
-        if (b.values[0], d) != ("eager", torch.float64)
-    ]
+    """Every cell through C, in the dtypes in turn, and eagerly in float32; they are compared with eager in float64."""
+    through_c = [pytest.param(*p.values, "c", marks=needs_c, id=f"{p.id}-c") for p in CELLS]
+    eagerly = [pytest.param(*p.values, "eager", id=f"{p.id}-eager") for p in CELLS]
+    return in_turn(through_c) + in_turn(eagerly, DTYPES[:1])
 
 
 @needs_c
-@pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("cell", "shape", "dtype"), across(CELLS, SHAPES))
 def test_values_and_gradients(cell: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:
     """Both directions, with lengths and without, states given and not."""
     check_values_and_gradients(cell, shape, "c", dtype)
@@ -65,10 +62,9 @@ def test_eager_in_float32(cell: Any, shape: tuple[int, ...]) -> None:
 
 
 @needs_c
-@pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
-@pytest.mark.parametrize(("cell", "shape"), others(SHAPES))
+@pytest.mark.parametrize(("cell", "shape", "dtype"), in_turn(others(SHAPES)))
 def test_every_cell_takes_its_turn(cell: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    """The same for the cells that others stand for, each at one of the shapes.
+    """The same for the cells that others stand for, each at one of the shapes, in one dtype.
 
     Only where eager itself misses the table in float32, since a state grows, is a run held to eager's own error, as
     random programs are.
@@ -100,8 +96,7 @@ def check_values_and_gradients(
         assert wrong == []
 
 
-@pytest.mark.parametrize(("backend", "dtype"), runs())
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("cell", "backend", "dtype"), runs())
 def test_stacks_of_both_directions(cell: Any, backend: str, dtype: torch.dtype) -> None:
     layer = build(cell, 5, 7, backend, dtype, num_layers=3, bidirectional=True)
     x, state = inputs(6, 4, 5, dtype), states_for(layer, 4, dtype)
@@ -109,8 +104,8 @@ def test_stacks_of_both_directions(cell: Any, backend: str, dtype: torch.dtype) 
     assert_agree(measure(layer, x, state, lengths), expected(layer, x, state, lengths), dtype)
 
 
-@pytest.mark.parametrize(("backend", "dtype"), runs())
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.usefixtures("quickly_compiled")  # the kernels are others than with a bias
+@pytest.mark.parametrize(("cell", "backend", "dtype"), runs())
 def test_without_bias(cell: Any, backend: str, dtype: torch.dtype) -> None:
     layer = build(cell, 5, 7, backend, dtype, bias=False)
     assert not [n for n, _ in layer.named_parameters() if n.startswith("b_")]
@@ -118,8 +113,7 @@ def test_without_bias(cell: Any, backend: str, dtype: torch.dtype) -> None:
     assert_agree(measure(layer, x), expected(layer, x), dtype)
 
 
-@pytest.mark.parametrize(("backend", "dtype"), runs())
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("cell", "backend", "dtype"), runs())
 def test_only_some_gradients_are_wanted(cell: Any, backend: str, dtype: torch.dtype) -> None:
     """Frozen weights, an input without gradient, one parameter alone, none at all."""
     layer = build(cell, 3, 5, backend, dtype, bidirectional=True)
@@ -138,8 +132,7 @@ def test_only_some_gradients_are_wanted(cell: Any, backend: str, dtype: torch.dt
         assert_agree(got, meant, dtype)
 
 
-@pytest.mark.parametrize(("backend", "dtype"), runs())
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("cell", "backend", "dtype"), runs())
 def test_only_some_results_are_used(cell: Any, backend: str, dtype: torch.dtype) -> None:
     """A loss of the output alone, or of one final state alone."""
     layer = build(cell, 3, 5, backend, dtype, bidirectional=True)
@@ -150,8 +143,7 @@ def test_only_some_results_are_used(cell: Any, backend: str, dtype: torch.dtype)
             assert_agree(got, meant, dtype)
 
 
-@pytest.mark.parametrize(("backend", "dtype"), runs())
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("cell", "backend", "dtype"), runs())
 def test_inference_gives_what_training_gives(cell: Any, backend: str, dtype: torch.dtype) -> None:
     """Without gradients nothing is kept, and nothing changes: no_grad, inference_mode, frozen."""
     layer = build(cell, 7, 17, backend, dtype, bidirectional=True)
@@ -170,8 +162,7 @@ def test_inference_gives_what_training_gives(cell: Any, backend: str, dtype: tor
     measure(layer, x, wants=everything)
 
 
-@pytest.mark.parametrize(("backend", "dtype"), runs())
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("cell", "backend", "dtype"), runs())
 def test_backward_twice_gives_the_same(cell: Any, backend: str, dtype: torch.dtype) -> None:
     """What forward saved is still there after a backward pass with retain_graph."""
     layer = build(cell, 3, 5, backend, dtype)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from laws import BACKENDS, CELLS, EVERY, build, inputs, needs_c, states_for
+from laws import BACKENDS, CELLS, EVERY, build, in_turn, inputs, needs_c, states_for
 
 
 def as_function(layer: Any, lengths: list[int] | None) -> tuple[Callable[..., tuple[Tensor, ...]], tuple[Tensor, ...]]:
@@ -54,8 +54,7 @@ def test_gradcheck_of_every_element(cell: Any, backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("lengths", [None, [1, 3]], ids=str)
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("cell", "lengths"), in_turn(CELLS, [None, [1, 3]]))
 def test_double_backward(cell: Any, lengths: list[int] | None, backend: str) -> None:
     run, point = as_function(build(cell, 2, 3, backend), lengths)
     assert torch.autograd.gradgradcheck(run, point, fast_mode=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd import grad
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from laws import BACKENDS, CELLS, ThroughPacked, build, expected, fill, inputs, measure, needs_c, states_for
+from laws import BACKENDS, CELLS, ThroughPacked, across, build, expected, fill, inputs, measure, needs_c, states_for
 from ostinato import RNN, ShapeError, cells
 from ostinato.backends.base import Inputs
 from ostinato.ir import Program, size_value
@@ -22,6 +22,7 @@ from transformed import masks_of, sizes_of, values_of
 
 # T, B, D, H: also with more rows than a chunk has, with one, and with fewer than pay for packing weights
 SHAPES = [(6, 5, 3, 7), (40, 9, 4, 33), (1, 3, 2, 4), (3, 1, 2, 4), (1, 1, 1, 1)]
+NAMED = [pytest.param(name, id=name) for name in ("lstm", "gru", "indrnn")]
 UNSORTED = [4, 2, 6, 1, 3, 6, 6, 2, 5]
 
 
@@ -59,9 +60,7 @@ def test_values_and_gradients_are_those_of_the_padded_batch(cell: Any, sort: boo
 
 
 @needs_c
-@pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("name", ["lstm", "gru", "indrnn"])
+@pytest.mark.parametrize(("name", "shape", "threads"), across(NAMED, SHAPES, [1, 2, 3]))
 def test_shapes_and_threads(name: str, shape: tuple[int, ...], threads: int) -> None:
     steps, batch, width, hidden = shape
     layer = build(cells.catalogue()[name], width, hidden, "c", bidirectional=True)

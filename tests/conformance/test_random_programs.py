@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 from hypothesis import strategies as st
 
 from fuzz import numbered
-from laws import needs_c
+from laws import THOROUGH, needs_c
 from ostinato.ir import OPS, STATE, levels, simplify
 from programs import draw
 
-CHUNKS, PROGRAMS = 5, 27  # of which at least 25 in each chunk are different ones that C takes
+CHUNKS, PROGRAMS = 5, 27 if THOROUGH else 7  # of which all but two in each chunk are different ones that C takes
 
 
 @needs_c
@@ -44,7 +44,7 @@ def test_c_agrees_with_eager(chunk: int) -> None:
             passed.add(outcome.source)
 
     agrees()
-    assert len(passed) >= 25, refused
+    assert len(passed) >= PROGRAMS - 2, refused
 
 
 def test_the_generator_reaches_the_whole_language() -> None:

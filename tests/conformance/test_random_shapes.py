@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from laws import CELLS, DTYPES, build, expected, inputs, measure, needs_c, states_for
+from laws import CELLS, DTYPES, THOROUGH, build, expected, inputs, measure, needs_c, states_for
 from tolerances import assert_agree
 
 # around the widths of vectors, tiles and blocks, and anything between
@@ -30,7 +30,7 @@ def strided(x: Tensor, form: int) -> Tensor:
 
 @needs_c
 @pytest.mark.parametrize("cell", CELLS)
-@settings(max_examples=40, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40 if THOROUGH else 12, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_shape(cell: Any, data: st.DataObject) -> None:
     steps, batch = data.draw(st.integers(0, 9), "T"), data.draw(st.integers(0, 35), "B")

@@ -13,7 +13,7 @@ import torch
 
 import ostinato
 from agreement import Run, compare
-from laws import CELLS, build, expected, inputs, measure, needs_c, ragged, states_for
+from laws import CELLS, THOROUGH, build, expected, in_turn, inputs, measure, needs_c, ragged, states_for
 from ostinato.backends.c import CBackend, kernel
 from programs import draw
 from tolerances import assert_agree
@@ -46,8 +46,7 @@ def check(cell: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:
     assert_agree({"output": output}, {"output": whole["output"]}, dtype)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("cell", "dtype"), in_turn(CELLS))
 def test_values_and_gradients(cell: Any, dtype: torch.dtype) -> None:
     for shape in SHAPES:
         check(cell, shape, dtype)
@@ -60,11 +59,12 @@ def test_random_programs() -> None:
         Run(2, 9, 7, 33, state=False, threads=5),
     )
     compared = 0
-    for number in range(40):
+    count = 40 if THOROUGH else 12
+    for number in range(count):
         verdict = compare(draw(random.Random(f"together:{number}").randrange), "c", runs=runs)
         assert verdict.wrong == []
         compared += verdict.compared
-    assert compared >= 60
+    assert compared >= 1.5 * count
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 3), (3, 1), (2, 5)])

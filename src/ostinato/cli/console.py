@@ -11,9 +11,11 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import OptionError, OstinatoError, RunError
+from ..training.processes import is_first
 
-__all__ = ["Verbs", "is_terminal", "printable", "show_version", "write"]
+__all__ = ["Verbs", "is_terminal", "printable", "reading", "show_version", "write"]
 
+_ORDER = ("train", "evaluate", "predict", "sample", "runs", "data", "cells", "show", "bench")
 _BAD_INPUT = 2
 _RUN_FAILED = 1
 
@@ -21,20 +23,25 @@ _RUN_FAILED = 1
 class Verbs(TyperGroup):
     """The verbs; an error raised on purpose ends any of them with one message and no traceback."""
 
+    def list_commands(self, ctx: Any) -> list[str]:
+        """In the order in which they are used; typer puts groups of verbs last."""
+        return sorted(super().list_commands(ctx), key=lambda name: _ORDER.index(name) if name in _ORDER else 99)
+
     def invoke(self, ctx: Any) -> Any:
         """Run a verb."""
         warnings.showwarning = _warn
         try:
             return super().invoke(ctx)
         except OstinatoError as error:
-            typer.echo(f"{typer.style('error:', fg='red', bold=True)} {error}", err=True)
+            if is_first():  # what ends one of several processes ends all, and one of them says so
+                typer.echo(f"{typer.style('error:', fg='red', bold=True)} {error}", err=True)
             failed = isinstance(error, RunError) and not isinstance(error, OptionError)
             raise typer.Exit(_RUN_FAILED if failed else _BAD_INPUT) from None
 
 
 def _warn(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     """A warning as one line; what others deprecate is nothing the reader of a run can change."""
-    if not issubclass(category, DeprecationWarning | PendingDeprecationWarning | FutureWarning):
+    if is_first() and not issubclass(category, DeprecationWarning | PendingDeprecationWarning | FutureWarning):
         typer.echo(f"{typer.style('warning:', fg='yellow', bold=True)} {message}", err=True)
 
 
@@ -45,6 +52,23 @@ def show_version(asked: bool) -> None:
 
         typer.echo(f"ostinato {__version__}")
         raise typer.Exit
+
+
+def reading(kind: type) -> dict[str, Any]:
+    """How typer reads an option of a kind: a number that is none is an error that says what was got."""
+    if kind not in _NUMBERS:
+        return {}
+
+    def parser(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError:
+            raise typer.BadParameter(f"{text!r} is not {_NUMBERS[kind]}.") from None
+
+    return {"parser": parser, "metavar": f"<{kind.__name__}>"}
+
+
+_NUMBERS = {int: "a whole number", float: "a number"}
 
 
 def is_terminal() -> bool:

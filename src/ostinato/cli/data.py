@@ -8,12 +8,23 @@ import typer
 
 __all__ = ["data"]
 
+_TASKS = {
+    "text": "text",
+    "labelled text": "classify",
+    "series": "classify",
+    "images": "classify",
+    "rolls": "label",
+    "beats": "label",
+    "timed table": "forecast",
+}
+"""What takes a kind of data by its name."""
+
 data = typer.Typer(help="List the public data sets that tasks take by name, or fetch one.", no_args_is_help=True)
 
 
 @data.command("list")
 def _list() -> None:
-    """List the data sets: name, size, licence, what it is."""
+    """List the data sets: name, the task that takes it, size, what it is, licence."""
     from rich.console import Console
     from rich.table import Table
 
@@ -21,13 +32,22 @@ def _list() -> None:
     from .console import is_terminal
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, side in (("name", "left"), ("files", "right"), ("size", "right"), ("licence", "left"), ("what", "left")):
+    for name, side in (
+        ("name", "left"),
+        ("task", "left"),
+        ("files", "right"),
+        ("size", "right"),
+        ("what", "left"),
+        ("licence", "left"),
+    ):
         table.add_column(name, justify=side, overflow="fold")  # pyright: ignore[reportArgumentType]
     for entry in entries():
-        size = sum(file.size for file in entry.files)
-        table.add_row(entry.name, str(len(entry.files)), _size(size), entry.licence, entry.note)
+        what = f"{entry.title}; {entry.note}" if entry.note else entry.title
+        task = _TASKS.get(entry.kind, "-")
+        table.add_row(entry.name, task, str(len(entry.files)), _size(entry.size), what, entry.licence)
     Console(width=None if is_terminal() else 200, highlight=False).print(table)
-    typer.echo("\nFiles are taken from the folder that OSTINATO_DATA names, or fetched once from their public origin.")
+    typer.echo("\nostinato train TASK NAME; those without a task are read by ostinato.data.load(NAME) alone.")
+    typer.echo("Files are taken from the folder that OSTINATO_DATA names, or fetched once from their public origin.")
 
 
 @data.command("get")

@@ -13,7 +13,7 @@ __all__ = ["runs"]
 def runs(
     folders: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FOLDER]...", help="Run folders, or folders that hold some. Default: runs."),
+        typer.Argument(metavar="FOLDER...", help="Run folders, or folders that hold some. Default: runs."),
     ] = None,
     options: Annotated[
         str, typer.Option(help="Show these options too, separated by commas, as hidden_size,cell.")
@@ -24,13 +24,26 @@ def runs(
     from rich.console import Console
     from rich.table import Table
 
-    from ..errors import OptionError
+    from ..errors import OptionError, RunError
     from ..tasks.run import find_runs
     from .console import is_terminal
 
     found = find_runs(folders or [Path("runs")])
     wanted = [name.strip() for name in options.split(",") if name.strip()]
-    rows = [_row(run, wanted) for run in found]
+    rows: list[dict[str, Any]] = []
+    missing = set(wanted)
+    for run in found:
+        try:
+            rows.append(_row(run, wanted))
+            missing -= run.config.values().keys()
+        except RunError as error:
+            if len(found) == 1:
+                raise
+            typer.echo(f"left out: {error}", err=True)  # one damaged run must not hide the others
+    if not rows:
+        raise RunError("no run in them can be read.")
+    if missing:
+        raise OptionError(f"there is no option {min(missing)!r} in any of these runs; see ostinato train TASK --help.")
     columns = list(dict.fromkeys(name for row in rows for name in row))
     if sort and sort not in columns:
         raise OptionError(f"there is no column {sort!r}; the columns are {', '.join(columns)}.")
@@ -45,13 +58,7 @@ def runs(
 
 
 def _row(run: Any, wanted: list[str]) -> dict[str, Any]:
-    from ..errors import OptionError
-
-    about, position = run.about, run.position
-    values = run.config.values()
-    for name in wanted:
-        if name not in values:
-            raise OptionError(f"there is no option {name!r} of task {about['task']}; see ostinato train --help.")
+    about, position, values = run.about, run.position, run.config.values()
     return {
         "run": str(run.path),
         "task": about["task"],
@@ -59,7 +66,7 @@ def _row(run: Any, wanted: list[str]) -> dict[str, Any]:
         "parameters": about["parameters"],
         "steps": position["step"],
         "minutes": round(position["seconds"] / 60.0, 1),
-        **{name: values[name] for name in wanted},
+        **{name: values.get(name) for name in wanted},
         **{name: float(f"{value:.5g}") for name, value in position["best_measures"].items()},
     }
 

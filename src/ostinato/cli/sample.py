@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from .console import reading
 
 if TYPE_CHECKING:
     from ..data import Tokenizer
@@ -16,33 +18,37 @@ if TYPE_CHECKING:
 __all__ = ["sample"]
 
 
+def _option(help: str, kind: type = str) -> Any:
+    return typer.Option(help=help, show_default=False, **reading(kind))
+
+
 def sample(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a .safetensors file of one.")],
-    prime: Annotated[str, typer.Option(help="What the text begins with.")] = "",
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run folder, or a .safetensors file of one.", show_default=False)
+    ],
+    prime: Annotated[str, _option("What the text begins with. Default: a new line.")] = "",
     length: Annotated[
-        int, typer.Option(min=0, help="How many tokens to draw: characters, words, as the model has them.")
+        int, _option("How many tokens to draw: characters, words, as the model has them. Default: 500.", int)
     ] = 500,
-    temperature: Annotated[float, typer.Option(help="Below 1 safer, above 1 wilder, 0 always the most likely.")] = 0.8,
-    top_k: Annotated[int | None, typer.Option(help="Draw among the K most likely.", show_default="all")] = None,
+    temperature: Annotated[
+        float, _option("Below 1 safer, above 1 wilder, 0 always the most likely. Default: 0.8.", float)
+    ] = 0.8,
+    top_k: Annotated[int | None, _option("Draw among the K most likely. Default: all.", int)] = None,
     top_p: Annotated[
-        float | None,
-        typer.Option(help="Draw among the most likely that make up this share.", show_default="all"),
+        float | None, _option("Draw among the most likely that make up this share. Default: all.", float)
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="The same seed draws the same text.", show_default="a fresh one")
-    ] = None,
+    seed: Annotated[int | None, _option("The same seed draws the same text. Default: a fresh one.", int)] = None,
     beams: Annotated[
         int | None,
-        typer.Option(min=1, help="Do not draw: search the most likely text with a beam this wide.", show_default="off"),
+        _option("Do not draw: search the most likely text with a beam this wide. Default: off.", int),
     ] = None,
     interactive: Annotated[
         bool, typer.Option("--interactive", help="Ask for a beginning, go on from it, ask again.")
     ] = False,
     checkpoint: Annotated[
-        str | None,
-        typer.Option(help="best, last or another's name.", show_default="best, or last while there is no best"),
+        str | None, _option("best, last or another's name. Default: best, or last while there is no best.")
     ] = None,
-    backend: Annotated[str, typer.Option(help="eager, c or auto.")] = "auto",
+    backend: Annotated[str, _option("eager, c or auto. Default: auto.")] = "auto",
 ) -> None:
     """Draw text from a trained model of the task text; it appears as it is drawn."""
     from ..tasks import Sampler, load_model
@@ -51,6 +57,8 @@ def sample(
     check_name("backend", backend, ("auto", "c", "eager"))
     if beams is not None and (interactive or top_k is not None or top_p is not None or seed is not None):
         raise typer.BadParameter("--beams draws nothing; leave --interactive, --top-k, --top-p and --seed out.")
+    if length < 0:
+        raise typer.BadParameter(f"{length} is below 0.", param_hint="--length")
     model, tokenizer = load_model(run, checkpoint, backend)
     if beams is not None:
         _search(model, tokenizer, prime, length, beams)

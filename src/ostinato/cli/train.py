@@ -11,6 +11,8 @@ import typer
 
 from ..tasks.registry import Entry
 from ..training.options import Declared, declared
+from ..training.processes import is_first
+from .console import reading
 
 __all__ = ["check_name", "train_command"]
 
@@ -48,19 +50,18 @@ def train_command(entry: Entry) -> Callable[..., None]:
 def _parameter(place: Declared) -> inspect.Parameter:
     """An option of a config, as typer reads it from a function's signature."""
     about = place.option
-    shown = about.shown or ("none" if place.many else "no" if place.default is False else str(place.default))
-    help = f"{about.help} Default: {shown}."
+    help = f"{about.help} Default: {place.told}."
     kind: Any = list[place.kind] if place.many else place.kind
     if place.name == "data":
-        info = typer.Argument(metavar="[DATA]", help=help, show_default=False)
+        info = typer.Argument(metavar="DATA", help=help, show_default=False)
         kind = Path
     else:
         flag = "--" + place.name.replace("_", "-")
         if place.kind is bool:
             flag = f"{flag}/--no-{flag[2:]}"
-        limits: dict[str, Any] = {"min": about.low} if place.kind is int and about.low is not None else {}
-        about_it: dict[str, Any] = {"rich_help_panel": place.title, "metavar": about.metavar, **limits}
-        info = typer.Option(flag, help=help, show_default=False, **about_it)
+        # a number's range is the config's to check
+        read: dict[str, Any] = reading(place.kind) | ({"metavar": about.metavar} if about.metavar else {})
+        info = typer.Option(flag, help=help, show_default=False, rich_help_panel=place.title, **read)
     return inspect.Parameter(
         place.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, info]
     )
@@ -70,14 +71,20 @@ def _own(entry: Entry) -> list[inspect.Parameter]:
     """The options that are about the run and not of it."""
 
     def option(name: str, kind: Any, default: Any, *flags: str, **about: Any) -> inspect.Parameter:
-        info = typer.Option(*flags, rich_help_panel=_RUN, **about)
+        info = typer.Option(*flags, rich_help_panel=_RUN, show_default=False, **about)
         return inspect.Parameter(
             name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]
         )
 
     return [
-        option("out", Path, Path("runs") / entry.name, "--out", help="The run folder."),
-        option("config", Path | None, None, "--config", help="Options from this TOML file, such as a run's."),
+        option("out", Path, Path("runs") / entry.name, "--out", help=f"The run folder. Default: runs/{entry.name}."),
+        option(
+            "config",
+            Path | None,
+            None,
+            "--config",
+            help="Options from this TOML file, such as a run's; those that are given here come before it.",
+        ),
         option(
             "find_learning_rate",
             Path | None,
@@ -86,7 +93,14 @@ def _own(entry: Entry) -> list[inspect.Parameter]:
             metavar="PICTURE",
             help="Do not train: look for a learning rate, and draw the loss over it here.",
         ),
-        option("seeds", int, 1, "--seeds", min=1, help="Train so often, with --seed, --seed + 1, ...; a run for each."),
+        option(
+            "seeds",
+            int,
+            1,
+            "--seeds",
+            help="Train so often, with --seed, --seed + 1, ...; a run for each. Default: 1.",
+            **reading(int),
+        ),
         option(
             "with_test",
             bool,
@@ -96,13 +110,21 @@ def _own(entry: Entry) -> list[inspect.Parameter]:
         ),
         option("resume", bool, False, "--resume", help="Go on with the run in --out."),
         option("force", bool, False, "--force", help="Overwrite the run in --out."),
-        option("checkpoint", str, "last", "--checkpoint", help="With --resume: go on from last, best or another."),
+        option(
+            "checkpoint",
+            str | None,
+            None,
+            "--checkpoint",
+            help="With --resume: go on from last, best or another. Default: last.",
+        ),
     ]
 
 
 def _train(entry: Entry, given: dict[str, Any]) -> None:
     names = {place.name: place for place in declared(entry.config_type())}
     values = {name: value for name, value in given.items() if name in names and value is not None and value != []}
+    if given["checkpoint"] is not None and not given["resume"]:
+        raise typer.BadParameter("--checkpoint says where --resume goes on; pass both, or leave it out.")
     if given["resume"] and given["force"]:
         raise typer.BadParameter("--resume goes on with a run, --force overwrites it; pass one of them.")
     if given["resume"] and given["config"]:
@@ -122,7 +144,7 @@ def _train(entry: Entry, given: dict[str, Any]) -> None:
 
     from .progress import watching
 
-    if given["seeds"] > 1 or (values.get("folds") is not None and values.get("fold") is None):
+    if given["seeds"] != 1 or (values.get("folds") is not None and values.get("fold") is None):
         _repeat(entry, given, values)
         return
     try:
@@ -130,7 +152,7 @@ def _train(entry: Entry, given: dict[str, Any]) -> None:
             if given["resume"]:
                 from ..tasks import resume
 
-                run = resume(given["out"], checkpoint=given["checkpoint"], reporter=reporter, **values)
+                run = resume(given["out"], checkpoint=given["checkpoint"] or "last", reporter=reporter, **values)
             else:
                 from ..tasks import train
 
@@ -147,7 +169,7 @@ def _train(entry: Entry, given: dict[str, Any]) -> None:
         raise typer.Exit(130) from None
     if run.outcome is not None and not run.outcome.finished:
         raise typer.Exit(130)
-    if given["with_test"] and run.outcome is not None:
+    if given["with_test"] and run.outcome is not None and is_first():
         from ..tasks.use import open_predictor
 
         typer.echo(f"test      {open_predictor(run.path).told(run.test())}")
@@ -177,6 +199,8 @@ def _repeat(entry: Entry, given: dict[str, Any], values: dict[str, Any]) -> None
     if not done.finished:
         typer.echo(f"stopped; the same command with --resume goes on. {len(done.runs)} are finished.")
         raise typer.Exit(130)
+    if not is_first():
+        return
     typer.echo(f"\n{len(done.runs)} runs, {done.part} part, mean and standard deviation:")
     for name, (mean, deviation) in done.mean().items():
         typer.echo(f"  {name:<20} {mean:.5g} ± {deviation:.2g}")
@@ -192,5 +216,7 @@ def _look(entry: Entry, given: dict[str, Any], values: dict[str, Any]) -> None:
             f"{picture} is not named .png; the picture is a PNG.", param_hint="--find-learning-rate"
         )
     found = find_learning_rate(entry.name, config=given["config"], picture=picture, **values)
+    if not is_first():
+        return
     typer.echo(f"the loss falls fastest at a learning rate of {found.rate:.2g} ({len(found.rates)} steps)")
     typer.echo(f"picture  {picture}")

@@ -99,16 +99,40 @@ def _undecodable(error: UnicodeError, raw: bytes, name: str, codec: str, before:
     if not isinstance(error, UnicodeDecodeError):
         return DataError(f"{name} cannot be read as {codec}: {error}. Pass another --encoding.")
     line = ends + error.object.count(b"\n", 0, error.start) + 1
+    place = f"byte 0x{error.object[error.start]:02x} at offset {before + error.start}, line {line} ({error.reason})"
+    fit, misfit = _beyond_ascii(error.object, codec)
+    if codec == "utf-8" and fit and misfit:
+        return DataError(
+            f"{name} mixes encodings: {place} is not utf-8, but {_lines(fit)} around it can be read as that. Convert "
+            f"the {_lines(misfit)} that cannot, or drop what does not fit: iconv -c -f utf-8 -t utf-8."
+        )
     return DataError(
-        f"{name} is not {codec}: byte 0x{error.object[error.start]:02x} at offset {before + error.start}, line {line} "
-        f"({error.reason}). Pass its encoding, for example --encoding latin-1, or convert the file."
+        f"{name} is not {codec}: {place}. Pass its encoding in training, for example --encoding latin-1, or convert "
+        "the file to utf-8."
     )
+
+
+def _beyond_ascii(block: bytes, codec: str) -> tuple[int, int]:
+    """Of the lines with signs beyond ASCII: how many fit an encoding, and how many do not."""
+    fit, misfit = 0, 0
+    for line in block.split(b"\n"):
+        if not line.isascii():
+            try:
+                line.decode(codec)
+                fit += 1
+            except UnicodeError:
+                misfit += 1
+    return fit, misfit
+
+
+def _lines(count: int) -> str:
+    return "1 line" if count == 1 else f"{count:,} lines"
 
 
 def _binary(name: str, offset: int) -> DataError:
     return DataError(
         f"{name} is not a text: it holds a zero byte (offset {offset}). "
-        f"Pass a plain text file (one in UTF-16 goes with --encoding utf-16)."
+        f"Pass a plain text file (in training, one in UTF-16 goes with --encoding utf-16)."
     )
 
 
@@ -117,7 +141,7 @@ def name_of(source: Source) -> str:
     if isinstance(source, (str, os.PathLike)):
         return str(source)
     name = getattr(source, "name", None)
-    return name if isinstance(name, str) else "the stream"
+    return {"<stdin>": "standard input"}.get(name, name) if isinstance(name, str) else "the stream"
 
 
 def read_bytes(source: Source, *, pipes: bool = True) -> bytes:

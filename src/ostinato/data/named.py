@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ..errors import DataError
 from .beats import Recording, read_beats
 from .catalogue import fetch, find
 from .decoding import decode, read_bytes
 from .idx import read_idx
+from .mat import load_mat
 from .npz import load_npz
 from .rolls import Rolls, read_rolls
 from .series import Series, read_series
@@ -121,13 +121,7 @@ def _twemoji(paths: dict[str, Path]) -> dict[str, np.ndarray]:
 
 
 def _robot(paths: dict[str, Path]) -> dict[str, np.ndarray]:
-    import scipy.io
-
-    path = paths["pykalman_robot_SYNTHETIC.mat"]
-    try:
-        return {key: value for key, value in scipy.io.loadmat(path).items() if not key.startswith("__")}
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}; take it away and it is fetched again.") from None
+    return load_mat(paths["pykalman_robot_SYNTHETIC.mat"])
 
 
 NAMED: dict[str, Callable[[dict[str, Path]], Any]] = {

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import DataError
+from .catalogue.cache import cache_folder
 from .pieces import Pieces
 from .tokens import Tokenizer
 
@@ -35,13 +34,15 @@ def number(pieces: Pieces, tokenizer: Tokenizer, in_memory: int = _IN_MEMORY) ->
     parts: list[np.ndarray] = []
     held = 0
     spill = None
+    folder = cache_folder().parent
     try:
         for piece in pieces:
             numbers = tokenizer.encode(piece).numpy().astype(dtype)
             parts.append(numbers)
             held += numbers.nbytes
             if held > in_memory and spill is None:
-                spill = tempfile.TemporaryFile(dir=_folder())  # noqa: SIM115 - closed below
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                spill = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed below
             if spill is not None:
                 for part in parts:
                     spill.write(part.tobytes())
@@ -51,17 +52,10 @@ def number(pieces: Pieces, tokenizer: Tokenizer, in_memory: int = _IN_MEMORY) ->
             return torch.from_numpy(np.memmap(spill, dtype=dtype, mode="r+"))  # the map outlives the file's handle
     except OSError as error:
         raise DataError(
-            f"the tokens of {pieces.name} could not be written to {_folder()}: {error.strerror or error}; free some "
+            f"the tokens of {pieces.name} could not be written to {folder}: {error.strerror or error}; free some "
             "space, or set XDG_CACHE_HOME to a folder on a larger disk."
         ) from None
     finally:
         if spill is not None:
             spill.close()
     return torch.from_numpy(np.concatenate(parts) if parts else np.zeros(0, dtype=dtype))
-
-
-def _folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    folder = Path(base) / "ostinato"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder

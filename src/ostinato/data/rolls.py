@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
-import zlib
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -12,25 +10,12 @@ import numpy as np
 import torch
 
 from ..errors import DataError
+from .mat import load_mat
 from .npz import load_npz
 from .sequences import Sequences
 
 __all__ = ["Rolls", "read_rolls"]
 
-# What scipy raises of a file that is damaged: nearly anything.
-_DAMAGED = (
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
 _PARTS = ("train", "valid", "test")
 
 
@@ -80,19 +65,12 @@ def _from_npz(path: str | os.PathLike[str]) -> list[Sequences]:
 
 
 def _from_mat(path: str | os.PathLike[str]) -> list[Sequences]:
-    import scipy.io
-
-    try:
-        found = scipy.io.loadmat(os.fspath(path), appendmat=False)
-    except FileNotFoundError:
-        raise DataError(f"there is no file {path}; check the name.") from None
-    except (*_DAMAGED, scipy.io.matlab.MatReadError) as error:
-        raise DataError(f"{path} cannot be read as a .mat of MATLAB 4 to 7.2: {error}; pass one, or a .npz.") from None
+    found = load_mat(path)
     parts: list[Sequences] = []
     for name in _PARTS:
         cells = found.get(f"{name}data")
         if cells is None:
-            names = ", ".join(key for key in found if not key.startswith("__")) or "nothing"
+            names = ", ".join(found) or "nothing"
             raise DataError(f"{path} has no {name}data; it has {names}.")
         rolls = list(cells.flat) if cells.dtype == object else []
         if not rolls or any(getattr(roll, "ndim", 0) != 2 for roll in rolls):

@@ -12,13 +12,16 @@ from ..errors import DataError
 
 __all__ = ["Sequences"]
 
+_ROWS = (torch.float32, torch.int32, torch.int64)
+
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
     """N sequences of unequal lengths, stored one behind another.
 
     Args:
-        values: the steps of all, `[S]` integer tokens, or `[S, D]` numbers (float32); S is the sum of the lengths.
+        values: the steps of all, `[S]` integer tokens, or `[S, D]` numbers (float32) or integers (words with their
+            spelling); S is the sum of the lengths.
         lengths: how many steps each has, `[N]` int64, each 0 or more.
 
     Raises:
@@ -42,8 +45,8 @@ class Sequences:
             raise DataError(f"lengths are {_shown(lengths)}; pass [N] int64.")
         if values.dim() == 1 and (values.is_floating_point() or values.dtype == torch.bool):
             raise DataError(f"values are {_shown(values)}; tokens are integers. Pass numbers as [S, 1] float32.")
-        if values.dim() not in (1, 2) or (values.dim() == 2 and values.dtype != torch.float32):
-            raise DataError(f"values are {_shown(values)}; pass [S] integers or [S, D] float32.")
+        if values.dim() not in (1, 2) or (values.dim() == 2 and values.dtype not in _ROWS):
+            raise DataError(f"values are {_shown(values)}; pass [S] integers, or [S, D] float32, int32 or int64.")
         if len(lengths) and int(lengths.min()) < 0:
             n = int(lengths.argmin())
             raise DataError(f"lengths[{n}] = {int(lengths[n])}; a length is 0 or more.")

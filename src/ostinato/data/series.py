@@ -119,9 +119,11 @@ def _from_npz(path: str | os.PathLike[str], missing: Missing) -> Series:
     else:
         flat = values if values.ndim == 2 else values[:, None]
         if int(lengths.sum()) != len(flat):
-            raise DataError(f"{path}: the lengths sum to {int(lengths.sum())}, but there are {len(flat)} steps.")
+            raise DataError(
+                f"{path}: the lengths sum to {int(lengths.sum())}, but there are {len(flat)} steps; they must be equal."
+            )
     lengths = lengths.astype(np.int64)
-    filled = _filled(_single(flat), lengths, missing, lambda n, t: f"{path}: sequence {n}, step {t}")
+    filled = _filled(_single(flat), lengths, missing, lambda n, t: f"{path}: sequence {n + 1}, step {t + 1}")
     labels = _words(path, arrays, "labels", len(lengths))
     return Series(_sequences(filled, lengths), labels, tags=_words(path, arrays, "tags", len(flat)))
 
@@ -214,8 +216,9 @@ def _filled(values: np.ndarray, lengths: np.ndarray, missing: Missing, place: _P
         n = int(np.searchsorted(starts + lengths, step, side="right"))
         channel = int(np.flatnonzero(bad[step])[0])
         value = values[step, channel]
-        remedy = "ask for interpolation, or fill it in" if np.isnan(value) else "a value is a finite number"
-        what = "is missing" if np.isnan(value) else f"is {value}"
+        what, remedy = f"is {value}", "a value is a finite number"
+        if np.isnan(value):
+            what, remedy = "is missing", "ask for interpolation (--missing interpolate), or fill it in"
         raise DataError(f"{place(n, step - int(starts[n]))}: value {channel + 1} {what}; {remedy}.")
     if missing == "interpolate" and bad.any():
         values = values.copy()

@@ -20,7 +20,7 @@ from .decoding import Source, decode, name_of, read_bytes
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FORMATS", "Table", "read_table"]
+__all__ = ["FORMATS", "Table", "format_of_bytes", "read_table"]
 
 FORMATS = {
     ".csv": "csv",
@@ -86,12 +86,14 @@ class Table:
             empty: whether a text may be empty.
 
         Raises:
-            DataError: no such column, or a value that is missing.
+            DataError: no such column, a value that is missing, or a list.
         """
         self.need(column)
         values = self.frame[column].tolist()
         found: list[str] = []
         for row, value in enumerate(values):
+            if isinstance(value, (list, dict)):
+                raise DataError(f"{self.at(row)}: {column!r} is {_shown(value)}, which is no text; write it as one.")
             if value is None or value != value or (not empty and not str(value).strip()):  # NaN is not itself
                 raise DataError(f"{self.at(row)}: {column!r} is missing; fill it in or take the row away.")
             found.append(value if isinstance(value, str) else str(value))
@@ -119,10 +121,9 @@ class Table:
                 continue
             if gone:
                 raise DataError(f"{self.at(row)}: {column!r} is missing ({_shown(value)}); fill it in.")
-            comma = (
-                " Write a decimal point instead of the comma." if _is_number(str(value).replace(",", ".", 1)) else ""
-            )
-            raise DataError(f"{self.at(row)}: {column!r} is {_shown(value)}, which is no finite number.{comma}")
+            comma = _is_number(str(value).replace(",", ".", 1)) and "," in str(value)
+            remedy = "write a decimal point instead of the comma" if comma else "correct it"
+            raise DataError(f"{self.at(row)}: {column!r} is {_shown(value)}, which is no finite number; {remedy}.")
         return numbers
 
     def times(self, column: str, format: str | None = None) -> np.ndarray:
@@ -164,7 +165,7 @@ def read_table(
 
     Args:
         source: a path, or an open stream.
-        format: "csv", "tsv", "jsonl" or "parquet"; None: by the file's name, and CSV for a stream.
+        format: "csv", "tsv", "jsonl" or "parquet"; None: by the file's name, and of a stream by what it begins with.
         encoding: of CSV, TSV and JSON lines.
         delimiter: the sign between columns; None: a comma in CSV, a tab in TSV.
         quotes: whether a value may stand in double quotes and hold delimiters and line ends there; None: in CSV it may,
@@ -180,6 +181,9 @@ def read_table(
     (['text', 'label'], ['1'])
     """
     name = name_of(source)
+    if format is None and not isinstance(source, (str, os.PathLike)):
+        raw = read_bytes(source)
+        format, source = format_of_bytes(raw) if delimiter is None else "csv", io.BytesIO(raw)
     format = format or _format_of(source, name)
     if format not in FORMATS.values():
         raise DataError(f"{format!r} is no format of a table; pass csv, tsv, jsonl or parquet.")
@@ -192,9 +196,19 @@ def read_table(
     return _separated(text, name, delimiter or ("\t" if tab else ","), not tab if quotes is None else quotes)
 
 
+def format_of_bytes(raw: bytes) -> str:
+    """The format of a table by what it begins with: TSV where its first line has a tab.
+
+    >>> format_of_bytes(b'{"a": 1}'), format_of_bytes(b"a\\tb"), format_of_bytes(b"a,b")
+    ('jsonl', 'tsv', 'csv')
+    """
+    if raw.startswith(b"PAR1"):
+        return "parquet"
+    first = raw.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")[0]
+    return "jsonl" if first.startswith(b"{") else "tsv" if b"\t" in first else "csv"
+
+
 def _format_of(source: Source, name: str) -> str:
-    if not isinstance(source, (str, os.PathLike)):
-        return "csv"
     path = PurePath(name)
     end = PurePath(path.stem).suffix if path.suffix == ".gz" else path.suffix
     if end.lower() not in FORMATS:
@@ -273,7 +287,8 @@ def _parquet(source: Source, name: str) -> Table:
     try:
         frame = pd.read_parquet(raw)
     except ImportError:
-        raise DataError(f"{name} is Parquet, for which pyarrow is needed; run: pip install pyarrow.") from None
+        remedy = "run: pip install 'ostinato[parquet]'"
+        raise DataError(f"{name} is Parquet, for which pyarrow is needed; {remedy}.") from None
     except (OSError, ValueError) as error:  # what pyarrow raises is a ValueError too
         raise DataError(f"{name} is not a whole Parquet file: {error}.") from None
     if not len(frame):

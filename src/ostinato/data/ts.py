@@ -108,7 +108,9 @@ def _case(channels: list[str], header: dict[str, list[str]], place: str) -> np.n
     """One sequence, `[T, D]` float32."""
     said = header.get("dimensions") or header.get("dimension") or []
     if said and said[0].isdigit() and len(channels) != int(said[0]):
-        raise DataError(f"{place}: {len(channels)} channels, but @dimensions says {said[0]}.")
+        raise DataError(
+            f"{place}: {len(channels)} channels, but @dimensions says {said[0]}; write as many, separated by colons."
+        )
     if not channels:
         raise DataError(f"{place}: a label and no values; channels stand before it, separated by colons.")
     rows: list[list[float]] = []

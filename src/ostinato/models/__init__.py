@@ -13,8 +13,10 @@ from .language_model import IGNORED, LanguageModel, Scored, activation_penalty
 from .normalization import WindowNorm
 from .pooling import AttentionPooling, Pooling, max_pool, mean_pool
 from .quantiles import Point, Quantiles
+from .residuals import Residuals
 from .sources import FeatureInput, TokenInput
 from .spec import Model, model_from_spec
+from .spelling import SpelledInput, spelled
 from .state import State, detach_state
 from .tagger import Tagger
 
@@ -36,7 +38,9 @@ __all__ = [
     "Point",
     "Pooling",
     "Quantiles",
+    "Residuals",
     "Scored",
+    "SpelledInput",
     "State",
     "StudentT",
     "Tagger",
@@ -49,4 +53,5 @@ __all__ = [
     "max_pool",
     "mean_pool",
     "model_from_spec",
+    "spelled",
 ]

@@ -16,7 +16,8 @@ from ..nn.state import State
 from ..nn.wiring import drop
 from ..transforms import weight_drop as with_weight_drop
 from .checks import check_rates, entry, with_backend
-from .sources import source_from_spec
+from .sources import FeatureInput, TokenInput
+from .spelling import SpelledInput
 
 __all__ = ["Encoder", "layers"]
 
@@ -33,7 +34,7 @@ class Encoder(nn.Module):
     is 1.
 
     Args:
-        source: what reads x: a `TokenInput` or a `FeatureInput`.
+        source: what reads x: a `TokenInput`, a `SpelledInput` or a `FeatureInput`.
         rnn: the layers, as wide as the source, time first and with one output; see `Encoder.of`.
         input_dropout: the rate of m_in (dropouti of AWD-LSTM), 0 <= input_dropout < 1.
         dropout: the rate of m_out.
@@ -45,7 +46,7 @@ class Encoder(nn.Module):
     Call:
         ``output, state = encoder(x, lengths=None, state=None, last=False)``
 
-        x: tokens [T, B] or features [T, B, D], as the source takes them.
+        x: tokens [T, B], spelled words [T, B, 1 + S] or features [T, B, D], as the source takes them.
         lengths: steps of each sequence, [B]; what stands past an end has no effect.
         state: of the layers, what the previous piece of the same B sequences returned; None starts them.
         last: give the last output of each sequence alone, [B, O] (in the reverse direction that at its start): the
@@ -179,7 +180,7 @@ class Encoder(nn.Module):
             ProgramError: the spec is damaged or of another version.
         """
         entry(spec, "kind", ("encoder",))
-        source = source_from_spec(entry(spec, "source"))
+        source = _source_from_spec(entry(spec, "source"))
         rnn = RNN.from_spec(with_backend(entry(spec, "rnn"), backend))
         return cls(source, rnn, **{name: entry(spec, name) for name in ("input_dropout", "dropout", "locked")})
 
@@ -203,6 +204,16 @@ def layers(
         cell = cells if is_list(cell) else cells[0]
     between = {"dropout": hidden_dropout, "locked": locked} if count > 1 else {}
     return RNN(cell, input_size, hidden_size, num_layers, **between, **options)
+
+
+def _source_from_spec(spec: Any) -> nn.Module:
+    kinds = {
+        "tokens": (TokenInput, ("vocab_size", "size", "padding_idx", "dropout")),
+        "spelled": (SpelledInput, ("vocab_size", "size", "pieces", "shortest", "longest", "dropout")),
+        "features": (FeatureInput, ("input_size", "projection_size", "normalize")),
+    }
+    made, names = kinds[entry(spec, "kind", tuple(kinds))]
+    return made(*(entry(spec, name) for name in names))
 
 
 def _check_layers(source: nn.Module, rnn: RNN) -> None:

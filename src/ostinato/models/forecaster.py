@@ -17,6 +17,7 @@ from .head import Head
 from .heads import head_from_spec
 from .normalization import WindowNorm
 from .quantiles import Point
+from .residuals import Residuals
 
 __all__ = ["Forecast", "Forecaster"]
 
@@ -46,6 +47,8 @@ class Forecaster(nn.Module):
     teacher forcing: on the true values. The window's covariates are those whose future is known: at each step the
     encoder reads the value there and the covariates of the step that it forecasts. Where a mean is asked for, means are
     fed back to a `Point`; of any other head paths are drawn, and their mean and quantiles taken.
+
+    A `Point` has no quantiles of its own: `model.residuals` learns them of errors (see `Residuals`).
 
     Args:
         encoder: over features: a source of S + C columns.
@@ -125,6 +128,7 @@ class Forecaster(nn.Module):
         self.decoder = nn.Linear(encoder.output_size, steps * num_series * head.size)
         ahead = mode == "direct" and future_size
         self.future = nn.Linear(future_size, num_series * head.size, bias=False) if ahead else None
+        self.residuals = Residuals(horizon, num_series) if isinstance(head, Point) else None
 
     @property
     def cell_name(self) -> str:
@@ -160,7 +164,8 @@ class Forecaster(nn.Module):
             generator: of torch, for the paths.
 
         Raises:
-            ShapeError: quantiles of a `Point`, or that a head has not learned.
+            ShapeError: quantiles that a head has not learned; of a `Point` without residuals, or of other steps ahead
+                than theirs.
         """
         if self.mode == "recursive" and not isinstance(self.head, Point):
             for q in quantiles:
@@ -172,8 +177,19 @@ class Forecaster(nn.Module):
         else:
             parameters = self(window, future)
             mean = self.head.mean(parameters)
-            found = [self.head.quantile(parameters, q) for q in quantiles]
+            found = [self.quantile(parameters, q) for q in quantiles]
         return Forecast(mean, torch.stack(found) if found else mean.new_zeros(0, *mean.shape))
+
+    @torch.no_grad()
+    def quantile(self, parameters: Tensor, q: float) -> Tensor:
+        """The values below which a share q lies, [N, B, S], by the parameters that a call gave; as `predict` raises."""
+        if self.residuals is None:
+            return self.head.quantile(parameters, q)
+        if len(parameters) != self.horizon:
+            raise ShapeError(
+                f"the errors of {self.horizon} steps ahead are known, and {len(parameters)} are forecast; pass as many."
+            )
+        return self.head.mean(parameters) + self.residuals.quantile(q)[:, None]
 
     @torch.no_grad()
     def sample(

@@ -11,9 +11,9 @@ from ..errors import ShapeError
 from ..ir import Mask
 from ..nn.checks import Lengths, check_input, check_sizes
 from ..nn.masks import draw
-from .checks import check_rates, entry, real_steps
+from .checks import check_rates, real_steps
 
-__all__ = ["FeatureInput", "TokenInput", "check_tokens", "drop_words", "source_from_spec"]
+__all__ = ["FeatureInput", "TokenInput", "check_tokens", "drop_words", "unknown_token"]
 
 
 class TokenInput(nn.Module):
@@ -56,7 +56,7 @@ class TokenInput(nn.Module):
         try:
             embedded = self.embedding(tokens)  # [T, B, D]
         except IndexError:
-            raise _unknown(tokens, self.vocab_size) from None
+            raise unknown_token(tokens, self.vocab_size) from None
         return drop_words(embedded, tokens, self.vocab_size, self.dropout) if self.training else embedded
 
     def spec(self) -> dict[str, Any]:
@@ -127,17 +127,6 @@ class FeatureInput(nn.Module):
         }
 
 
-def source_from_spec(spec: Any) -> TokenInput | FeatureInput:
-    """The input that a `spec` describes, with fresh weights.
-
-    Raises:
-        ProgramError: the spec is damaged or of another version.
-    """
-    if entry(spec, "kind", ("tokens", "features")) == "tokens":
-        return TokenInput(*(entry(spec, name) for name in ("vocab_size", "size", "padding_idx", "dropout")))
-    return FeatureInput(*(entry(spec, name) for name in ("input_size", "projection_size", "normalize")))
-
-
 def drop_words(embedded: Tensor, tokens: Tensor, vocab_size: int, rate: float) -> Tensor:
     """Vectors [T, B, D] of tokens [T, B], those of some words 0 and the rest scaled so that the mean stays."""
     if not rate:
@@ -159,7 +148,8 @@ def check_tokens(tokens: Any) -> None:
         raise ShapeError(f"tokens are {tokens.dtype} of shape {list(tokens.shape)}; give integers [T, B], time first.")
 
 
-def _unknown(tokens: Tensor, vocab_size: int) -> ShapeError:
+def unknown_token(tokens: Tensor, vocab_size: int) -> ShapeError:
+    """What is raised where one of the tokens is none of the vocabulary."""
     low, high = int(tokens.min()), int(tokens.max())
     worst = low if low < 0 else high
     return ShapeError(f"a token is {worst}, but the vocabulary has {vocab_size}; give tokens in 0..{vocab_size - 1}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shlex
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ import torch
 from lightning_fabric import Fabric
 
 from .. import __version__
-from ..errors import RunError
+from ..errors import OptionError, RunError
 from ..training.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
+from ..training.files import make_folder
 from ..training.finder import Found, draw_search, find_rate
 from ..training.interrupt import Interrupt
 from ..training.loop import Trainer
-from ..training.machine import make_fabric, placed
+from ..training.machine import agreed, joined, make_fabric, placed
 from ..training.report import Outcome, Reporter, RunInfo, Silent
 from ..training.run_folder import RunFolder, check_new, is_run
 from ..training.task import Task
@@ -59,17 +60,25 @@ def train(
     Raises:
         DataError: data that cannot be used.
         RunError: an option or a folder that cannot be used, a training that diverged, a full disk.
+
+    >>> import tempfile
+    >>> run = train("text", out=tempfile.mkdtemp(), max_characters=20_000, hidden_size=8, epochs=0.1)
+    >>> run.outcome.finished, sorted(run.best)
+    (True, ['bits', 'nats', 'perplexity'])
     """
     entry = find_task(task)
     settled, cell = settle(entry, data, cell, config, options)
     out = Path(out) if out is not None else Path("runs") / task
     fabric = make_fabric(settled.machine)
-    if fabric.is_global_zero:
-        check_new(out, force)
-    begun = entry.task_type().begin(settled, cell)  # an error in it comes before anything is overwritten
-    with RunFolder(out) if fabric.is_global_zero else nullcontext() as folder:
-        if folder is not None:
-            folder.clear()
+    with joined(fabric), ExitStack() as held:
+        with agreed(fabric):
+            if fabric.is_global_zero:
+                check_new(out, force)
+            begun = entry.task_type().begin(settled, cell)  # an error in it comes before anything is overwritten
+            folder = held.enter_context(RunFolder(out)) if fabric.is_global_zero else None
+            if folder is not None:
+                check_new(out, force)  # again, for another run may have come and gone before the folder was ours
+                folder.clear()
         return _fit(settled, begun, fabric, out, folder, reporter or Silent(), None)
 
 
@@ -85,6 +94,11 @@ def resume(out: str | Path, *, checkpoint: str = "last", reporter: Reporter | No
     Raises:
         DataError: the data cannot be used.
         RunError: a damaged checkpoint, data that are not the run's, a change after which it is another run.
+
+    >>> import tempfile
+    >>> run = train("text", out=tempfile.mkdtemp(), max_characters=20_000, hidden_size=8, epochs=0.5)
+    >>> resume(run.path, epochs=1).outcome.steps > run.outcome.steps
+    True
     """
     out = Path(out)
     if not is_run(out):
@@ -93,10 +107,15 @@ def resume(out: str | Path, *, checkpoint: str = "last", reporter: Reporter | No
     found = read_checkpoint(find_checkpoint(out, checkpoint))
     entry = read_entry(found, "task", find_task)
     settled: Any = read_entry(found, "config", entry.config_type().from_json).resumed(_absolute(changes))
+    if placed(settled.machine) != settled.machine:
+        begun = settled.machine.devices * settled.machine.nodes
+        raise OptionError(f"the run was begun with {begun} process, torchrun started several; resume it without.")
     fabric = make_fabric(settled.machine)
-    with RunFolder(out) if fabric.is_global_zero else nullcontext() as folder:
-        found = read_checkpoint(found.path)  # again, for it may have changed before the folder was ours
-        task = entry.task_type().resume(settled, found)
+    with joined(fabric), ExitStack() as held:
+        with agreed(fabric):
+            folder = held.enter_context(RunFolder(out)) if fabric.is_global_zero else None
+            found = read_checkpoint(found.path)  # again, for it may have changed before the folder was ours
+            task = entry.task_type().resume(settled, found)
         return _fit(settled, task, fabric, out, folder, reporter or Silent(), found)
 
 
@@ -117,13 +136,25 @@ def find_learning_rate(
 
     Returns:
         what was found: `rate`, where the loss falls fastest, is a good highest rate to try.
+
+    Raises:
+        DataError: data that cannot be used.
+        RunError: an option that cannot be used, a picture that cannot be written, or too few steps to judge.
+
+    >>> found = find_learning_rate("text", max_characters=20_000, hidden_size=8, batch_size=4, bptt=10)
+    >>> 1e-6 < found.rate < 10.0
+    True
     """
     entry = find_task(task)
     settled, cell = settle(entry, data, cell, config, options)
+    if picture is not None:
+        make_folder(Path(picture).parent)  # before the search: a place that cannot be written is said at once
     fabric = make_fabric(settled.machine)
-    begun = entry.task_type().begin(settled, cell)
-    with Interrupt() as interrupt:
-        found = find_rate(begun, fabric, settled.batching, settled.optimization, lambda: interrupt.requested)
+    with joined(fabric):
+        with agreed(fabric):
+            begun = entry.task_type().begin(settled, cell)
+        with Interrupt() as interrupt:
+            found = find_rate(begun, fabric, settled.batching, settled.optimization, lambda: interrupt.requested)
     if picture is not None and fabric.is_global_zero:
         draw_search(found, Path(picture), f"{begun.title()}, on {begun.source()}")
     return found

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from ..data import Source
 
-__all__ = ["PARTS", "Predictor"]
+__all__ = ["PARTS", "HasIntervals", "Predictor"]
 
 PARTS = ("train", "validation", "test")
 
 
 class Predictor(Protocol):
     """A trained model with what reads its data. Each task has one: `Entry.predictor_type().load(checkpoint, ...)`."""
+
+    draws: ClassVar[bool]
+    """Whether `evaluate` has pictures to draw."""
 
     def own(self, part: str) -> Any:
         """A part of the data that the run was trained with.
@@ -50,4 +53,17 @@ class Predictor(Protocol):
 
     def predict(self, data: Any) -> Iterator[dict[str, Any]]:
         """The rows of a table, one after another, each with the same columns."""
+        ...
+
+
+@runtime_checkable
+class HasIntervals(Protocol):
+    """A predictor that says between which values a share of them lies."""
+
+    def with_interval(self, share: float) -> Predictor:
+        """The same, for another share than the run was told.
+
+        Raises:
+            OptionError: a share that is none, or of which the run has learned nothing.
+        """
         ...

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import OptionError, RunError
 from ..training.files import write_atomically
+from ..training.processes import is_first
 from ..training.report import Reporter
 from ..training.run_folder import is_run
 from .api import resume, settle, train
@@ -30,7 +31,7 @@ class Repeated:
         path: the folder that holds theirs.
         runs: in order; those that were finished.
         rows: what each was told and reached: `run`, `seed`, `fold`, and measures by name, those of the test part where
-            it was read and else of the validation part.
+            it was read and else of the validation part; of several processes that train together, the first has them.
         part: which part the measures are of.
         finished: False where it was interrupted.
     """
@@ -78,6 +79,12 @@ def repeat(
 
     Raises:
         DataError, RunError: as `train`.
+
+    >>> import tempfile
+    >>> many = {"max_characters": 20_000, "hidden_size": 8, "epochs": 0.1}
+    >>> done = repeat("text", out=tempfile.mkdtemp(), seeds=2, with_test=False, **many)
+    >>> [row["seed"] for row in done.rows], sorted(done.mean())
+    ([0, 1], ['bits', 'nats', 'perplexity'])
     """
     entry = find_task(task)
     if seeds < 1:
@@ -96,7 +103,8 @@ def repeat(
     many = list(itertools.product(folds, range(values["seed"], values["seed"] + seeds)))
     for number, (fold, seed) in enumerate(many, start=1):
         name = f"seed-{seed}" if fold is None else f"fold-{fold}-seed-{seed}"
-        told(f"{number} of {len(many)}: {name}")
+        if is_first():
+            told(f"{number} of {len(many)}: {name}")
         chosen: dict[str, Any] = options | {"seed": seed} | ({} if fold is None else {"fold": fold})
         each = path / name
         if go_on and is_run(each):
@@ -105,8 +113,10 @@ def repeat(
             run = train(task, data, out=each, force=force, reporter=reporter, **chosen)
         if run.outcome is not None and not run.outcome.finished:
             return Repeated(path, runs, rows, "test" if with_test else "validation", False)
-        measures = run.test() if with_test else run.best
         runs.append(run)
+        if not is_first():
+            continue
+        measures = run.test() if with_test else run.best
         rows.append({"run": name, "seed": seed} | ({} if fold is None else {"fold": fold}) | measures)
         _write(path / "summary.csv", rows)
     return Repeated(path, runs, rows, "test" if with_test else "validation", True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RunError
-from ..training.checkpoint import find_checkpoint, read_checkpoint
+from ..training.checkpoint import FORMAT, find_checkpoint, read_checkpoint
 from ..training.files import write_json
 from ..training.options import Config
 from ..training.report import Outcome
@@ -18,6 +18,8 @@ from .loading import any_model, read_entry
 from .registry import Entry, find_task
 
 __all__ = ["Run", "find_runs"]
+
+_ABOUT = {"format", "ostinato", "task", "title", "parameters", "config"}
 
 
 class Run:
@@ -29,6 +31,16 @@ class Run:
 
     Raises:
         RunError: there is none.
+
+    >>> import tempfile
+    >>> from ostinato import train
+    >>> out = tempfile.mkdtemp()
+    >>> _ = train("text", out=out, max_characters=20_000, hidden_size=8, epochs=0.1)
+    >>> run = Run(out)
+    >>> run.about["task"], run.config.values()["hidden_size"], run.position["step"]
+    ('text', 8, 1)
+    >>> abs(run.evaluate(part="validation")["nats"] - run.best["nats"]) < 1e-5
+    True
     """
 
     def __init__(self, path: str | Path, outcome: Outcome | None = None) -> None:
@@ -49,19 +61,28 @@ class Run:
         """
         path = self.path / "run.json"
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            about = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise RunError(f"{path} cannot be read: {error}; pass the folder of a run.") from None
+            reason = getattr(error, "strerror", None) or error
+            raise RunError(f"{path} cannot be read: {reason}; pass the folder of a run.") from None
+        if not isinstance(about, dict) or _ABOUT - about.keys():
+            raise RunError(f"{path} is not what a training writes; --resume writes it anew from the checkpoint.")
+        if about["format"] != FORMAT:
+            raise RunError(
+                f"{path} is of format {about['format']!r}, this Ostinato reads format {FORMAT}; use the version that "
+                f"wrote it ({about['ostinato']})."
+            )
+        return about
 
     @property
     def task(self) -> Entry:
         """Its task."""
-        return find_task(self.about.get("task", "none"))
+        return find_task(self.about["task"])
 
     @property
     def config(self) -> Config:
         """What it was told."""
-        return self.task.config_type().from_json(self.about.get("config"))
+        return self.task.config_type().from_json(self.about["config"])
 
     @property
     def metrics(self) -> list[dict[str, float]]:
@@ -96,26 +117,31 @@ class Run:
         return dict(self.position["best_measures"])
 
     def test(self) -> dict[str, float]:
-        """The measures of its test part; they are written to `results.json` and not measured twice."""
-        path = self.path / "results.json"
-        if self.results:
-            return self.results
-        from .use import evaluate
+        """The measures of its test part; `results.json` keeps them, and the same weights are not measured twice."""
+        measures = self.results
+        if not measures:
+            from .use import evaluate
 
-        measures = evaluate(self.path, part="test", pictures=self.path / "pictures" / "test")
-        write_json(path, {"part": "test", "checkpoint": "best", "measures": measures})
+            step = self.position["best_step"]
+            measures = evaluate(self.path, part="test", pictures=self.path / "pictures" / "test")
+            write_json(self._results, {"part": "test", "checkpoint": "best", "step": step, "measures": measures})
         return measures
 
     @property
     def results(self) -> dict[str, float]:
-        """The measures of its test part, where it was read; else none."""
-        path = self.path / "results.json"
-        if not path.exists():
+        """The measures of its test part, where it was read with the weights that are the best now; else none."""
+        if not self._results.exists():
             return {}
         try:
-            return dict(json.loads(path.read_text(encoding="utf-8"))["measures"])
+            held = json.loads(self._results.read_text(encoding="utf-8"))
+            measures = dict(held["measures"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{path} cannot be read: {error}; remove it.") from None
+            raise RunError(f"{self._results} cannot be read: {error}; remove it.") from None
+        return measures if held.get("step") == self.position["best_step"] else {}  # a resumed run may have better ones
+
+    @property
+    def _results(self) -> Path:
+        return self.path / "results.json"
 
     def evaluate(self, data: Any = None, **options: Any) -> dict[str, float]:
         """How well it does: `ostinato.tasks.evaluate` with this run."""
@@ -141,6 +167,7 @@ def find_runs(folders: Sequence[str | Path]) -> list[Run]:
         if not folder.is_dir():
             raise RunError(f"there is no folder {folder} (looked from {Path.cwd()}); pass a run or a folder of runs.")
         found += [folder] if is_run(folder) else sorted(path.parent for path in folder.rglob("run.json"))
-    if not found:
+    runs = [Run(path) for path in dict.fromkeys(found) if any((path / "checkpoints").glob("*.safetensors"))]
+    if not runs:
         raise RunError(f"there is no run in {', '.join(map(str, folders))}; ostinato train makes one.")
-    return [Run(path) for path in dict.fromkeys(found) if any((path / "checkpoints").glob("*.safetensors"))]
+    return runs

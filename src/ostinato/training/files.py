@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import RunError
 
-__all__ = ["explained", "is_leftover", "remove_leftovers", "write_atomically", "write_json"]
+__all__ = ["explained", "is_leftover", "make_folder", "remove_leftovers", "write_atomically", "write_json"]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LEFTOVER = ".partial"
@@ -63,6 +63,16 @@ def explained(path: Path) -> Iterator[None]:
         raise RunError(
             f"{path} could not be written: {error.strerror or error}; check the folder and its permissions."
         ) from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, where they are not there.
+
+    Raises:
+        RunError: a file stands there, or it may not be made.
+    """
+    with explained(path):
+        path.mkdir(parents=True, exist_ok=True)
 
 
 def is_leftover(path: Path) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from lightning_fabric import Fabric
 
 from ..errors import RunError
@@ -14,7 +15,7 @@ from .config import Batching, Optimization
 from .plots import ACCENT, INK, PLAIN, new_figure, save_figure, tidy
 from .schedule import momentum_at
 from .stepper import Stepper
-from .task import Task
+from .task import WHOLE, Task
 
 __all__ = ["Found", "draw_search", "find_rate"]
 
@@ -63,8 +64,8 @@ def find_rate(
     smoothed: list[float] = []
     mean = 0.0
     for k in range(_STEPS):
-        if should_stop():
-            break
+        if float(WHOLE.summed(torch.tensor(float(should_stop()), device=fabric.device))):
+            break  # what one process was told, all do
         epoch, index = divmod(k, len(task.batches))
         if index == 0:
             stepper.forget()
@@ -73,7 +74,9 @@ def find_rate(
             done = stepper.step(epoch, index, rate, momentum_at(optimization, 0.0))
         except RunError:
             break  # not finite: it exploded
-        loss = done.terms / max(done.weight, 1.0)
+        own = torch.tensor([done.terms, done.weight], dtype=torch.float64).to(fabric.device)
+        terms, weight = map(float, WHOLE.summed(own))
+        loss = terms / max(weight, 1.0)
         mean = _SMOOTH * mean + (1.0 - _SMOOTH) * loss
         rates.append(rate)
         losses.append(loss)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from lightning_fabric import Fabric
 
-from ..errors import OptionError
+from ..errors import OptionError, OstinatoError, RunError
 from .config import Machine
+from .devices import found_device
 
-__all__ = ["make_fabric", "placed"]
+__all__ = ["agreed", "joined", "make_fabric", "placed"]
 
 
 def placed(machine: Machine) -> Machine:
@@ -36,15 +39,21 @@ def make_fabric(machine: Machine) -> Fabric:
     With several devices the command is run again for each of them: what stands before this call happens in all.
 
     Raises:
-        OptionError: a device that is not here, or too few of them, or a precision that it does not have.
+        OptionError: a device that is not here, or too few of them, a precision that it does not have, or several
+            machines that nothing tells apart.
     """
-    accelerator = _accelerator(machine.device)
+    accelerator = found_device(machine.device)
     if machine.precision == "16-mixed" and accelerator == "cpu":
         raise OptionError("precision 16-mixed needs a GPU; pass bf16-mixed for the CPU.")
     if accelerator == "cuda" and machine.devices > torch.cuda.device_count():
         there = torch.cuda.device_count()
         raise OptionError(f"devices is {machine.devices}, and torch sees {there} GPUs; pass {there} or less.")
     several = machine.devices * machine.nodes > 1
+    if machine.nodes > 1 and not {"MASTER_ADDR", "SLURM_NTASKS"} & os.environ.keys():
+        raise OptionError(
+            f"nodes is {machine.nodes}, and nothing says which of them this is; start the command with torchrun on "
+            "each, or set MASTER_ADDR, MASTER_PORT and NODE_RANK."
+        )
     fabric = Fabric(
         accelerator=accelerator,
         devices=machine.devices,
@@ -57,11 +66,43 @@ def make_fabric(machine: Machine) -> Fabric:
     return fabric
 
 
-def _accelerator(device: str) -> str:
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if device == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if available[name])
-    if not available.get(device, False):
-        here = ", ".join(name for name, there in available.items() if there)
-        raise OptionError(f"device {device!r} is not here; torch sees {here}: pass one of these, or auto.")
-    return device
+@contextmanager
+def agreed(fabric: Fabric) -> Iterator[None]:
+    """In its `with` statement an error in one process is one in all of them: none goes on alone and waits.
+
+    Raises:
+        OstinatoError: this process's own.
+        RunError: that of another process.
+    """
+    own: OstinatoError | None = None
+    try:
+        yield
+    except OstinatoError as error:
+        own = error
+    told: list[str | None] = [None] * fabric.world_size
+    if fabric.world_size > 1:
+        torch.distributed.all_gather_object(told, None if own is None else str(own))
+    if own is not None:
+        raise own
+    for rank, message in enumerate(told):
+        if message is not None:
+            raise RunError(f"process {rank}: {message}")
+
+
+@contextmanager
+def joined(fabric: Fabric) -> Iterator[None]:
+    """In its `with` statement the loss of another process is an error with a remedy.
+
+    Raises:
+        RunError: another process ended.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        # gloo raises no class of its own
+        if fabric.world_size == 1 or not (isinstance(error, torch.distributed.DistError) or "gloo" in str(error)):
+            raise
+        raise RunError(
+            f"process {fabric.global_rank} of {fabric.world_size} lost another one, which was killed or failed; what "
+            "the last checkpoint holds stands: go on with --resume."
+        ) from None

@@ -33,7 +33,7 @@ class Option:
         high: the greatest value that is allowed.
         choices: the words that are allowed.
         may_change: whether a resumed run may be given another value: it would still be the same run.
-        shown: what `--help` says of the default, where the value itself does not say it.
+        shown: what `--help` says of the default where it is None or an empty list.
         instead_of: an option that this one takes the place of; it becomes None where this one is given.
         metavar: the form of a value, as `--help` shows it; None shows its type.
     """
@@ -90,6 +90,15 @@ class Declared:
     many: bool  # a tuple of `kind`
     default: Any
     option: Option
+
+    @property
+    def told(self) -> str:
+        """The default in words."""
+        if self.default is None or self.default == ():
+            return self.option.shown or "none"
+        if isinstance(self.default, bool):
+            return "yes" if self.default else "no"
+        return ", ".join(map(str, self.default)) if self.many else str(self.default)
 
     def read(self, value: Any) -> Any:
         """The value as the config holds it.

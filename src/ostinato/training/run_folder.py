@@ -43,9 +43,10 @@ _FOLDERS = ("checkpoints", "samples", "pictures", "tables")
 def is_run(path: Path) -> bool:
     """Whether a folder was begun by a training."""
     try:
-        return "format" in json.loads((path / "run.json").read_text(encoding="utf-8"))
+        begun = "format" in json.loads((path / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):
-        return any((path / "checkpoints").glob("*.safetensors"))
+        begun = False
+    return begun or any((path / "checkpoints").glob("*.safetensors"))
 
 
 def check_new(path: Path, force: bool) -> None:

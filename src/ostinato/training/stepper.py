@@ -69,9 +69,10 @@ class Stepper:
                 # DistributedDataParallel takes the mean over the processes, so each multiplies by their number.
                 self.fabric.backward(loss.total * (self.fabric.world_size / max(batch.weight, 1.0)))
             self.carried[k] = loss.carried
-            terms += _finite("loss", loss.terms)
+            terms += float(loss.terms.detach())
             weight += loss.weight
             seen = batch.seen
+        _finite("loss", terms)  # behind the last part: no process may leave while others wait for its gradient
         norm = self._clip()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -86,7 +87,7 @@ class Stepper:
         assert norm is not None  # it is, when a norm is asked for
         if self.config.clip_value:
             self.fabric.clip_gradients(self.model, self.optimizer, clip_val=self.config.clip_value)
-        return float(norm) if self._scaled else _finite("norm of the gradient", norm)
+        return float(norm) if self._scaled else _finite("norm of the gradient", norm.detach())
 
     def forget(self) -> None:
         """Carry nothing over: the next batch begins an epoch."""
@@ -109,8 +110,8 @@ class Stepper:
             model.train()
 
 
-def _finite(what: str, value: Tensor) -> float:
-    number = float(value.detach())
+def _finite(what: str, value: Tensor | float) -> float:
+    number = float(value)
     if not math.isfinite(number):
         raise RunError(f"the {what} is {number}: the training diverged.")
     return number

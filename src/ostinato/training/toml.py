@@ -35,8 +35,7 @@ def to_toml(config: Config, task: str) -> str:
             group = place.group
             lines += ["", f"[{group}]"]
         value = values[place.name]
-        shown = f" Default: {place.option.shown}." if place.option.shown else ""
-        lines.append(f"# {place.option.help}{shown}")
+        lines.append(f"# {place.option.help} Default: {place.told}.")
         lines.append(f"# {place.name} =" if value is None else f"{place.name} = {_written(value)}")
     return "\n".join(lines) + "\n"
 

@@ -64,8 +64,8 @@ class Entry:
     Args:
         name: how it is asked for.
         title: what it is, in one line.
-        kind: what is read from it: "text", "labelled text", "series", "images", "rolls", "beats", "table", "pairs"
-            or "arrays".
+        kind: what is read from it: "text", "labelled text", "series", "images", "rolls", "beats", "timed table",
+            "table", "pairs" or "arrays".
         files: all of them.
         licence: of the data.
         note: what one should know before using it.

@@ -55,7 +55,10 @@ def _there(file: File) -> Path | None:
     """Where the file lies already."""
     own = os.environ.get("OSTINATO_DATA")
     if own:
-        path = Path(own).expanduser() / file.path
+        folder = Path(own).expanduser()
+        if not folder.is_dir():
+            raise DataError(f"OSTINATO_DATA is {own!r}, and there is no such folder; mend it, or unset it.")
+        path = folder / file.path
         if path.is_file():
             if reason := _read(path, file.fault):
                 raise DataError(

@@ -290,7 +290,7 @@ _ENTRIES = (
     Entry(
         "etth1",
         "two years of a transformer's oil temperature and six loads, hourly",
-        "table",
+        "timed table",
         (_ETTH1,),
         "CC BY-ND 4.0: pass it on unmodified only (Zhou et al. 2021)",
         "the usual split is 12, 4 and 4 months of 30 days",

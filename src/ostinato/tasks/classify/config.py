@@ -53,6 +53,13 @@ class Reading(Group):
     tokens: str = option("characters", "Of a text: characters or words.", choices=("characters", "words"))
     lower: bool = option(False, "Read texts in lower case.")
     min_count: int = option(1, "Tokens that the training part has less often are unknown.", low=1)
+    subwords: int = option(
+        0,
+        "Of words: read their spelling too, by those pieces of 2 to 6 signs that so many different words of the "
+        "training part have.",
+        low=0,
+        shown="words alone",
+    )
     max_length: int | None = option(None, "Read no more steps of a sequence.", low=1, shown="all of it")
     keep: str = option("start", "Which part of a longer one is read: start or end.", choices=("start", "end"))
     standardize: bool = option(
@@ -63,6 +70,11 @@ class Reading(Group):
     permute: int | None = option(
         None, "Read the steps of images in one random order, drawn by this seed.", low=0, shown="no"
     )
+
+    def check(self) -> None:
+        """Pieces are those of words."""
+        if self.subwords and self.tokens != "words":
+            raise OptionError(f"subwords are pieces of words, but tokens is {self.tokens}; pass --tokens words too.")
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from ...data import (
     read_table,
     read_texts,
 )
-from ...data.tables import FORMATS
+from ...data.tables import FORMATS, format_of_bytes
 from ...errors import DataError, OptionError
 from .config import ClassifyData
 from .examples import Examples
@@ -92,7 +92,9 @@ def read_examples(
     else:
         found = _from_stream(source, options, labelled, like)
     if like is not None and found.kind != like.kind:
-        raise DataError(f"{found.name} holds {found.kind}, but {like.name} {like.kind}; pass data of the same kind.")
+        raise DataError(
+            f"{found.name} holds {found.kind}, but {like.name} holds {like.kind}; pass data of the same kind."
+        )
     return found.checked()
 
 
@@ -144,13 +146,11 @@ def _from_stream(source: Source, options: ClassifyData, labelled: bool, like: Ex
         again.name = name  # pyright: ignore[reportAttributeAccessIssue] - what errors call it
         return again
 
-    first = raw.lstrip().partition(b"\n")[0]
-    format = "jsonl" if first.startswith(b"{") else "tsv" if b"\t" in first else "csv"
-    head = [
-        cell.strip().strip('"') for cell in first.decode("utf-8", "replace").split("\t" if format == "tsv" else ",")
-    ]
+    format = format_of_bytes(raw)
+    first = raw.lstrip().partition(b"\n")[0].decode("utf-8", "replace")
+    head = [cell.strip().strip('"') for cell in first.split("\t" if format == "tsv" else ",")]
     columns = {options.text_column, options.label_column, options.id_column}
-    if like.kind == "texts" and not labelled and format != "jsonl" and not columns & {*head}:
+    if like.kind == "texts" and not labelled and format in ("csv", "tsv") and not columns & {*head}:
         lines = read_lines(stream(), options.encoding)
         return Examples(name, lambda n: f"{name}, text {n + 1}", texts=lines)
     table = read_table(stream(), format=format, encoding=options.encoding)

@@ -36,9 +36,11 @@ def draw_confusion(path: Path, scores: Scores, classes: tuple[str, ...], title: 
     shares = confusion / confusion.sum(1, keepdim=True).clamp(min=1)
     k = len(classes)
     side = min(max(4.2, 1.9 + 0.42 * k), 14.0)
-    figure = new_figure(side, side)
+    figure = new_figure(side + 0.8, side)
     axes = figure.subplots()
-    axes.imshow(shares.numpy(), cmap=LinearSegmentedColormap.from_list("share", ["white", PLAIN, INK]), vmin=0, vmax=1)
+    image = axes.imshow(
+        shares.numpy(), cmap=LinearSegmentedColormap.from_list("share", ["white", PLAIN, INK]), vmin=0, vmax=1
+    )
     if k <= _WRITTEN:
         size = 8 if confusion.max() < 1000 else 7
         for row, column in confusion.nonzero().tolist():
@@ -56,6 +58,8 @@ def draw_confusion(path: Path, scores: Scores, classes: tuple[str, ...], title: 
         spine.set_color(GRID)
     axes.set_xlabel("predicted", color=INK)
     axes.set_ylabel("true", color=INK)
+    bar = figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.6)
+    bar.outline.set_edgecolor(GRID)  # pyright: ignore[reportCallIssue]
     measures = scores.measures()
     axes.set_title(
         f"{title}\naccuracy {measures['accuracy']:.1%}, macro F1 {measures['macro_f1']:.3f}, "

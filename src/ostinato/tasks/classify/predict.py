@@ -46,6 +46,8 @@ class ClassifyPredictor:
         classes: that it knows.
     """
 
+    draws = True
+
     def __init__(
         self, found: Checkpoint, model: Classifier, config: ClassifyConfig, reader: Reader, classes: tuple[str, ...]
     ) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...data import Sequences, Words, image_sequences, step_order
 from ...errors import DataError
-from ...models import FeatureInput, TokenInput
+from ...models import FeatureInput, SpelledInput, TokenInput, spelled
 from .config import ClassifyModel, Reading
 from .examples import Examples, listed
 
@@ -22,6 +22,9 @@ __all__ = ["Lexicon", "Pixels", "Reader", "Scaling", "fit_reader", "reader_from_
 # Standard deviation of the tokens' vectors before training. Of words it is small: most are rare, and what training
 # hardly moves shall say little.
 _SPREAD = {"characters": 1.0, "words": 0.1}
+_SPREAD_OF_PIECES = 0.03
+
+_LONGEST = 32  # signs of a word's spelling that are read, with its two marks
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,13 @@ class Lexicon:
         by: characters or words, as `ostinato.data.Words` splits them.
         lower: whether texts are read in lower case.
         entries: tokens 1, 2, ...
+        subwords: their spelling is read by the pieces that so many of them have; 0 means not at all.
     """
 
     by: str
     lower: bool
     entries: tuple[str, ...]
+    subwords: int = 0
 
     @classmethod
     def of(cls, texts: list[str], options: Reading) -> Lexicon:
@@ -45,7 +50,7 @@ class Lexicon:
         Raises:
             DataError: none is frequent enough.
         """
-        found = cls(options.tokens, options.lower, ())
+        found = cls(options.tokens, options.lower, (), options.subwords)
         counts = Counter(token for text in texts for token in found.split(text))
         kept = [token for token, count in counts.items() if count >= options.min_count]
         if not kept:
@@ -65,26 +70,48 @@ class Lexicon:
         return list(text) if self.by == "characters" else Words.split(text)
 
     def encode(self, examples: Examples) -> Sequences:
-        """The numbers of the tokens."""
+        """The numbers of the tokens, each with its spelling if that is read."""
         number = {token: n for n, token in enumerate(self.entries, 1)}
         assert examples.texts is not None
-        tokens = [[number.get(token, 0) for token in self.split(text)] for text in examples.texts]
-        lengths = torch.tensor([len(each) for each in tokens], dtype=torch.int64)
-        return Sequences(torch.tensor([token for each in tokens for token in each], dtype=torch.int64), lengths)
+        texts = [self.split(text) for text in examples.texts]
+        lengths = torch.tensor([len(each) for each in texts], dtype=torch.int64)
+        numbers = torch.tensor([number.get(token, 0) for each in texts for token in each], dtype=torch.int64)
+        return Sequences(self._with_spelling(numbers, texts) if self.subwords else numbers, lengths)
 
-    def source(self, options: ClassifyModel) -> TokenInput:
+    def _with_spelling(self, numbers: Tensor, texts: list[list[str]]) -> Tensor:
+        """Words' numbers [S] and their spelling, [S, 1 + width] int32; each form is spelled out once."""
+        forms: dict[str, int] = {}
+        places = torch.tensor([forms.setdefault(word, len(forms)) for each in texts for word in each])
+        width = min(_LONGEST, max((len(word) + 2 for word in forms), default=0))
+        table = torch.tensor([spelled(word, width) for word in forms], dtype=torch.int32).view(len(forms), width)
+        return torch.cat((numbers.int().unsqueeze(1), table[places.long()]), 1)
+
+    def source(self, options: ClassifyModel) -> TokenInput | SpelledInput:
         """What a model begins with."""
+        if self.subwords:
+            source = SpelledInput.of(
+                self.entries, options.embedding_size, self.subwords, dropout=options.embedding_dropout
+            )
+            torch.nn.init.normal_(source.embedding.weight, std=_SPREAD[self.by])
+            torch.nn.init.normal_(source.pieces.weight, std=_SPREAD_OF_PIECES)
+            return source
         source = TokenInput(len(self), options.embedding_size, dropout=options.embedding_dropout)
         torch.nn.init.normal_(source.embedding.weight, std=_SPREAD[self.by])
         return source
 
     def fact(self) -> str:
         """In a few words."""
-        return f"{len(self.entries):,} different {self.by}"
+        return f"{len(self.entries):,} different {self.by}{' and their spelling' if self.subwords else ''}"
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
-        return {"kind": "texts", "by": self.by, "lower": self.lower, "entries": list(self.entries)}
+        return {
+            "kind": "texts",
+            "by": self.by,
+            "lower": self.lower,
+            "entries": list(self.entries),
+            "subwords": self.subwords,
+        }
 
 
 @dataclass(frozen=True)
@@ -232,7 +259,7 @@ def fit_reader(train: Examples, options: Reading) -> Reader:
 def reader_from_json(value: Any) -> Reader:
     """A reader from what its `to_json` gave."""
     if value["kind"] == "texts":
-        return Lexicon(value["by"], value["lower"], tuple(value["entries"]))
+        return Lexicon(value["by"], value["lower"], tuple(value["entries"]), value["subwords"])
     if value["kind"] == "series":
         channels = None if value["channels"] is None else tuple(value["channels"])
         kept, mean, scale = (tuple(value[name]) for name in ("kept", "mean", "scale"))

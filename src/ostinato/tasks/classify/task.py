@@ -116,7 +116,7 @@ class Classify:
         if inputs.is_floating_point() and objective.input_noise:
             inputs = inputs + objective.input_noise * torch.randn_like(inputs)
         if not inputs.is_floating_point() and objective.word_dropout:
-            inputs = inputs.masked_fill(torch.rand(inputs.shape, device=inputs.device) < objective.word_dropout, 0)
+            inputs = _without_words(inputs, objective.word_dropout)
         logits = model(inputs, batch.lengths)  # [B, K]
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         nats = F.cross_entropy(logits, batch.labels, reduction="sum")
@@ -205,6 +205,13 @@ def collate(part: Part, own: Tensor, whole: Tensor) -> Rows:
     if not len(own):
         inputs = inputs.new_zeros(1, *inputs.shape[1:])
     return Rows(inputs, lengths, part.targets[own], len(whole))
+
+
+def _without_words(inputs: Tensor, rate: float) -> Tensor:
+    """Tokens [T, B], some of them unknown; of spelled words [T, B, 1 + S] the spelling stays, as that of new ones."""
+    numbers = inputs if inputs.dim() == 2 else inputs[..., 0]
+    numbers = numbers.masked_fill(torch.rand(numbers.shape, device=inputs.device) < rate, 0)
+    return numbers if inputs.dim() == 2 else torch.cat((numbers.unsqueeze(2), inputs[..., 1:]), 2)
 
 
 def class_weights(labels: Tensor, classes: int) -> Tensor:

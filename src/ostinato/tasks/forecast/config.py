@@ -24,6 +24,7 @@ class ForecastData(Group):
         may_change=True,
         shown="none, it is needed",
     )  # the file may have moved; its content is checked
+    encoding: str = option("utf-8", "Of a table of text.", may_change=True)
     time: str | None = option(
         None, "The column of time stamps, or of numbers of steps.", shown="date, time, timestamp, datetime, ds or step"
     )
@@ -147,7 +148,12 @@ class ForecastHead(Group):
     level: tuple[float, ...] = option(
         (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), "A quantile to learn; may be repeated.", shown="0.1 to 0.9"
     )
-    interval: float = option(0.8, "Share of the values that the interval is to hold.", above=0, below=1)
+    interval: float = option(
+        0.8,
+        "Share of the values that the interval is to hold; of a point it is made of the validation part's errors.",
+        above=0,
+        below=1,
+    )
     normalize: str = option(
         "auto",
         "Of each window: none, last (less its last value), standard, revin, mean (counts), or auto (last; mean for "
@@ -158,6 +164,11 @@ class ForecastHead(Group):
 
     def check(self) -> None:
         """The quantiles rise, and hold the interval."""
+        if self.head == "point" and self.interval > 0.99:
+            raise OptionError(
+                f"interval is {self.interval:g}; of a point's errors the outermost hundredths are not kept: pass 0.99 "
+                "or less, or --head student_t."
+            )
         if self.head != "quantiles":
             return
         levels, tail = list(self.level), (1.0 - self.interval) / 2

@@ -33,11 +33,15 @@ _DECILES = tuple(k / 10 for k in range(1, 10))
 _DIGITS = 12  # of a level; what lies behind them is rounding
 _TOGETHER = 512  # windows that are forecast at once
 _PATHS = 6400  # paths that are drawn at once
+_KEPT = 4096  # windows whose errors are looked at, at most
 
 
 @dataclass(frozen=True)
 class Told:
-    """What is said of the steps ahead: mean `[H, B, S]`, interval `[2, H, B, S]`, quantiles `[Q, H, B, S]`."""
+    """What is said of the steps ahead: mean `[H, B, S]`, interval `[2, H, B, S]`, quantiles `[Q, H, B, S]`.
+
+    The interval is `[0, ...]` of a point whose errors are not known, the quantiles of every point.
+    """
 
     mean: Tensor
     interval: Tensor
@@ -47,10 +51,18 @@ class Told:
 
 @dataclass(frozen=True)
 class Found:
-    """What an evaluation found: the measures by name, and what each way of forecasting comes to."""
+    """What an evaluation found.
+
+    Args:
+        measures: by name.
+        figures: what each way of forecasting comes to.
+        errors: `[H, W, S]`, of all windows of all processes, or of some that lie evenly; NaN where a value is missing.
+            None where the head says more than a point.
+    """
 
     measures: dict[str, float]
     figures: Mapping[str, Figures]
+    errors: Tensor | None = None
 
 
 def loss_of(head: Head, parameters: Tensor, target: Tensor) -> Tensor:
@@ -82,7 +94,7 @@ def foretell(model: nn.Module, window: Window, options: ForecastHead, seed: int,
     head = model.head
     levels = score_levels(head) if judged else ()
     tail = (1.0 - options.interval) / 2
-    ends = () if isinstance(head, Point) else (tail, 1.0 - tail)
+    ends = (tail, 1.0 - tail) if _has_interval(model) else ()
     if isinstance(head, Quantiles):  # 0.1 is (1 - 0.8) / 2 but for rounding
         ends = tuple(min(max(end, head.levels[0]), head.levels[-1]) for end in ends)
     none = window.target.new_zeros(0, *window.target.shape)
@@ -93,20 +105,26 @@ def foretell(model: nn.Module, window: Window, options: ForecastHead, seed: int,
         loss = loss_of(head, model(window.past, window.future, window.target), window.target) if judged else none
         return Told(found.mean, found.quantiles[: len(ends)], found.quantiles[len(ends) :], loss)
     parameters = model(window.past, window.future)
-    stacked = _quantiles(head, parameters, (*ends, *levels)) if ends else none
+    stacked = _quantiles(model, parameters, (*ends, *levels)) if ends else none
     loss = loss_of(head, parameters, window.target) if judged else none
     return Told(head.mean(parameters), stacked[: len(ends)], stacked[len(ends) :], loss)
 
 
-def _quantiles(head: Head, parameters: Tensor, levels: Sequence[float]) -> Tensor:
+def _has_interval(model: Forecaster) -> bool:
+    """Whether more than a point is said of each value."""
+    return model.residuals is None or model.residuals.known
+
+
+def _quantiles(model: Forecaster, parameters: Tensor, levels: Sequence[float]) -> Tensor:
     """`[Q, H, B, S]`. Of a symmetric distribution those above the middle are reflected: they are dear."""
+    head = model.head
     mean = head.mean(parameters)
     symmetric = isinstance(head, Gaussian | StudentT)
     found: dict[float, Tensor] = {}
     for q in levels:
         low = round(1.0 - q if symmetric and q > 0.5 else q, _DIGITS)
         if low not in found:
-            found[low] = head.quantile(parameters, low if symmetric else q)
+            found[low] = model.quantile(parameters, low if symmetric else q)
         found.setdefault(round(q, _DIGITS), 2 * mean - found[low])
     return torch.stack([found[round(q, _DIGITS)] for q in levels])
 
@@ -119,7 +137,7 @@ def naive(window: Window) -> dict[str, Tensor]:
 
 
 def measure_names(head: Head) -> tuple[str, ...]:
-    """What `evaluate` measures, in order."""
+    """What `evaluate` measures, in order; and the coverage of a point's interval, where its errors are known."""
     own = ("loss", "mse", "mae", "mase")
     more = () if isinstance(head, Point) else ("crps", "coverage")
     return (*own, *more, *(f"{way}_{name}" for way in BASELINES for name in own[1:]))
@@ -156,12 +174,15 @@ def evaluate(
     levels = score_levels(model.head)
     scores = Scores(seasonal, history.recipe.horizon, levels, device)
     without = {name: Errors(seasonal, history.recipe.horizon, device) for name in BASELINES}
+    kept = _Kept(len(windows), share) if model.residuals is not None else None
     for number, window in enumerate(windows.in_order(share, together(model, options))):
         if should_stop():
             return None
         there = window.to(device)
         told = foretell(model, there, options, seed + number)
         scores.add(told.mean, told.quantiles, told.interval, told.loss, there.target, window.owners)
+        if kept is not None:
+            kept.add(there.target - told.mean)
         for name, forecast in naive(window).items():
             without[name].update(forecast, window.target, window.owners)
     figures: dict[str, Figures] = {"model": scores.errors.figures()}
@@ -169,10 +190,37 @@ def evaluate(
     measures = {"loss": scores.loss.compute()}
     measures |= _three(figures["model"], "")
     if levels:
-        measures |= {"crps": scores.crps.compute(), "coverage": scores.coverage.compute()}
+        measures["crps"] = scores.crps.compute()
+    if _has_interval(model):
+        measures["coverage"] = scores.coverage.compute()
     for name in BASELINES:
         measures |= _three(figures[name], f"{name}_")
-    return Found(measures, figures)
+    return Found(measures, figures, None if kept is None else kept.whole())
+
+
+class _Kept:
+    """The errors of some of the windows, which lie evenly among all of them."""
+
+    def __init__(self, windows: int, share: Share) -> None:
+        self.windows, self.share = windows, share
+        self.every = -(-windows // _KEPT)
+        self.numbers = torch.arange(windows)[share.of(windows)]
+        self.errors: list[Tensor] = []
+        self._seen = 0
+
+    def add(self, errors: Tensor) -> None:
+        """The next windows of this process, `[H, B, S]`."""
+        numbers = self.numbers[self._seen : self._seen + errors.shape[1]]
+        self._seen += errors.shape[1]
+        self.errors.append(errors[:, (numbers % self.every == 0).to(errors.device)])
+
+    def whole(self) -> Tensor:
+        """Those of all processes, `[H, W, S]`."""
+        own = torch.cat(self.errors, 1)
+        found = own.new_zeros(len(own), -(-self.windows // self.every), own.shape[2])
+        places = self.numbers[self.numbers % self.every == 0] // self.every
+        found[:, places.to(own.device)] = own
+        return self.share.summed(found)
 
 
 def _three(figures: Figures, prefix: str) -> dict[str, float]:

@@ -97,14 +97,14 @@ class Frequency:
             row = int(off[0])
             raise DataError(
                 f"{at(row)}: the stamp {shown(stamps[row])} does not fit {unit} from {shown(stamps[0])} on; correct "
-                "it, or pass --frequency (rows counts rows, whatever the stamps)."
+                "it, or train with another --frequency (rows counts rows, whatever the stamps)."
             )
         if not gaps:
             row = int(np.flatnonzero(~np.isin(grid, stamps))[0])  # as many rows stand before it
             raise DataError(
                 f"{at(row)}: {len(grid) - len(stamps)} stamps are missing by {unit}, the first is {shown(grid[row])}; "
-                "fill them in, pass --missing interpolate, or another --frequency (rows counts rows, whatever the "
-                "stamps)."
+                "fill them in, or train with --missing interpolate or another --frequency (rows counts rows, whatever "
+                "the stamps)."
             )
 
     def season(self) -> int:

@@ -66,9 +66,9 @@ def draw_forecasts(
             axes.fill_between(stamps[ahead], low, high, color=ACCENT, alpha=_BAND, linewidth=0, label=label)
         axes.plot(stamps[ahead], shift + scale * mean[:, k, column], color=ACCENT, linewidth=1.8, label="forecast")
         axes.axvline(stamps[origin], color=PLAIN, linewidth=0.8)
-        name = f"{rows.name}, {recipe.columns.target[column]}" if rows.name else recipe.columns.target[column]
-        begun = shown(stamps[origin])
-        axes.set_title(f"{name}, from {begun} on", loc="left", color=INK, fontsize=9)
+        name = f"{rows.name}, " if rows.name else ""
+        axes.set_title(f"{name}from {shown(stamps[origin])} on", loc="left", color=INK, fontsize=9)
+        axes.set_ylabel(recipe.columns.target[column], color=INK, fontsize=9)
         if stamps.dtype.kind == "M":
             locator = AutoDateLocator()
             axes.xaxis.set_major_locator(locator)
@@ -80,13 +80,14 @@ def draw_forecasts(
     save_figure(figure, path)
 
 
-def draw_errors(path: Path, figures: Mapping[str, Figures], title: str) -> None:
+def draw_errors(path: Path, figures: Mapping[str, Figures], title: str, unit: str) -> None:
     """Draw the errors over the steps ahead, the model's and those of the naive forecasts.
 
     Args:
         path: the picture, a PNG; written atomically.
         figures: of "model", "naive" and "seasonal".
         title: stands above.
+        unit: of the values.
     """
     figure = new_figure(8.0, 5.6)
     above, below = figure.subplots(2, 1, sharex=True)
@@ -103,7 +104,7 @@ def draw_errors(path: Path, figures: Mapping[str, Figures], title: str) -> None:
         tidy(axes)
         axes.legend(frameon=False, labelcolor=INK, fontsize=9)
     above.set_title(title, loc="left", color=INK, fontsize=12)
-    below.set_xlabel("steps ahead", color=INK)
+    below.set_xlabel(f"steps ahead; values {unit}", color=INK)
     below.xaxis.get_major_locator().set_params(integer=True)
     save_figure(figure, path)
 

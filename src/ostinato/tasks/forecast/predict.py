@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from ...data import Source
-from ...errors import RunError
-from ...models import Forecaster
+from ...errors import OptionError, RunError
+from ...models import Forecaster, Quantiles
 from ...training.checkpoint import Checkpoint
 from ..loading import build_model, check_same_data, read_entry
 from .config import ForecastConfig
@@ -37,6 +37,8 @@ class ForecastPredictor:
         config: of the run.
     """
 
+    draws = True
+
     def __init__(self, found: Checkpoint, model: Forecaster, recipe: Recipe, config: ForecastConfig) -> None:
         self.found, self.model, self.recipe, self.config = found, model, recipe, config
 
@@ -46,6 +48,21 @@ class ForecastPredictor:
         model = build_model(found, backend, Forecaster).to(device).eval()
         config = read_entry(found, "config", ForecastConfig.from_json)
         return cls(found, model, read_entry(found, "recipe", Recipe.from_json), config)
+
+    def with_interval(self, share: float) -> ForecastPredictor:
+        """The same, whose intervals are to hold another share of the values.
+
+        Raises:
+            OptionError: a share that is none, or of which the run has learned no interval.
+        """
+        head, tail = self.model.head, (1.0 - share) / 2
+        outermost = max(head.levels[0], 1 - head.levels[-1]) if isinstance(head, Quantiles) else 0.0
+        if isinstance(head, Quantiles) and 0 < share < 1 and tail < outermost - 1e-9:
+            raise OptionError(
+                f"interval is {share:g}, but the run learned the quantiles {head.levels[0]:g} to {head.levels[-1]:g}; "
+                f"pass {1 - 2 * outermost:g} or less, or train with more of --level."
+            )
+        return ForecastPredictor(self.found, self.model, self.recipe, self.config.changed({"interval": share}))
 
     def own(self, part: str) -> Windows:
         """The windows of a part of the series that the run was trained with."""
@@ -69,7 +86,7 @@ class ForecastPredictor:
             if pictures is not None:
                 title = f"{self.model.cell_name}, {len(windows):,} forecasts"
                 draw_forecasts(pictures / "forecasts.png", self.model, windows, options, seed, title)
-                draw_errors(pictures / "errors.png", found.figures, title)
+                draw_errors(pictures / "errors.png", found.figures, title, self.recipe.unit())
         return {"windows": float(len(windows)), **found.measures}
 
     def told(self, measures: dict[str, float]) -> str:
@@ -77,12 +94,8 @@ class ForecastPredictor:
         lines = [table(measures, self.recipe.period)]
         if "coverage" in measures:
             lines.append(f"{self.config.forecast.interval:.0%} intervals hold {measures['coverage']:.1%} of the values")
-        unit = "in the series' own units" if self._plain() else "z-scored by the training part"
-        lines.append(f"{measures['windows']:,.0f} forecasts of {self.recipe.horizon} rows, values {unit}")
+        lines.append(f"{measures['windows']:,.0f} forecasts of {self.recipe.horizon} rows, values {self.recipe.unit()}")
         return "\n".join(lines)
-
-    def _plain(self) -> bool:
-        return not self.recipe.shift.any() and bool((self.recipe.scale == 1).all())
 
     def predict(self, data: Windows | Source) -> Iterator[dict[str, Any]]:
         """The rows behind the end of each series, in its own units, with an interval where the head has one."""

@@ -58,17 +58,18 @@ class Collection:
         windows = config.windows
         return cls(data, digest(path), recipe, History(recipe, every), cuts, windows.stride, windows.eval_stride)
 
+    def trained_on(self) -> Windows:
+        """The windows of the training part; before some of the first stands no season, but no training reads it."""
+        return self.history.windows([cuts.part("train") for cuts in self.cuts], self.recipe.context, self.stride)
+
     def part(self, name: str) -> Windows:
-        """The windows of a part: all of what they forecast is in it.
+        """The windows of a part to evaluate on: all of what they forecast is in it, and a season stands before each.
 
         Raises:
             DataError: it has none.
         """
         recipe = self.recipe
-        own = [cuts.part(name) for cuts in self.cuts]
-        if name == "train":
-            return self.history.windows(own, recipe.context, self.stride)
-        found = self.history.windows(own, recipe.lookback, self.eval_stride)
+        found = self.history.windows([cuts.part(name) for cuts in self.cuts], recipe.lookback, self.eval_stride)
         if not len(found):
             raise DataError(
                 f"the {name} part has no windows: before each stand {recipe.lookback} rows (context {recipe.context}, "

@@ -137,6 +137,11 @@ class Recipe:
             return self.shift[0], self.scale[0], self.seasonal.mean(axis=0)
         return self.shift[number], self.scale[number], self.seasonal[number]
 
+    def unit(self) -> str:
+        """Of the values that are measured, in words."""
+        plain = not self.shift.any() and bool((self.scale == 1).all())
+        return "in the series' own units" if plain else "z-scored by the training part"
+
     def first_new(self, rows: Rows, number: int) -> int:
         """The first row that the run did not learn from: behind the last that it did, where the rows hold it."""
         if number < 0:

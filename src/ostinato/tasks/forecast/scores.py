@@ -142,21 +142,21 @@ class Scores:
         Args:
             mean, target: `[H, B, S]`.
             quantiles: `[Q, H, B, S]`.
-            interval: `[2, H, B, S]`; none, `[0, ...]`, for a point.
+            interval: `[2, H, B, S]`; none, `[0, ...]`, for a point whose errors are not known.
             loss: `[H, B, S]`.
             owners: `[B]`.
         """
         self.errors.update(mean, target, owners)
         known = ~target.isnan()
         self.loss.update(loss[known])
-        if not len(interval):
-            return
         value = target[known].cpu().double()
-        error = value - quantiles[:, known].cpu().double()  # [Q, ...]
-        levels = self.levels[:, None]
-        self.crps.update(2 * self.weights @ torch.maximum(levels * error, (levels - 1) * error))
-        low, high = interval[:, known].cpu().double()
-        self.coverage.update(((low <= value) & (value <= high)).double())
+        if len(quantiles):
+            error = value - quantiles[:, known].cpu().double()  # [Q, ...]
+            levels = self.levels[:, None]
+            self.crps.update(2 * self.weights @ torch.maximum(levels * error, (levels - 1) * error))
+        if len(interval):
+            low, high = interval[:, known].cpu().double()
+            self.coverage.update(((low <= value) & (value <= high)).double())
 
 
 def _summing(device: torch.device) -> torch.device:

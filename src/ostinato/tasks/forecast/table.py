@@ -124,7 +124,7 @@ def read_rows(source: Source, config: ForecastData, columns: Columns | None = No
     """The series of a table, each in the order of the file; series come in the order of their first rows.
 
     Args:
-        source: a path, or an open stream (CSV).
+        source: a path, or an open stream.
         config: what the columns are called.
         columns: of the run that reads a new table; None finds them.
 
@@ -132,7 +132,7 @@ def read_rows(source: Source, config: ForecastData, columns: Columns | None = No
         DataError: what cannot be read, with file and line: a column that is not there, a stamp that is none or that
             does not rise, a text among numbers.
     """
-    table = read_table(source)
+    table = read_table(source, encoding=config.encoding)
     chosen = Columns.of(table, config) if columns is None else columns
     table.need(chosen.time, *filter(None, [chosen.series]), *chosen.target, *chosen.past, *chosen.future)
     stamps = _stamps(table, chosen.time, config.time_format)
@@ -162,7 +162,7 @@ def on_grid(rows: Rows, frequency: Frequency, columns: Columns, missing: str) ->
             if len(gone):
                 row, column = gone[0].tolist()
                 raise DataError(
-                    f"{rows.at(row)}: {names[column]!r} is missing; fill it in, or pass --missing interpolate."
+                    f"{rows.at(row)}: {names[column]!r} is missing; fill it in, or train with --missing interpolate."
                 )
         return rows
     if frequency.kind != "rows":

@@ -39,7 +39,7 @@ class Forecasting:
 
     def __init__(self, config: ForecastConfig, collection: Collection, model: Forecaster) -> None:
         self.config, self.collection, self.model = config, collection, model
-        self.batches = WindowBatches(collection.part("train"), config.batching.batch_size, config.machine.seed)
+        self.batches = WindowBatches(collection.trained_on(), config.batching.batch_size, config.machine.seed)
         self.held_out = collection.part("validation")
         self.measures = measure_names(model.head)
         self.watched = Watched(_watched(config.forecast))
@@ -94,7 +94,14 @@ class Forecasting:
         """The errors of the model and of the naive forecasts in the validation part."""
         found = evaluate(model, self.held_out, self.config.forecast, self.config.machine.seed, share, should_stop)
         self._found = found
-        return None if found is None else found.measures
+        if found is None:
+            return None
+        if found.errors is not None:
+            for each in (model, self.model):  # a mean of weights takes the buffers of those that are trained
+                assert isinstance(each, Forecaster) and each.residuals is not None
+                each.residuals.fit(found.errors)
+        # a point's interval is made of the very errors that are looked at here, so its coverage would say nothing
+        return {name: found.measures[name] for name in self.measures}
 
     def illustrate(self, model: nn.Module, run: Path, step: int, best: bool) -> str:
         """Draw some forecasts and the errors by step, where they are the best so far."""
@@ -104,7 +111,7 @@ class Forecasting:
         title = f"{self.title()}, validation part, step {step:,}"
         options, seed = self.config.forecast, self.config.machine.seed
         draw_forecasts(run / "pictures" / "forecasts.png", model, self.held_out, options, seed, title)
-        draw_errors(run / "pictures" / "errors.png", found.figures, title)
+        draw_errors(run / "pictures" / "errors.png", found.figures, title, self.collection.recipe.unit())
         return ""
 
     def forget(self, run: Path, step: int) -> None:

@@ -70,6 +70,9 @@ def read_arrays(name: str, arrays: Mapping[str, np.ndarray]) -> Found:
     if "tags" in arrays:
         tags = arrays["tags"]
         _check_steps(name, "tags", tags, len(inputs.values), 1)
+        if tags.dtype.kind == "f" and np.isnan(tags).any():
+            step = int(np.flatnonzero(np.isnan(tags))[0])
+            raise DataError(f"{name}: tags[{step}] is missing; give each step a tag.")
         texts, numbers = np.unique(tags, return_inverse=True)
         answers = Sequences(torch.from_numpy(numbers.astype(np.int64).reshape(-1)), inputs.lengths)
         return Found("tags", name, inputs, words, answers, [str(text) for text in texts.tolist()])
@@ -97,6 +100,21 @@ def _sequences(name: str, arrays: Mapping[str, np.ndarray], prefix: str) -> Sequ
     values, lengths = arrays[prefix + "values"], arrays[prefix + "lengths"]
     if not len(values) or not len(lengths):
         raise DataError(f"{name} is empty: {prefix}values has {len(values)} steps; pass one or more.")
+    if values.ndim not in (1, 2):
+        raise DataError(
+            f"{name}: {prefix}values is of shape {list(values.shape)}; pass [S] or [S, D], one sequence behind another."
+        )
+    if (
+        lengths.ndim != 1
+        or lengths.dtype.kind not in "iuf"
+        or (lengths != np.floor(lengths)).any()
+        or lengths.min() < 0
+    ):
+        raise DataError(f"{name}: {prefix}lengths is {lengths.tolist()[:5]}; pass whole numbers [N], each 0 or more.")
+    if int(lengths.sum()) != len(values):
+        raise DataError(
+            f"{name}: {prefix}lengths sum to {int(lengths.sum())}, but there are {len(values)} steps; make them equal."
+        )
     if values.ndim == 2 or values.dtype.kind == "f":
         values = values.astype(np.float32).reshape(len(values), -1)
         if not np.isfinite(values).all():

@@ -66,10 +66,20 @@ class EventOptions(Group):
     detrend: float | None = option(
         None, "Take from each sample the mean of so many seconds around it.", above=0, shown="no"
     )
+    spread: float | None = option(
+        None,
+        "In training, steps within so many milliseconds of an event count as it: peaks grow high and broad.",
+        low=0,
+        shown="an eighth of --tolerance",
+    )
     tolerance: float = option(150.0, "Milliseconds by which a detection may miss an event.", low=0)
     refractory: float = option(250.0, "Least milliseconds between two detections.", low=0)
     threshold: float | None = option(
-        None, "Least probability of a detection.", above=0, below=1, shown="the best on the validation part"
+        None,
+        "Least probability of a detection.",
+        above=0,
+        below=1,
+        shown="the middle of those that are about the best on the validation part",
     )
     test_records: tuple[str, ...] = option(
         (), "A record of the test part; may be given several times.", shown="a quarter of all, drawn by --split-seed"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...training.task import WHOLE, Share
 from .config import EventOptions
-from .peaks import Matched, heart_rate, match, pick, refine
+from .peaks import Matched, heart_rate, match, pick, refine, steady_level
 from .scheme import Part, Scheme
 from .windows import Piece, Windows
 
@@ -209,7 +209,8 @@ class EventGatherer:
         scheme: its frames and rate.
         options: tolerance and refractory time.
         device: where the logits are.
-        threshold: of a detection; None: that of the best F1 on this part.
+        threshold: of a detection; None: the middle of those that are about as good as the best on this part (see
+            `steady_level`).
 
     Attributes:
         probabilities: of every step of the part, [S]; after `measures`, those that other processes read too.
@@ -228,6 +229,7 @@ class EventGatherer:
         assert scheme.rate is not None
         self.part, self.frame, self.rate = part, scheme.frame, scheme.rate
         self.tolerance = options.tolerance * scheme.rate / 1000.0  # samples
+        self.reach = 1 + 2 * -(-scheme.spread // scheme.frame)  # steps, beyond the other end of a flat top
         self.distance = max(1, round(options.refractory * scheme.rate / 1000.0 / scheme.frame))  # steps
         self.threshold = threshold
         self.loss = _Loss("events", device)
@@ -273,17 +275,18 @@ class EventGatherer:
         for p in self.probabilities.cpu().split(self.part.inputs.lengths.tolist()):
             p = p.numpy()
             steps = pick(p, self.distance, _FLOOR)
-            found.append((refine(p, steps, self.frame), p[steps]))
+            found.append((refine(p, steps, self.frame, self.reach), p[steps]))
         return found
 
     def _best(self, truth: list[np.ndarray], candidates: list[tuple[np.ndarray, np.ndarray]]) -> float:
-        """The threshold of the best F1; of equally good ones the middle."""
-        scores = [
-            _f1([match(t, s[h >= level], self.tolerance) for t, (s, h) in zip(truth, candidates, strict=True)])
-            for level in _THRESHOLDS
-        ]
-        best = [level for level, score in zip(_THRESHOLDS, scores, strict=True) if score == max(scores)]
-        return best[len(best) // 2]
+        """The threshold that a run keeps."""
+        right, total = np.zeros((2, len(_THRESHOLDS)))
+        for k, level in enumerate(_THRESHOLDS):
+            for t, (s, h) in zip(truth, candidates, strict=True):
+                matched = match(t, s[h >= level], self.tolerance)
+                right[k] += len(matched.pairs)
+                total[k] += matched.events + matched.detections
+        return steady_level(np.array(_THRESHOLDS), right, total)
 
 
 def _f1(matched: list[Matched]) -> float:

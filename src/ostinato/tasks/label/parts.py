@@ -38,6 +38,8 @@ def split(config: LabelConfig, found: Found) -> dict[str, Tensor]:
     for part in ("train", "validation"):
         if not int(found.inputs.lengths[rows[part]].sum()):
             raise DataError(f"{found.name} leaves no steps for the {part} part of {len(found)} sequences; pass more.")
+        if found.events is not None and not sum(len(found.events[row]) for row in rows[part].tolist()):
+            raise DataError(f"{found.name} has no event in the {part} part; pass records in which some happen.")
     return rows
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Matched", "heart_rate", "match", "pick", "refine"]
+__all__ = ["Matched", "heart_rate", "match", "pick", "refine", "steady_level"]
 
 
 def pick(probabilities: np.ndarray, distance: int, floor: float) -> np.ndarray:
@@ -38,13 +38,14 @@ def pick(probabilities: np.ndarray, distance: int, floor: float) -> np.ndarray:
     return np.array(sorted(kept), dtype=np.int64)
 
 
-def refine(probabilities: np.ndarray, steps: np.ndarray, frame: int) -> np.ndarray:
+def refine(probabilities: np.ndarray, steps: np.ndarray, frame: int, reach: int = 1) -> np.ndarray:
     """Where events stand among the samples: the centre of mass of the probability at a peak and beside it.
 
     Args:
         probabilities: [T].
         steps: of the peaks, [P].
         frame: samples in a step.
+        reach: steps on each side that count; of a peak with a flat top, to beyond its other end.
 
     Returns:
         [P] float64 samples; a peak without neighbours stands in the middle of its step.
@@ -52,9 +53,10 @@ def refine(probabilities: np.ndarray, steps: np.ndarray, frame: int) -> np.ndarr
     >>> refine(np.array([0.0, 0.5, 0.5, 0.0]), np.array([1]), frame=4)
     array([7.5])
     """
-    padded = np.pad(np.asarray(probabilities, dtype=np.float64), 1)
-    left, middle, right = padded[steps], padded[steps + 1], padded[steps + 2]
-    offset = (right - left) / np.maximum(left + middle + right, 1e-12)
+    padded = np.pad(np.asarray(probabilities, dtype=np.float64), reach)
+    away = np.arange(-reach, reach + 1)
+    near = padded[steps[:, None] + reach + away]  # [P, 2 reach + 1]
+    offset = (near * away).sum(1) / np.maximum(near.sum(1), 1e-12)
     return (steps + offset + 0.5) * frame - 0.5
 
 
@@ -123,6 +125,34 @@ def _assigned(apart: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarr
     rows, columns = linear_sum_assignment(np.where(apart <= tolerance, apart - more, 0.0))
     kept = apart[rows, columns] <= tolerance
     return rows[kept], columns[kept]
+
+
+def steady_level(levels: np.ndarray, right: np.ndarray, total: np.ndarray) -> float:
+    """The threshold in the middle of those that are about as good as the best: at their edge one does not carry over.
+
+    About as good is an F1 = 2 right / total within one standard error of the best one (the rule of Breiman et al.
+    1984). Its faults, total - 2 right of them, are taken as a Poisson count, so that the error is
+    sqrt(max(1, faults)) / total. Of the stretches of neighbouring levels which are that good and hold a best one the
+    widest counts, and of its levels the one that is nearest to the middle.
+
+    Args:
+        levels: rising, [L].
+        right: matched pairs at each, [L].
+        total: events and detections at each, [L].
+
+    >>> levels = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
+    >>> steady_level(levels, np.array([98, 98, 97, 97, 80]), np.array([200, 199, 197, 196, 180]))
+    0.5
+    """
+    f1 = 2 * right / np.maximum(total, 1)
+    best = int(f1.argmax())
+    error = np.sqrt(max(1.0, float(total[best] - 2 * right[best]))) / max(1.0, float(total[best]))
+    good = f1 >= f1[best] - error
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], good, [False]))))
+    stretches = [(start, end) for start, end in edges.reshape(-1, 2) if (f1[start:end] == f1[best]).any()]
+    start, end = max(stretches, key=lambda ends: levels[ends[1] - 1] - levels[ends[0]])
+    own = levels[start:end]
+    return float(own[np.abs(own - (own[0] + own[-1]) / 2).argmin()])
 
 
 def heart_rate(events: np.ndarray, rate: float) -> float:

@@ -128,6 +128,7 @@ def _draw_roll(path: Path, model: nn.Module, scheme: Scheme, part: Part) -> None
         ticks = range(low, high + 1, every)
         axes.set_yticks(list(ticks), [scheme.labels[k] for k in ticks], fontsize=7, color=INK)
         axes.set_title(title, loc="left", color=INK, fontsize=10)
+        axes.set_ylabel("key" if scheme.next_frame else "label", color=INK)
         axes.tick_params(colors=INK, length=0)
         for spine in axes.spines.values():
             spine.set_color(GRID)

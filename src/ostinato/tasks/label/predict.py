@@ -35,6 +35,8 @@ class LabelPredictor:
         model: with its weights.
     """
 
+    draws = True
+
     def __init__(self, found: Checkpoint, model: Tagger) -> None:
         self.found, self.model = found, model
         self.config = read_entry(found, "config", LabelConfig.from_json)
@@ -59,11 +61,14 @@ class LabelPredictor:
     def read(self, source: Source) -> Part:
         """Sequences from a file or a pipe; of data that come in parts, the test part."""
         data = read_source(source, self.config)
-        return self.scheme.part(data, None if data.parts is None else data.parts["test"])
+        # answers are looked at by `evaluate` alone: what predictions are made of may have any, or none
+        return self.scheme.part(data, None if data.parts is None else data.parts["test"], answered=False)
 
     def evaluate(self, data: Part, pictures: Path | None = None) -> dict[str, float]:
         """The measures of all steps, each after those before it."""
         data.found.need_answers()
+        if data.answers is None:
+            data = self.scheme.part(data.found, data.rows)
         windows = make_windows(self.config, self.scheme.kind, data)
         device = next(self.model.parameters()).device
         gatherer = make_gatherer(self.scheme, data, self.config.events, device, self.threshold)

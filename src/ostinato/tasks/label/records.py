@@ -97,7 +97,8 @@ def _signal(where: str, array: np.ndarray) -> Tensor:
 
 
 def _samples(where: str, array: np.ndarray, length: int) -> Tensor:
-    if array.ndim != 1 or (len(array) and (array != np.floor(array)).any()):
+    whole = array.dtype.kind in "iu" or (array.dtype.kind == "f" and bool((array == np.floor(array)).all()))
+    if array.ndim != 1 or (len(array) and not whole):
         raise DataError(f"{where} is of shape {list(array.shape)} and {array.dtype}; pass sample numbers [K].")
     samples = array.astype(np.int64)
     wrong = np.flatnonzero(np.diff(samples) <= 0)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...data import Sequences
 from ...errors import DataError
-from .config import LabelConfig
+from .config import EventOptions, LabelConfig
 from .found import Found
 
 __all__ = ["Part", "Scheme"]
@@ -69,6 +69,7 @@ class Scheme:
         frame: samples in a step, of events; else 1.
         rate: samples a second, of events.
         detrend: samples over which a running mean is taken off each signal, odd; 0: none is.
+        spread: samples on each side of an event whose steps hold it too.
     """
 
     kind: str
@@ -82,6 +83,7 @@ class Scheme:
     frame: int = 1
     rate: float | None = None
     detrend: int = 0
+    spread: int = 0
 
     @classmethod
     def of(cls, config: LabelConfig, found: Found, train: Tensor) -> Scheme:
@@ -113,6 +115,7 @@ class Scheme:
             config.events.frame if found.kind == "events" else 1,
             found.rate,
             detrend,
+            _spread(config.events, found.rate),
         )
 
     @property
@@ -125,8 +128,13 @@ class Scheme:
         """Width of what the model reads at each step, where it is features."""
         return self.width * self.frame
 
-    def part(self, found: Found, rows: Tensor | None = None) -> Part:
+    def part(self, found: Found, rows: Tensor | None = None, answered: bool = True) -> Part:
         """Some sequences in numbers.
+
+        Args:
+            found: the sequences.
+            rows: which of them; None: all.
+            answered: whether the tags or labels, where there are some, are looked at.
 
         Raises:
             DataError: of another kind than what was learned, or with an answer that the model does not know.
@@ -137,7 +145,9 @@ class Scheme:
         self._check(found)
         if self.kind == "events":
             return self._records(found, rows)
-        answers = None if found.answers is None else Sequences(self._answers(found), found.answers.lengths).take(rows)
+        answers = None
+        if answered and found.answers is not None:
+            answers = Sequences(self._answers(found), found.answers.lengths).take(rows)
         return Part(found, rows, self._inputs(found, rows), answers)
 
     def _check(self, found: Found) -> None:
@@ -207,7 +217,7 @@ class Scheme:
         return out
 
     def _records(self, found: Found, rows: Tensor) -> Part:
-        """Signals in frames [F, D frame], and whether an event lies in each, [F, 1]."""
+        """Signals in frames [F, D frame], and whether an event lies in each or near it, [F, 1]."""
         inputs: list[Tensor] = []
         answers: list[Tensor] = []
         for row in rows.tolist():
@@ -218,7 +228,8 @@ class Scheme:
             inputs.append(x.reshape(steps, -1))
             if found.events is not None:
                 y = torch.zeros(steps, 1)
-                y[found.events[row] // self.frame] = 1.0
+                reach = torch.arange(-self.spread, self.spread + 1)
+                y[((found.events[row][:, None] + reach) // self.frame).clamp(0, steps - 1)] = 1.0
                 answers.append(y)
         return Part(found, rows, Sequences.of(inputs), Sequences.of(answers) if answers else None)
 
@@ -230,6 +241,12 @@ class Scheme:
     def from_json(cls, value: Any) -> Scheme:
         """From what `to_json` gave."""
         return cls(**value)
+
+
+def _spread(options: EventOptions, rate: float | None) -> int:
+    """Samples on each side of an event whose steps hold it too."""
+    milliseconds = options.tolerance / 8 if options.spread is None else options.spread
+    return 0 if rate is None else round(milliseconds * rate / 1000.0)
 
 
 def shifted(frames: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ class TextModel(Group):
         "plain", "Between layers: plain, residual or dense.", choices=("plain", "residual", "dense")
     )
     adaptive: tuple[int, ...] = option(
-        (), "An adaptive softmax, for large vocabularies: the token numbers where its bands end, as 2000 10000."
+        (), "An adaptive softmax, for large vocabularies: a token number where a band ends; given for each band."
     )
 
 

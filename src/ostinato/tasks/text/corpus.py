@@ -16,9 +16,10 @@ from ...errors import DataError
 from .config import TextData
 from .held_out import HeldOut
 
-__all__ = ["Corpus"]
+__all__ = ["Corpus", "open_pieces"]
 
 _LIBRARY_CHARACTERS = 5_000_000
+_AT_ONCE = 1 << 20  # tokens that are counted at once: a sum takes 8 bytes for each, and the text may fill a disk
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Corpus:
         Raises:
             DataError: a text that cannot be used.
         """
-        pieces = _pieces(config)
+        pieces = open_pieces(config)
         characters, sha256 = pieces.measure()
         if characters < 2:
             raise DataError(f"{pieces.name} has {characters} characters; a text to learn from needs thousands.")
@@ -66,7 +67,10 @@ class Corpus:
     def unknown(self) -> int:
         """How many tokens of the text are outside the vocabulary."""
         code = self.tokenizer.unknown
-        return 0 if code is None else int((self.train == code).sum() + (self.tail == code).sum())
+        if code is None:
+            return 0
+        parts = (part for text in (self.train, self.tail) for part in text.split(_AT_ONCE))
+        return sum(int((part == code).sum()) for part in parts)
 
     def held_out(self) -> HeldOut:
         """The tail."""
@@ -85,8 +89,12 @@ class Corpus:
         }
 
 
-def _pieces(config: TextData) -> Pieces:
-    """The text that a config names, from its beginning to `max_characters`."""
+def open_pieces(config: TextData) -> Pieces:
+    """The text that a config names, from its beginning to `max_characters`.
+
+    Raises:
+        DataError: there is no such text, or a data set of another kind.
+    """
     if config.data is None:
         text = python_library_text(config.max_characters or _LIBRARY_CHARACTERS)
         return Pieces(f"the standard library of Python {platform.python_version()}", lambda: iter([text]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,27 +12,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...data import Source, Tokenizer, decode, name_of, read_bytes, tokenizer_from_json
+from ...data import Pieces, Source, Tokenizer, decode, name_of, number, read_bytes, tokenizer_from_json
 from ...errors import DataError, RunError
 from ...models import LanguageModel
 from ...training.checkpoint import Checkpoint
 from ..loading import build_model, check_same_data, read_entry
 from .config import TextConfig
-from .corpus import Corpus
+from .corpus import Corpus, open_pieces
 from .held_out import HeldOut
 from .task import bits, perplexity
 
 __all__ = ["TextPredictor"]
 
 
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")  # with its end, which the last may lack
+
+
 @dataclass(frozen=True)
 class Read:
-    """A text by its tokens, and what comes before it."""
+    """A text and what comes before it; of a file larger than the memory, neither is ever there as a whole."""
 
     before: Tensor  # [M]
-    tokens: Tensor  # [N]
-    characters: int
-    text: str = ""
+    pieces: Pieces
+    tokens: Tensor | None = None  # [N], where they are known already
 
 
 class TextPredictor:
@@ -41,6 +45,8 @@ class TextPredictor:
         model: with its weights.
         tokenizer: of its tokens.
     """
+
+    draws = False
 
     def __init__(self, found: Checkpoint, model: LanguageModel, tokenizer: Tokenizer) -> None:
         self.found, self.model, self.tokenizer = found, model, tokenizer
@@ -58,33 +64,39 @@ class TextPredictor:
         config = read_entry(self.found, "config", TextConfig.from_json)
         corpus = Corpus.read(config.text, self.tokenizer)
         check_same_data(self.found, corpus.source, corpus.sha256)
+        whole, cut = open_pieces(config.text), corpus.train_characters
         if part == "train":
-            return Read(self._start(), corpus.train, corpus.train_characters)
-        return Read(corpus.train, corpus.tail, corpus.tail_characters)
+            return Read(self._start(), whole.first(cut), corpus.train)
+        return Read(corpus.train, whole.after(cut), corpus.tail)
 
     def read(self, source: Source) -> Read:
         """A text from a file or a pipe."""
-        config = read_entry(self.found, "config", TextConfig.from_json)
-        text = decode(read_bytes(source), name_of(source), config.text.encoding)
-        return Read(self._start(), self.tokenizer.encode(text), len(text), text)
+        encoding = read_entry(self.found, "config", TextConfig.from_json).text.encoding
+        if isinstance(source, str | os.PathLike) and os.path.isfile(source):
+            return Read(self._start(), Pieces.of_file(source, encoding))
+        name = name_of(source)
+        text = decode(read_bytes(source), name, encoding)  # what a pipe gave cannot be read twice
+        return Read(self._start(), Pieces(name, lambda: iter([text])))
 
     def _start(self) -> Tensor:
         return torch.tensor([self.tokenizer.start])
 
     def evaluate(self, data: Read, pictures: Path | None = None) -> dict[str, float]:
         """Nats and perplexity per token, bits per character, each token with all that came before it."""
-        if not len(data.tokens):
-            raise DataError("the text is empty; pass one with some characters.")
+        characters, _ = data.pieces.measure()
+        tokens = number(data.pieces, self.tokenizer) if data.tokens is None else data.tokens
+        if not len(tokens):
+            raise DataError(f"{data.pieces.name} holds no {self.tokenizer.unit}; pass another text.")
         with torch.no_grad():
-            nats = HeldOut(data.before, data.tokens).nats(self.model)
+            nats = HeldOut(data.before, tokens).nats(self.model)
         assert nats is not None
         unknown = self.tokenizer.unknown
         return {
-            "tokens": float(len(data.tokens)),
-            "characters": float(data.characters),
-            "unknown": float((data.tokens == (-1 if unknown is None else unknown)).sum()),
+            "tokens": float(len(tokens)),
+            "characters": float(characters),
+            "unknown": float((tokens == (-1 if unknown is None else unknown)).sum()),
             "nats": nats,
-            "bits": bits(nats * len(data.tokens) / data.characters),
+            "bits": bits(nats * len(tokens) / characters),
             "perplexity": perplexity(nats),
         }
 
@@ -100,11 +112,10 @@ class TextPredictor:
 
     def predict(self, data: Read) -> Iterator[dict[str, Any]]:
         """How surprising each line is, its end included, after the lines before it."""
-        lines = [f"{line}\n" for line in data.text.split("\n")]
-        lines[-1] = lines[-1][:-1]  # what comes after the last end of a line; nothing, as a rule
         device = next(self.model.parameters()).device
         last, state = data.before[-1:].long(), None
-        for number, line in enumerate(filter(None, lines), start=1):
+        lines = (line for piece in data.pieces for line in _LINE.findall(piece))
+        for place, line in enumerate(lines, start=1):
             tokens = torch.cat([last, self.tokenizer.encode(line)]).to(device)[:, None]  # [1 + T, 1]
             last = tokens[-1:, 0].cpu()
             nats = 0.0
@@ -113,7 +124,7 @@ class TextPredictor:
                     scored = self.model(tokens[:-1], state, tokens[1:])
                 state, nats = scored.state, float(scored.nll)
             yield {
-                "line": number,
+                "line": place,
                 self.tokenizer.unit: len(tokens) - 1,
                 "nats": round(nats, 4),
                 "bits_per_character": round(bits(nats) / len(line), 4),
