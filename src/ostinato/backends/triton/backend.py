@@ -24,7 +24,7 @@ def interpreted() -> bool:
 class TritonBackend:
     """See `ostinato.backends.base.Backend`. float32, and bfloat16 products of float32, on a GPU."""
 
-    name = "triton"
+    name, title = "triton", "Triton"
 
     def refuses(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> str | None:
         """Why it cannot run this, or None."""
