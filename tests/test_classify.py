@@ -24,8 +24,7 @@ from ostinato.tasks.classify.task import Classify, class_weights
 from ostinato.training.checkpoint import find_checkpoint, read_checkpoint
 from ostinato.training.task import WHOLE, Share, Watched
 from small_classes import SMALL, idx_images, text_table, wave_arrays, wave_table, words
-from test_distributed import finished, same_losses
-from tiny_commands import command, ostinato
+from tiny_commands import ostinato
 from tiny_runs import StopAt, losses, same_run
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -188,16 +187,6 @@ def test_dropped_words_are_read_as_unknown(tmp_path):
     unknown = task.model(torch.zeros_like(batch.inputs), batch.lengths)
     expected = F.cross_entropy(unknown, batch.labels, reduction="sum")
     torch.testing.assert_close(task.loss(task.model, batch, None).total, expected)
-
-
-def test_two_processes_give_the_losses_of_one(tmp_path):
-    """Of the 6 sequences of an epoch's last batch in 2 parts, and of an evaluation in 2 shares."""
-    options = SMALL | {"batch_size": 9, "epochs": 3, "log_every": 1, "evaluations": 1, "class_weights": "balanced"}
-    data = text_table(tmp_path)
-    train("classify", data, out=tmp_path / "one", **options)
-    flags = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
-    finished(command("train", "classify", data, "--out", tmp_path / "two", "--devices", 2, *flags))
-    same_losses(tmp_path / "one", tmp_path / "two")
 
 
 # ---------------------------------------------------------------- measures

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import math
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from ostinato.tasks.run import Run
 from ostinato.tasks.use import open_predictor, predict
 from ostinato.training.task import WHOLE, Share
 from small_labels import RATE, jsonl, parity, pulses, rolls, small
-from tiny_commands import ONE_THREAD, command, ostinato
+from tiny_commands import ostinato
 from tiny_runs import StopAt, same_run
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -267,24 +266,6 @@ def test_shares_sum_to_the_whole(kind, tmp_path):
         parts, summed = cost([Share(k, count) for k in range(count)])
         assert parts == pytest.approx(whole, rel=1e-5)
         assert torch.allclose(summed, gradients, rtol=1e-4, atol=1e-5 * float(gradients.abs().max()))
-
-
-def test_two_processes_give_the_measures_of_one(tmp_path):
-    data = pulses(tmp_path / "a.npz", records=3, seconds=4)
-    options = {"window": 60, "frame": 2, "epochs": 1, "hidden_size": 4, "log_every": 1, "evaluations": 1}
-    one = train("label", data, out=tmp_path / "one", **options).metrics
-    flags = [text for name, value in options.items() for text in (f"--{name.replace('_', '-')}", value)]
-    done = subprocess.run(
-        command("train", "label", data, "--out", tmp_path / "two", "--devices", 2, *flags),
-        env=ONE_THREAD,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    for left, right in zip(one, Run(tmp_path / "two").metrics, strict=True):
-        assert left | {"seconds": 0.0} == pytest.approx(right | {"seconds": 0.0}, rel=1e-3)
-    assert "validation_f1" in one[-1]
 
 
 def test_data_that_changed_are_refused(tmp_path):

@@ -20,6 +20,12 @@ def plan_of(cell: Cell) -> Plan:
     return make_plan(split_prologue(simplify(cell.program())).core)
 
 
+@pytest.fixture(scope="module")
+def plans() -> dict[str, Plan]:
+    """Of every cell and transform."""
+    return {cell.name: plan_of(cell) for cell in EVERY}
+
+
 def computed(plan: Plan, loop: Loop) -> set[int]:
     """The nodes that a loop computes."""
     loads = dict(loop.loads)
@@ -34,26 +40,25 @@ def computed(plan: Plan, loop: Loop) -> set[int]:
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_no_section_computes_a_dear_vector_twice(section: str) -> None:
-    for cell in EVERY:
-        plan = plan_of(cell)
+def test_no_section_computes_a_dear_vector_twice(section: str, plans: dict[str, Plan]) -> None:
+    for name, plan in plans.items():
         dear = {i for i, node in enumerate(plan.nodes) if node.shape and OPS[node.op].dear}
         seen: set[int] = set()
         for loop in getattr(plan, section):
             if isinstance(loop, Loop):
                 now = computed(plan, loop) & dear
-                assert not now & seen, cell.name
+                assert not now & seen, name
                 seen |= now
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_a_temporary_is_written_before_it_is_read(section: str) -> None:
-    for cell in EVERY:
+def test_a_temporary_is_written_before_it_is_read(section: str, plans: dict[str, Plan]) -> None:
+    for name, plan in plans.items():
         written: set[str] = set()
-        for slot in getattr(plan_of(cell), section):
+        for slot in getattr(plan, section):
             if isinstance(slot, Loop):
                 read = {place.name for _, place in slot.loads if place.kind == "temp"}
-                assert read <= written, cell.name
+                assert read <= written, name
                 written |= {store.place.name for store in slot.stores if store.place.kind == "temp"}
             elif isinstance(slot, Run) and slot.target.kind == "temp":
                 written.add(slot.target.name)
