@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...errors import BackendError, ShapeError
-from ...schedule import BatchMean, Place, Plan, Run
+from ...schedule import BatchMean, Place, Plan
 from ..base import Gradients, Inputs, OutputGradients, Outputs, Wanted
 from .form import Form
 from .layout import Layout
@@ -197,7 +197,8 @@ class _Call:
         """Run one of the kernels."""
         kernel, form = self.kernel, self.kernel.form
         if not self.rows:
-            return self._nothing(name, rest)
+            self._nothing(name, rest)
+            return
         if self.groups > 1 and any(isinstance(slot, BatchMean) for slot in kernel.plan.infer):
             raise BackendError(
                 f"a mean over a batch of {self.batch} sequences needs one program with all of them, and it has "
@@ -255,7 +256,10 @@ class _History:
         i = self.layout.states[state]
         place = self.layout.plan.history[i]
         assert place is not None
-        after = self.out if place.kind == "out" else self._before(place.name) if place.kind == "prev" else self.operand(place)
+        if place.kind == "prev":
+            after = self._before(place.name)
+        else:
+            after = self.out if place.kind == "out" else self.operand(place)
         call, size = self.call, self.layout.state_sizes[i]
         start = torch.zeros(call.batch, size, **call.like) if call.states is None else call.states[i][0]
         return torch.cat([start, after])[self._earlier]
