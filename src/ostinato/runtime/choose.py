@@ -71,9 +71,12 @@ def choose(step: Step, backend: str, device: torch.device, dtype: torch.dtype) -
 
 
 def _compiled(step: Step, name: str, device: torch.device, dtype: torch.dtype) -> Kernel | None:
-    """By the backend of this name, or, for "auto", by the first that can."""
+    """By the backend of this name, or, for "auto", by the first that can.
+
+    "auto" does not take the Triton backend: no GPU has run it yet.
+    """
     plan = step.plan.anonymous()
-    backends: tuple[Backend, ...] = (_C, _TRITON)
+    backends: tuple[Backend, ...] = (_C,) if name == "auto" else (_C, _TRITON)
     reasons: list[str] = []
     for backend in backends:
         if name not in ("auto", backend.name):
