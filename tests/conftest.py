@@ -19,6 +19,7 @@ from hypothesis import settings
 for name in ("OSTINATO_BACKEND", "PYTORCH_JIT", "FORCE_COLOR", "NO_COLOR"):
     os.environ.pop(name, None)
 os.environ["MPLBACKEND"] = "Agg"
+os.environ.setdefault("TRITON_INTERPRET", "1")  # Triton asks for it once, when it is imported; 0 is for a GPU
 
 _FOLDER = "OSTINATO_TEST_CACHE"
 CORES = "OSTINATO_TEST_CORES"  # those that the run may use; a process of it keeps to one of them

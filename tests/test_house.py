@@ -99,6 +99,7 @@ def test_every_package_that_is_imported_is_asked_for() -> None:
     asked = toml(ROOT / "pyproject.toml")["project"]["dependencies"]
     known = {re.split(r"[<>=!~; ]", entry)[0].replace("-", "_") for entry in asked}
     optional = {"jax", "torchrecurrent"}  # peers of the benchmarks, measured against where they are installed
+    optional |= {"triton"}  # comes with torch for a GPU
     foreign: dict[str, str] = {}
     for path in house():
         if path.suffix == ".py" and path.is_relative_to(ROOT / "src"):

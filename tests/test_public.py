@@ -21,7 +21,8 @@ from ostinato import errors
 ROOT = Path(__file__).resolve().parent.parent
 FOUND = {module.name for module in pkgutil.walk_packages(ostinato.__path__, "ostinato.")}
 NO_JAX = set() if importlib.util.find_spec("jax") else {"ostinato.bench.peers.jax_scan"}
-MODULES = sorted(FOUND - {"ostinato.__main__"} - NO_JAX)
+NO_TRITON = set() if importlib.util.find_spec("triton") else {"ostinato.backends.triton.functions"}
+MODULES = sorted(FOUND - {"ostinato.__main__"} - NO_JAX - NO_TRITON)
 FUNCTIONS = {"sigmoid", "tanh", "relu", "exp", "log", "sqrt", "softplus", "abs", "maximum", "minimum"}
 HEAVY = {
     "lightning_fabric",

@@ -121,9 +121,10 @@ class Kernel(Protocol):
 
 
 class Backend(Protocol):
-    """A compiling backend."""
+    """A compiling backend: its name, and how it is called in a sentence."""
 
     name: str
+    title: str
 
     def refuses(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> str | None:
         """Why it cannot run this, or None."""

@@ -9,13 +9,15 @@ import warnings
 import torch
 from torch import Tensor
 
-from ..backends.base import Kernel
+from ..backends.base import Backend, Kernel
 from ..backends.c import CBackend
+from ..backends.triton import TritonBackend
 from ..errors import BackendError, CacheError, CompileError, UnsafeCacheError
 from .step import Step
 
-CHOICES = ("auto", "c", "eager")
+CHOICES = ("auto", "c", "triton", "eager")
 _C = CBackend()
+_TRITON = TritonBackend()
 _log = logging.getLogger("ostinato")
 _said: set[str] = set()
 
@@ -58,7 +60,7 @@ def choose(step: Step, backend: str, device: torch.device, dtype: torch.dtype) -
     """The kernel that runs `step`; None for the eager backend. The choice is made once for each step.
 
     Raises:
-        BackendError: ``backend="c"`` cannot run this.
+        BackendError: the backend that is asked for cannot run this.
         UnsafeCacheError: the kernel cache is not safe to load code from.
     """
     key = (backend, device.type, dtype)
@@ -68,23 +70,35 @@ def choose(step: Step, backend: str, device: torch.device, dtype: torch.dtype) -
     return step.kernels[key]
 
 
-def _compiled(step: Step, backend: str, device: torch.device, dtype: torch.dtype) -> Kernel | None:
+def _compiled(step: Step, name: str, device: torch.device, dtype: torch.dtype) -> Kernel | None:
+    """By the backend of this name, or, for "auto", by the first that can.
+
+    "auto" does not take the Triton backend: no GPU has run it yet.
+    """
     plan = step.plan.anonymous()
-    reason = _C.refuses(plan, device, dtype)
-    if reason is not None:
-        if backend == "c":
-            raise BackendError(f"the C backend cannot run {step.program.name}: {reason}; use backend='eager'")
-        say_once(f"{step.program.name} runs on the eager backend: {reason}")
-        return None
-    try:
-        return _C.compile(plan, dtype, step.plan_sizes)
-    except UnsafeCacheError:
-        raise
-    except (CompileError, CacheError) as error:
-        if backend == "c":
-            raise
-        warn_once(f"Ostinato runs on the slow eager backend: {error}")
-        return None
+    backends: tuple[Backend, ...] = (_C,) if name == "auto" else (_C, _TRITON)
+    reasons: list[str] = []
+    for backend in backends:
+        if name not in ("auto", backend.name):
+            continue
+        reason = backend.refuses(plan, device, dtype)
+        if reason is None:
+            try:
+                return backend.compile(plan, dtype, step.plan_sizes)
+            except UnsafeCacheError:
+                raise
+            except (CompileError, CacheError) as error:
+                if name != "auto":
+                    raise
+                warn_once(f"Ostinato runs on the slow eager backend: {error}")
+                return None
+        if name != "auto":
+            raise BackendError(
+                f"the {backend.title} backend cannot run {step.program.name}: {reason}; use backend='eager'"
+            )
+        reasons.append(f"{backend.title}: {reason}")
+    say_once(f"{step.program.name} runs on the eager backend; {'; '.join(reasons)}")
+    return None
 
 
 def warn_once(message: str) -> None:

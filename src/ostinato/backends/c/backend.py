@@ -23,7 +23,7 @@ _SUFFIX = {torch.float32: "f32", torch.float64: "f64", torch.bfloat16: "bf16"}
 class CBackend:
     """See `ostinato.backends.base.Backend`. float32 and float64 on the CPU, and bfloat16 products of float32."""
 
-    name = "c"
+    name, title = "c", "C"
 
     def __init__(self) -> None:
         self._made: dict[tuple[Plan, torch.dtype], CLibrary] = {}

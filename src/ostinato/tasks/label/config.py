@@ -70,7 +70,7 @@ class EventOptions(Group):
         None,
         "In training, steps within so many milliseconds of an event count as it: peaks grow high and broad.",
         low=0,
-        shown="an eighth of --tolerance",
+        shown="a quarter of --tolerance",
     )
     tolerance: float = option(150.0, "Milliseconds by which a detection may miss an event.", low=0)
     refractory: float = option(250.0, "Least milliseconds between two detections.", low=0)

@@ -245,7 +245,7 @@ class Scheme:
 
 def _spread(options: EventOptions, rate: float | None) -> int:
     """Samples on each side of an event whose steps hold it too."""
-    milliseconds = options.tolerance / 8 if options.spread is None else options.spread
+    milliseconds = options.tolerance / 4 if options.spread is None else options.spread
     return 0 if rate is None else round(milliseconds * rate / 1000.0)
 
 

@@ -1,0 +1,9 @@
+"""The Triton backend: a Plan as kernels for a GPU."""
+
+from __future__ import annotations
+
+from .backend import TritonBackend
+from .form import Form
+from .render import render
+
+__all__ = ["Form", "TritonBackend", "render"]

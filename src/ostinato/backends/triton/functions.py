@@ -1,0 +1,82 @@
+"""What rendered kernels call. Needs triton."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+# pyright: basic, reportMissingImports=false
+# ruff: noqa: ANN001, ANN201
+# Triton compiles what stands here; its language has no types that a checker could follow.
+
+
+@triton.jit
+def tanh(x):
+    """tanh: an odd polynomial near 0, where the quotient would lose digits."""
+    size = tl.abs(x)
+    square = x * x
+    rest = square * (0.13333333333 + square * (-0.05396825397 + square * 0.0218694885))
+    near = x * (1.0 + square * (-0.33333333333 + rest))
+    e = tl.exp(-2.0 * size)
+    far = (1.0 - e) / (1.0 + e)
+    return tl.where(size < 0.25, near, tl.where(x < 0, -far, far))
+
+
+@triton.jit
+def sigmoid(x):
+    """1 / (1 + exp(-x)), by exp(-|x|), which does not overflow."""
+    e = tl.exp(-tl.abs(x))
+    return tl.where(x < 0, e, 1.0) / (1.0 + e)
+
+
+@triton.jit
+def softplus(x):
+    """log(1 + exp(x)); of a small exponential by its series."""
+    e = tl.exp(-tl.abs(x))
+    small = e * (1.0 - e * (0.5 - e * (0.33333333333 - e * 0.25)))
+    return tl.maximum(x, 0.0, propagate_nan=tl.PropagateNan.ALL) + tl.where(e < 0.01, small, tl.log(1.0 + e))
+
+
+@triton.jit
+def relu(x):
+    """max(x, 0); NaN stays."""
+    return tl.maximum(x, 0.0, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def maximum(x, y):
+    """The greater; NaN stays."""
+    return tl.maximum(x, y, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def minimum(x, y):
+    """The smaller; NaN stays."""
+    return tl.minimum(x, y, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def power(x, exponent: tl.constexpr):
+    """x to a number: by its logarithm; a negative x has a power where the exponent is whole."""
+    by_log = tl.exp(exponent * tl.log(tl.abs(x)))
+    if exponent == exponent // 1:
+        if exponent % 2 == 1:
+            by_log = tl.where(x < 0, -by_log, by_log)
+        return tl.where(x == 0, 0.0 if exponent > 0 else float("inf"), by_log)
+    return tl.where(x < 0, float("nan"), tl.where(x == 0, 0.0 if exponent > 0 else float("inf"), by_log))
+
+
+@triton.jit
+def meet(counter, target, patience):
+    """Wait until all programs of a group have come so far; give up when the patience is spent, which is given back.
+
+    What was stored before is seen by all behind it: the release of each, then an acquire.
+    """
+    tl.debug_barrier()
+    tl.atomic_add(counter, 1, sem="release", scope="gpu")
+    seen = tl.atomic_add(counter, 0, sem="acquire", scope="gpu")
+    while (seen < target) & (patience > 0):
+        seen = tl.atomic_add(counter, 0, sem="acquire", scope="gpu")
+        patience -= 1
+    tl.debug_barrier()
+    return patience

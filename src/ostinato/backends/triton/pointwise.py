@@ -1,0 +1,131 @@
+"""Pointwise work of a step, and sums over what it computes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...schedule import Place, Store
+from .expressions import expression
+from .form import power_of_two
+from .lines import Lines
+
+__all__ = ["Pointwise"]
+
+
+class Pointwise(Lines):
+    """Writes loops, totals, and what is kept of a step."""
+
+    def loop(self, stores: Sequence[Store], places: dict[int, Place], width: int) -> None:
+        """Pointwise work over vectors of one size; every load comes before the first store."""
+        nodes = self.plan.nodes
+        known: dict[int, str] = {}
+        stack = [s.node for s in reversed(stores)]
+        while stack:
+            i = stack[-1]
+            waiting = [] if i in places else [a for a in nodes[i].args if a not in known]
+            if i in known or waiting:
+                stack.extend(reversed(waiting)) if i not in known else stack.pop()
+                continue
+            stack.pop()
+            if i in places:
+                known[i] = self._read(i, places[i])
+                continue
+            text = expression(nodes[i], [known[a] for a in nodes[i].args])
+            known[i] = text if nodes[i].op in ("const", "broadcast") else self.define("n", text)
+        sums: dict[tuple[Place, bool], str] = {}
+        for s in stores:  # what is added to one place is added up before
+            key = s.place, s.total
+            sums[key] = f"{sums[key]} + {known[s.node]}" if key in sums else known[s.node]
+        added = {s.place for s in stores if s.add}
+        for (place, total), value in sums.items():
+            if total:
+                self._total(place, value, width)
+            elif place.kind in ("grad_vector", "grad_scalar"):
+                self._gather(place, value, width)
+            else:
+                self._write(place, value, place in added, width)
+
+    def _read(self, node: int, place: Place) -> str:
+        if place.kind == "grad_out" and place not in self.env:
+            shape = self.plan.nodes[node].shape
+            size = self.layout.of(shape[0]) if shape else 1
+            text = self.load("grad_out", self.layout.output_size, self.layout.of(place.name), size)
+            self.env[place] = self.define("grad_out", text)
+        return self.value(place)
+
+    def _write(self, place: Place, value: str, add: bool, width: int) -> None:
+        if place.kind == "out":
+            full = self._whole(value, width)
+            self.store("out", self.layout.output_size, self.layout.of(place.name), width, full)
+            return
+        if place.kind == "step":
+            zeros = f"tl.zeros([1, {self.form.lanes(width)}], tl.float32)"
+            self.keep_step(place, self.define("once", f"{value} + {zeros}"))
+            return
+        if add and place in self.env:
+            value = f"{self.env[place]} + {value}"
+        name = self.env[place] = self._whole(value, width)
+        if place.kind != "col":
+            return
+        if place in self.shared:
+            self.share(place, f"tl.where(at, {name}, 0.0)" if self.back else name)
+        if self.training:
+            value = f"tl.where(at, {name}, 0.0)" if self.back else name  # rows past an end add nothing to sums
+            rows = "there" if self.back else "at"
+            self.store("tape", self.layout.row, self.layout.columns[place.column], width, value, rows)
+            self.on_tape.add(place)
+
+    def _whole(self, value: str, size: int) -> str:
+        """A value with all its rows and lanes: it may be a number, or a vector of the step."""
+        return self.define("v", f"{value} + {self.zeros(size)}")
+
+    def keep_step(self, target: Place, name: str) -> None:
+        """A vector of the step: in registers, and where it is asked for later."""
+        self.env[target] = name
+        number, size = target.column, self.layout.place(target)
+        j = self.lanes(size)
+        if self.name == "train" and number < self.plan.kept_steps:
+            self.body.append(f"tl.store(steps + {self.layout.steps[number]} + {j}, {name}, mask=ok{size})")
+        if not self.back and number in self.plan.statistics:
+            i = self.plan.statistics.index(number)
+            self.body.append(f"tl.store(stat{i} + s * {size} + {j}, {name}, mask=ok{size} & (counted > 0))")
+
+    def _total(self, place: Place, value: str, width: int) -> None:
+        """A sum over a vector's elements: a vector of one."""
+        self.lanes(width)
+        full = self._whole(value, width)
+        name = self.define("total", f"tl.sum(tl.where(ok{width}, {full}, 0.0), axis=1, keep_dims=True)")
+        if self.form.sliced(width):
+            name = self._over_slices(place, name)
+        self.env[place] = name
+        if place.kind == "col" and self.name == "train":
+            self.store("tape", self.layout.row, self.layout.columns[place.column], 1, name)
+            self.on_tape.add(place)
+
+    def _over_slices(self, place: Place, name: str) -> str:
+        """The sum of what the programs of a group have, each of its own part."""
+        count = self.form.slices
+        where = self.exchange(Place("parts of", str(place)), count)
+        self.body.append(f"tl.store({where} + b * {count} + part, {name}, mask=inside)")
+        self.meet()
+        k = self.once("parts", f"tl.arange(0, {power_of_two(count)})[None, :]")
+        load = f'tl.load({where} + b * {count} + {k}, mask=inside & ({k} < {count}), other=0.0, cache_modifier=".cg")'
+        return self.define("total", f"tl.sum({load}, axis=1, keep_dims=True)")
+
+    def _gather(self, place: Place, value: str, width: int) -> None:
+        """Add to the gradient of a parameter; what a program has is summed and written behind the last step."""
+        scalar = place.kind == "grad_scalar"
+        i = (self.layout.scalars if scalar else self.layout.vectors)[place.name]
+        j, own = self.lanes(width), self.own(width)
+        name = f"gathered_{'c' if scalar else 'v'}{i}_{width}"
+        if name not in self.known:
+            self.once(name, f"tl.zeros([{self.form.batch}, {self.form.lanes(width)}], tl.float32)")
+            if scalar:
+                total = f"tl.sum(tl.where(ok{width}, {name}, 0.0))"
+                self._after_add(f"gc{i} + group * {self.form.slices} + part", total, f"(T > 0){own}")
+            else:
+                self._after_add(f"gv{i} + group * {width} + {j}", f"tl.sum({name}, axis=0)[None, :]", f"ok{width}{own}")
+        self.body.append(f"{name} += tl.where(at, {self._whole(value, width)}, 0.0)")
+
+    def _after_add(self, where: str, value: str, mask: str) -> None:
+        self.after.append(f"tl.store({where}, tl.load({where}, mask={mask}, other=0.0) + {value}, mask={mask})")

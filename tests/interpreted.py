@@ -1,0 +1,91 @@
+"""Triton's interpreter, for machines without a GPU: kernels of one program each, or all programs of a grid at once."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from ostinato.backends.triton import Form, TritonBackend
+from ostinato.backends.triton.kernel import TritonKernel
+
+# pyright: basic, reportMissingImports=false
+
+
+class Interpreted(TritonBackend):
+    """The backend with kernels of one form; the programs of a group run as processes, so that they can meet."""
+
+    def __init__(self, form: Form) -> None:
+        self.form = form
+
+    def compile(self, plan, dtype, sizes):
+        kernel = TritonKernel(plan, sizes, self.form)
+        if self.form.slices > 1:
+            module = kernel.module
+            for name in ("infer", "train", "backward"):
+                if not isinstance(getattr(module, name), AtOnce):
+                    setattr(module, name, AtOnce(getattr(module, name)))
+        return kernel
+
+
+class AtOnce:
+    """A kernel all of whose programs run at the same time, each in a process of its own, over shared memory."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def __getitem__(self, grid: tuple[int, int]) -> Callable[..., None]:
+        def call(*given: Any, **more: Any) -> None:
+            more.pop("num_warps")
+            shared: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
+            args = [_shared(each, shared) for each in given]
+            programs = [(x, y) for x in range(grid[0]) for y in range(grid[1])]
+            children = [_fork(lambda at=at: _run(self.function, at, grid, args, more)) for at in programs]
+            ends = [os.waitpid(child, 0)[1] for child in children]
+            assert not any(ends), ends
+            for storage, copy in shared.values():
+                storage.copy_(copy)
+
+        return call
+
+
+def _shared(value: Any, seen: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]]) -> Any:
+    """A tensor in memory that processes share; tensors of one storage stay such."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    storage = value.untyped_storage()
+    if storage.data_ptr() not in seen or not storage.nbytes():
+        copy = torch.UntypedStorage(storage.nbytes())
+        if storage.nbytes():
+            copy.share_memory_()
+            copy.copy_(storage)
+        seen[storage.data_ptr()] = storage, copy
+    copy = seen[storage.data_ptr()][1]
+    return torch.empty(0, dtype=value.dtype).set_(copy, value.storage_offset(), value.shape, value.stride())
+
+
+def _fork(work: Callable[[], None]) -> int:
+    child = os.fork()
+    if child:
+        return child
+    try:
+        work()
+    except BaseException:  # noqa: BLE001  (whatever it is, this process must not go on as pytest)
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def _run(function: Any, at: tuple[int, int], grid: tuple[int, int], args: list[Any], more: dict[str, Any]) -> None:
+    """One program of a grid, and nothing else."""
+    from triton.runtime import interpreter
+
+    builder = interpreter.interpreter_builder
+    index, extent = builder.set_grid_idx, builder.set_grid_dim
+    builder.set_grid_idx = lambda *_: index(*at, 0)
+    builder.set_grid_dim = lambda *_: extent(*grid, 1)
+    interpreter.GridExecutor._restore_args_dev = lambda *_: os._exit(0)  # the memory is shared: nothing to bring back
+    function[(1, 1)](*args, **more)
