@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,7 +27,7 @@ class CBackend:
     name, title = "c", "C"
 
     def __init__(self) -> None:
-        self._made: dict[tuple[Plan, torch.dtype], CLibrary] = {}
+        self._made: dict[Any, CLibrary] = {}  # by plan, dtype and the compiler's flags
         self._renew()
         if hasattr(os, "register_at_fork"):  # another thread may be compiling while this one forks
             os.register_at_fork(after_in_child=self._renew)
@@ -45,7 +46,7 @@ class CBackend:
 
     def compile(self, plan: Plan, dtype: torch.dtype, sizes: Sequence[int]) -> CKernel:
         """The kernel of a Plan; see `cache` for where it is kept."""
-        key = (plan, dtype)
+        key = (plan, dtype, *compiler.flags())
         library = self._made.get(key)
         if library is None:
             with self._lock:
