@@ -76,8 +76,8 @@ CALLS: list[tuple[str, Any, type[OstinatoError], list[str]]] = [
     ("a class for a cell", lambda: RNN(torch.nn.LSTM, 3, 5), CellError, ["type", "@ostinato.cell"]),
     ("a function for a cell", lambda: RNN(lambda p, x, h: h, 3, 5), CellError, ["function", "@ostinato.cell"]),
     ("unknown option", lambda: ostinato.cells.gru(size=3), CellError, ["no option 'size'", "none"]),
-    ("unknown backend", lambda: lstm(backend="cuda"), BackendError, ["'cuda'", "auto, c, eager"]),
-    ("backend none", lambda: lstm(backend=None), BackendError, ["None", "auto, c, eager"]),
+    ("unknown backend", lambda: lstm(backend="cuda"), BackendError, ["'cuda'", "auto, c, triton, eager"]),
+    ("backend none", lambda: lstm(backend=None), BackendError, ["None", "auto, c, triton, eager"]),
     ("input_size 0", lambda: RNN("gru", 0, 5), ShapeError, ["input_size is 0", "at least 1"]),
     ("hidden_size below 0", lambda: RNN("gru", 3, -5), ShapeError, ["hidden_size is -5", "at least 1"]),
     ("hidden_size float", lambda: RNN("gru", 3, 5.0), ShapeError, ["hidden_size is 5.0", "whole number"]),
@@ -167,7 +167,7 @@ def test_no_option_of_a_cell_takes_just_anything(name: str, option: str) -> None
 @pytest.mark.parametrize("value", ["cuda", "C", "yes", " c"])
 def test_a_bad_environment_variable_is_named(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OSTINATO_BACKEND", value)
-    with pytest.raises(BackendError, match=rf"OSTINATO_BACKEND is {value!r}; set it to one of auto, c, eager"):
+    with pytest.raises(BackendError, match=rf"OSTINATO_BACKEND is {value!r}; set it to one of auto, c, triton, eager"):
         lstm()(X)
 
 
