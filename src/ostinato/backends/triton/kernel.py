@@ -30,7 +30,6 @@ class TritonKernel:
         plan: the schedule.
         sizes: in the order of its symbols.
         form: how the work is dealt to programs.
-        narrow: products are of bfloat16 numbers.
     """
 
     narrow = False

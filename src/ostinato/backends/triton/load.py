@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import sys
 import tempfile
 from functools import lru_cache
@@ -15,21 +14,20 @@ __all__ = ["load"]
 
 
 @lru_cache(maxsize=1)
-def _folder() -> Path:
-    """A folder of this process's own: nobody else can write what is run from it."""
-    return Path(tempfile.mkdtemp(prefix="ostinato-triton-"))
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder of this process's own, which goes with it: nobody else can write what is run from it."""
+    return tempfile.TemporaryDirectory(prefix="ostinato-triton-")
 
 
 @lru_cache(maxsize=512)
 def load(text: str) -> ModuleType:
     """The module of a rendered text."""
     name = f"ostinato_kernel_{hashlib.sha256(text.encode()).hexdigest()[:20]}"
-    path = _folder() / f"{name}.py"
+    path = Path(_folder().name) / f"{name}.py"
     path.write_text(text)
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
-    os.chmod(path, 0o600)
     return module
