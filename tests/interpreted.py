@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,12 +23,18 @@ class Interpreted(TritonBackend):
         self.form = form
 
     def compile(self, plan, dtype, sizes):
-        kernel = TritonKernel(plan, sizes, self.form)
-        if self.form.slices > 1:
-            module = kernel.module
-            for name in ("infer", "train", "backward"):
-                if not isinstance(getattr(module, name), AtOnce):
-                    setattr(module, name, AtOnce(getattr(module, name)))
+        factors = str(dtype).removeprefix("torch.")
+        form = self.form if self.form.factors == "tf32" else replace(self.form, factors=factors)
+        return (Together if form.meeting else TritonKernel)(plan, sizes, factors, lambda *_: form)
+
+
+class Together(TritonKernel):
+    """Whose programs run at the same time."""
+
+    def made(self, name, form):
+        kernel = super().made(name, form)
+        if not isinstance(getattr(kernel.module, name), AtOnce):
+            setattr(kernel.module, name, AtOnce(getattr(kernel.module, name)))
         return kernel
 
 

@@ -72,17 +72,55 @@ def test_the_catalogue_and_transforms(name, interpret):
 
 
 @pytest.mark.parametrize("name", FEW)
-@pytest.mark.parametrize("form", [Form(batch=32, depth=16), Form(depth=16, resident=False)], ids=["kept", "read"])
-def test_products_in_pieces(name, form, interpret):
-    interpret(form)
+def test_products_in_parts_side_by_side(name, interpret):
+    interpret(Form(batch=32, splits=2))
     agrees(name, 2, 17, 18, 33)
 
 
 @pytest.mark.parametrize("name", FEW)
 def test_programs_that_meet(name, interpret):
     """Two groups of two programs, each with its part of the units."""
-    interpret(Form(slices=2, depth=16))
-    agrees(name, 3, 18, 5, 20)
+    interpret(Form(slices=2, splits=2))
+    agrees(name, 3, 18, 5, 36)
+
+
+@pytest.mark.parametrize("name", [*CATALOGUE, *TRANSFORMED])
+def test_products_by_the_library(name, interpret):
+    interpret(Form(batch=32, stages=True))
+    agrees(name, 3, 18, 5, 7)
+
+
+@pytest.mark.parametrize("name", [name for name in FEW if name != "layer_norm(lstm)"])
+def test_products_by_the_library_and_units_dealt_out(name, interpret):
+    """Sums over a vector are left out: programs that do not meet have no part in them."""
+    interpret(Form(batch=4, slices=2, stages=True))
+    agrees(name, 3, 18, 5, 36)
+
+
+class Replayed:
+    """A graph of so many steps, which are done without one."""
+
+    def __init__(self, desk, steps):
+        self.replay = lambda: desk._steps(steps)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
+@pytest.mark.parametrize("name", ["lstm", "gru", "batch_norm(lstm, 7)", "skip_in_time(lstm, 2)"])
+def test_steps_of_a_graph_beyond_the_end_do_nothing(name, packed, interpret, monkeypatch):
+    monkeypatch.setattr("ostinato.backends.triton.staged.STEPS", (4, 2))
+    monkeypatch.setattr("ostinato.backends.triton.staged._Desk._may_record", lambda *_: True)
+    monkeypatch.setattr("ostinato.backends.triton.staged._Desk._graph", lambda desk, _, steps: Replayed(desk, steps))
+    interpret(Form(batch=8, stages=True))
+    agrees(name, 7, 5, 4, 6, packed=packed)
+
+
+@pytest.mark.parametrize("form", [Form(batch=8), Form(batch=8, stages=True)], ids=["whole", "stages"])
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_calls_one_after_the_other(name, form, interpret):
+    """Buffers that are kept from one call to the next hold nothing of it."""
+    interpret(form)
+    for steps, batch in ((3, 5), (2, 5), (4, 3), (3, 5)):
+        agrees(name, steps, batch, 4, 6)
 
 
 @pytest.mark.parametrize("name", ["lstm", "time_skip", "zoneout(gru, 0.1)"])
@@ -101,7 +139,7 @@ def test_programs_that_never_meet_are_an_error(interpret, monkeypatch):
     """One program alone waits for the other as long as its patience lasts."""
     interpret(Form(batch=32, slices=2))
     monkeypatch.setattr("interpreted.AtOnce.__getitem__", lambda self, grid: self.function[(grid[0], 1)])
-    monkeypatch.setattr("ostinato.backends.triton.kernel._PATIENCE", 20)
+    monkeypatch.setattr("ostinato.backends.triton.whole.PATIENCE", 20)
     with pytest.raises(BackendError, match="did not meet in time"):
         agrees("elman", 2, 3, 4, 20)
 

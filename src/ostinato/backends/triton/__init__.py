@@ -4,6 +4,5 @@ from __future__ import annotations
 
 from .backend import TritonBackend
 from .form import Form
-from .render import render
 
-__all__ = ["Form", "TritonBackend", "render"]
+__all__ = ["Form", "TritonBackend"]

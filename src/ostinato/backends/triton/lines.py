@@ -23,7 +23,7 @@ class Lines:
         env: what a step has in registers, by its place.
         on_tape: columns whose value in registers is also on the tape.
         dirty: what was written for other programs, and not met since.
-        room: elements that a sequence has in the exchange.
+        rooms: elements that a sequence has in the exchange, and in that of sums over a vector.
     """
 
     def __init__(self, layout: Layout, form: Form, name: str) -> None:
@@ -39,8 +39,8 @@ class Lines:
         self.dirty: set[Place] = set()
         self.known: set[str] = set()  # names defined before the first step
         self.in_step: set[str] = set()  # names defined once in a step
-        self.regions: dict[Place, tuple[int, int]] = {}  # of the exchange: where a place begins, its size
-        self.room = 0
+        self.regions: dict[Place, tuple[str, int, int]] = {}  # where a place is exchanged: in which room, from where on
+        self.rooms = {"exchange": 0, "totals": 0}
         self.count = 0
         self.shared = self._shared()
 
@@ -50,13 +50,21 @@ class Lines:
         return self.name != "infer"
 
     def _shared(self) -> set[Place]:
-        """What products read of other programs, or in pieces: it goes through memory."""
+        """What products read of other programs: it goes through memory."""
         places: set[Place] = set()
         for slot in self.slots:
             if isinstance(slot, Run):
                 read = [Place("col", str(e.column)) for e in slot.entries] if slot.transposed else [slot.source]
                 places |= {place for place in read if not self.form.in_registers(self.layout.place(place))}
         return places
+
+    def changed(self, place: Place) -> None:
+        """A place has a new value in registers."""
+        self.on_tape.discard(place)
+
+    def known_elsewhere(self, place: Place) -> bool:
+        """Whether a place has a value of this step that is not in registers."""
+        return False
 
     # Names
 
@@ -118,8 +126,8 @@ class Lines:
             self.body += [
                 f"t_{back} = t + {back} if REVERSE else t - {back}",
                 f"at_{back} = at & (since >= {back})",
-                f"row_{back} = (tl.load(begin + t_{back}, mask={inside}, other=0) if PACKED else t_{back} * B)"
-                ".to(tl.int64) + b",
+                f"row_{back} = (tl.load(begin + t_{back}, mask={inside}, other=0) if PACKED else t_{back}.to(tl.int64) * B)"
+                " + b",
             ]
         return f"row_{back}", f"at_{back}"
 
@@ -168,7 +176,7 @@ class Lines:
             return self._history(name, 1 if place.kind == "prev" else 0)
         if place.kind == "step":
             j = self.lanes(size)
-            return f"tl.load(steps + {layout.steps[place.column]} + {j}, mask=ok{size}, other=0.0)"
+            return f"tl.load(steps + {layout.steps[place.column]} + {j}, mask=ok{size} & real, other=0.0)"
         raise ValueError(f"nothing stands at {place}")
 
     def _column(self, place: Place, size: int) -> str:
@@ -197,13 +205,13 @@ class Lines:
 
     # What programs have for one another
 
-    def exchange(self, place: Place, size: int, parity: str = "(s & 1)") -> str:
+    def exchange(self, place: Place, size: int, parity: str = "(s & 1)", room: str = "exchange") -> str:
         """Where parts of a vector are left; of two places that of this step."""
         if place not in self.regions:
-            self.regions[place] = self.room, size
-            self.room += 2 * size
-        begin, size = self.regions[place]
-        return f"exchange + ({begin} + {parity} * {size}) * B"
+            self.regions[place] = room, self.rooms[room], size
+            self.rooms[room] += 2 * size
+        room, begin, size = self.regions[place]
+        return f"{room} + ({begin} + {parity} * {size}) * B"
 
     def share(self, place: Place, value: str, parity: str = "(s & 1)") -> None:
         """Leave a part of a vector for the others."""
@@ -213,8 +221,8 @@ class Lines:
         self.dirty.add(place)
 
     def meet(self) -> None:
-        if self.form.slices == 1:
-            self.body.append("tl.debug_barrier()")
-        else:
-            self.body += [f"rounds += {self.form.slices}", "left = f.meet(counters + group, rounds, left)"]
+        """Wait for the others; what a product reads is NaN where one waited in vain."""
+        never = "tl.where(left > 0, 0.0, float('nan'))"
+        meeting = f"rounds += {self.form.slices}", "left = f.meet(counters + group, rounds, left)", f"lost = {never}"
+        self.body += meeting
         self.dirty.clear()
