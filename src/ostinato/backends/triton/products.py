@@ -51,7 +51,7 @@ class Products(Lines):
         apart = self.form.pieces(size)[0].splits > 1
         lost = " + lost" if source in self.shared else ""
         return [
-            f"tl.sum({found[i]}, axis=0){lost}" if apart and not self._single(target) else f"{found[i]}{lost}"
+            f"f.added_up({found[i]}){lost}" if apart and not self._single(target) else f"{found[i]}{lost}"
             for i, (_, target) in enumerate(terms)
         ]
 
