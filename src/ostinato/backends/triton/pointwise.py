@@ -49,8 +49,8 @@ class Pointwise(Lines):
         if place.kind == "grad_out" and place not in self.env:
             shape = self.plan.nodes[node].shape
             size = self.layout.of(shape[0]) if shape else 1
-            text = self.load("grad_out", self.layout.output_size, self.layout.of(place.name), size)
-            self.env[place] = self.define("grad_out", text)
+            width, offset = self.layout.output_size, self.layout.of(place.name)
+            self.env[place] = self.define("grad_out", self.ahead(lambda: self.load("grad_out", width, offset, size)))
         return self.value(place)
 
     def _write(self, place: Place, value: str, add: bool, width: int) -> None:

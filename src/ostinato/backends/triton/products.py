@@ -45,6 +45,7 @@ class Products(Lines):
                 if wanted:
                     part = Piece(piece.begin, 1, piece.splits * piece.depth) if single else piece
                     value = self._source(source, size, part)
+                    self.begin_ahead()
                     for i in wanted:
                         weight = self._weight(terms[i][0], part, number, transposed, single)
                         found[i] = self.define("product", self._added(found.get(i), value, weight, part, single))

@@ -9,7 +9,7 @@ it is given, and the number of the step, in a table in memory, so that a CUDA gr
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ...schedule import BatchMean, Place, Plan, Run, Slot
@@ -156,6 +156,9 @@ class _Stages(Step):
 
     # Values from one kernel to the next
 
+    def ahead(self, loaded: Callable[[], str]) -> str:
+        return loaded()
+
     def changed(self, place: Place) -> None:
         super().changed(place)
         self.touched.add(place)
@@ -258,8 +261,9 @@ class _Stages(Step):
 
     def _end(self) -> None:
         """The lines so far are a kernel."""
-        lines = [*self.sequences(), f"{'n' if self.back else 's'} = tl.load(table).to(tl.int32) + ahead"]
-        lines += [*self.before, *self.place_of(), *self.body]
+        number = "tl.load(table).to(tl.int32) + ahead"
+        lines = [*self.sequences(), f"s = T - 1 - ({number})" if self.back else f"s = {number}"]
+        lines += [*self.before, *self.place_of(), *self.of_step(), *self.body]
         used = _words("\n".join(lines))
         head = ["group = tl.program_id(0)", "part = tl.program_id(1)", "first = part == 0"]
         for i, name in enumerate(table(self.plan, self.back)[1:], 1):

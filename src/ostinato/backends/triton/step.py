@@ -48,16 +48,25 @@ class Step(Products, Pointwise):
         else:
             self.loop(slot.stores, dict(slot.loads), self.layout.of(slot.size))
 
-    def place_of(self) -> list[str]:
-        """Where a step is: its row of each sequence, and which sequences are at it."""
+    def place_of(self, late: str = "") -> list[str]:
+        """Where a step is: its number, its row of each sequence, and which sequences are at it.
+
+        Args:
+            late: behind each name.
+        """
+        t, at, s = f"t{late}", f"at{late}", f"s{late}"
+        return [
+            f"real{late} = ({s} >= 0) & ({s} < T)",  # a graph may go on beyond the end
+            f"{at} = inside & real{late} & ({s} < length)",
+            f"since{late} = tl.zeros_like(length) + {s}",
+            f"{t} = tl.where({s} < length, length - 1 - {s}, {s}) if REVERSE else since{late}",
+            f"row{late} = (tl.load(begin + {t}, mask={at}, other=0) if PACKED else {t}.to(tl.int64) * B) + b",
+        ]
+
+    def of_step(self) -> list[str]:
+        """What else is known of the step at hand."""
         found = [
-            *(["s = T - 1 - n"] if self.back else []),
-            "real = (s >= 0) & (s < T)",  # a graph may go on beyond the end
-            "at = inside & real & (s < length)",
             "there = at if PACKED else inside & real",  # a padded row past an end is visited too, once
-            "since = tl.zeros_like(length) + s",
-            "t = tl.where(s < length, length - 1 - s, s) if REVERSE else since",
-            "row = (tl.load(begin + t, mask=at, other=0) if PACKED else t.to(tl.int64) * B) + b",
             f"steps = tape + rows.to(tl.int64) * {self.layout.row} + s.to(tl.int64) * {self.layout.step}",
         ]
         if any(isinstance(slot, BatchMean) for slot in self.slots):
