@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ostinato.backends.triton import Form, TritonBackend
+from ostinato.backends.triton.choosing import Chooser
 from ostinato.backends.triton.kernel import TritonKernel
 
 # pyright: basic, reportMissingImports=false
@@ -25,7 +26,18 @@ class Interpreted(TritonBackend):
     def compile(self, plan, dtype, sizes):
         factors = str(dtype).removeprefix("torch.")
         form = self.form if self.form.factors == "tf32" else replace(self.form, factors=factors)
-        return (Together if form.meeting else TritonKernel)(plan, sizes, factors, lambda *_: form)
+        return (Together if form.meeting else TritonKernel)(plan, sizes, factors, Only(form))
+
+
+class Only(Chooser):
+    """One form, whatever the call."""
+
+    def __init__(self, form):
+        super().__init__()
+        self.form = form
+
+    def forms(self, kernel, name, batch, device):
+        return [self.form]
 
 
 class Together(TritonKernel):

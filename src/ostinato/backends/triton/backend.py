@@ -10,8 +10,8 @@ import torch
 
 from ...schedule import Plan
 from .device import interpreted
-from .form import Form
 from .kernel import TritonKernel
+from .precision import tf32_allowed
 
 __all__ = ["TritonBackend"]
 
@@ -34,7 +34,9 @@ class TritonBackend:
     def compile(self, plan: Plan, dtype: torch.dtype, sizes: Sequence[int]) -> TritonKernel:
         """The kernel of a Plan at these sizes."""
         factors = str(dtype).removeprefix("torch.")
-        return TritonKernel(plan, sizes, factors, lambda kernel, name, call: Form(factors=factors))
+        if factors == "float32" and tf32_allowed():
+            factors = "tf32"
+        return TritonKernel(plan, sizes, factors)
 
 
 @lru_cache(maxsize=1)

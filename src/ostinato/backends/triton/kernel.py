@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...errors import BackendError, ShapeError
+from ...errors import LaunchError, ShapeError
 from ...schedule import BatchMean, Plan
 from ..base import Gradients, Inputs, OutputGradients, Outputs, Wanted
 from .call import Call, aligned
+from .choosing import Chooser
 from .form import Form
 from .layout import Layout
 from .outside import History, deferred, hoisted, weight_gradients
@@ -20,9 +24,6 @@ from .whole import Whole
 
 __all__ = ["TritonBound", "TritonKernel"]
 
-Choice = Callable[["TritonKernel", str, Call], Form]
-
-
 class TritonKernel:
     """See `ostinato.backends.base.Kernel`.
 
@@ -30,16 +31,24 @@ class TritonKernel:
         plan: the schedule.
         sizes: in the order of its symbols.
         factors: what factors of products are rounded to.
-        choose: says the form of a kernel for a call.
+        chooser: says the forms that a call may have.
     """
 
     narrow = False
 
-    def __init__(self, plan: Plan, sizes: Sequence[int], factors: str, choose: Choice) -> None:
-        self.plan, self.sizes, self.factors, self._choose = plan, list(sizes), factors, choose
+    def __init__(self, plan: Plan, sizes: Sequence[int], factors: str, chooser: Chooser | None = None) -> None:
+        self.plan, self.sizes, self.factors = plan, list(sizes), factors
+        self.chooser = chooser or Chooser()
         self.layout = Layout(plan, sizes)
         self._tape = plan.tape_size(sizes)
         self._made: dict[tuple[str, Form], Whole | Stages] = {}
+        self._taken: tuple[str, Form] | None = None
+        self._spans: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the Plan and its sizes."""
+        return hashlib.sha256(repr((self.plan, self.sizes)).encode()).hexdigest()
 
     def bind(self, params: Sequence[Tensor]) -> TritonBound:
         """The kernel with its parameters."""
@@ -49,23 +58,51 @@ class TritonKernel:
         """Values of a tape."""
         return self._tape.values(steps, rows)
 
+    def form(self, name: str, batch: int, device: torch.device) -> Form:
+        """The form that a call over so many sequences has, or is tried in first."""
+        return self.chooser.forms(self, name, batch, device)[0]
+
     def made(self, name: str, form: Form) -> Whole | Stages:
         """The kernel of this name in a form."""
         if (name, form) not in self._made:
             self._made[name, form] = (Stages if form.stages else Whole)(self.layout, form, name)
         return self._made[name, form]
 
-    def run(self, name: str, call: Call, bound: TritonBound, values: dict[str, Any]) -> dict[str, Tensor]:
-        """Run a kernel in the form that is chosen; gives the sums for gradients of vectors and scalars, by name."""
-        form = self._choose(self, name, call)
-        return self.run_in(form, name, call, bound, values)
+    @contextmanager
+    def taking(self, name: str, form: Form) -> Iterator[list[tuple[torch.cuda.Event, torch.cuda.Event]]]:
+        """Within it a kernel has this form and no other; gives the events around each of its runs on a GPU."""
+        before = self._taken, self._spans
+        self._taken, self._spans = (name, form), []
+        try:
+            yield self._spans
+        finally:
+            self._taken, self._spans = before
 
-    def run_in(self, form: Form, name: str, call: Call, bound: TritonBound, values: dict[str, Any]) -> dict[str, Tensor]:
+    def run(self, name: str, call: Call, bound: TritonBound, values: dict[str, Any]) -> dict[str, Tensor]:
+        """Run a kernel in the form that is chosen; gives the sums for gradients of vectors and scalars, by name.
+
+        Raises:
+            LaunchError: it cannot be launched in any form.
+        """
+        if self._taken is not None and self._taken[0] == name:
+            return self._run(self._taken[1], name, call, bound, values)
+        if self._taken is None:
+            self.chooser.before(self, name, call, bound)
+        failed: LaunchError | None = None
+        for form in self.chooser.forms(self, name, call.batch, call.device):
+            try:
+                return self._run(form, name, call, bound, values)
+            except LaunchError as error:
+                failed = error
+                self.chooser.refuse(name, form)
+        raise failed or LaunchError(f"{name} can be launched in no form; use backend='eager'")
+
+    def _run(self, form: Form, name: str, call: Call, bound: TritonBound, values: dict[str, Any]) -> dict[str, Tensor]:
         """The same in a given form."""
         plan, layout, sums = self.plan, self.layout, dict[str, Tensor]()
         groups = -(-call.batch // form.batch)
         if groups > 1 and any(isinstance(slot, BatchMean) for slot in plan.infer):
-            raise BackendError(
+            raise LaunchError(
                 f"a mean over a batch of {call.batch} sequences needs one program with all of them, and it has "
                 f"{form.batch}; use smaller batches, or backend='eager'"
             )
@@ -73,7 +110,13 @@ class TritonKernel:
             sums = {f"gv{i}": call.zeros(groups, layout.of(size)) for i, (_, size) in enumerate(plan.vectors)}
             sums |= {f"gc{i}": call.zeros(groups, form.slices) for i in range(len(plan.scalars))}
         given = call.given(list(bound.vectors.values()), list(bound.scalars.values()))
-        self.made(name, form).run(call, bound.matrices, given | values | sums)
+        kernel, timed = self.made(name, form), self._taken is not None and self._taken[0] == name and call.x.is_cuda
+        if timed:
+            self._spans.append((torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)))
+            self._spans[-1][0].record()
+        kernel.run(call, bound.matrices, given | values | sums)
+        if timed:
+            self._spans[-1][1].record()
         if name != "backward":
             return {}
         found = {v: sums[f"gv{i}"].sum(0) for i, (v, _) in enumerate(plan.vectors)}

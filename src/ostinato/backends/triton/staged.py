@@ -97,6 +97,11 @@ class _Desk:
             self.sources[number][:, offset : offset + start.shape[1]] = start
         names = arguments(stages.layout.plan, stages.name == "backward")
         launch(stages.module.note, (1,), [self.table, *(values[name] for name in names)], {}, Form(warps=1))
+        if not self.warm:  # a step beyond the end, which does nothing: what cannot be launched is found out before the first
+            self.table[:1] = call.steps
+            self._steps(1)
+            self.table[:1] = 0
+            self.warm = True
         done = 0
         while done < call.steps:
             left = call.steps - done
@@ -108,11 +113,10 @@ class _Desk:
             else:
                 graph.replay()
             done += steps
-        self.warm = True
 
     def _may_record(self, call: Call) -> bool:
-        """Not the first time, when kernels are compiled and libraries begin, and not within somebody's own graph."""
-        return self.warm and call.x.is_cuda and not torch.cuda.is_current_stream_capturing()
+        """On a GPU, but not within somebody's own graph."""
+        return call.x.is_cuda and not torch.cuda.is_current_stream_capturing()
 
     def _steps(self, count: int) -> None:
         """So many steps, one after the other."""
