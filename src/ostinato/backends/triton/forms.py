@@ -46,7 +46,8 @@ class _Step(NamedTuple):
 def candidates(layout: Layout, name: str, batch: int, factors: str, card: Facts) -> list[Candidate]:
     """Forms for a kernel of this name over so many sequences, the most promising first."""
     step = _step(layout, name)
-    found = [c for form in _whole(step, batch, factors) if (c := _judged(form, step, layout, batch, card))]
+    widest = max(layout.state_sizes, default=1)
+    found = [c for form in _whole(step, widest, batch, factors) if (c := _judged(form, step, layout, batch, card))]
     found.append(_staged(layout, step, batch, factors))
     return sorted(found, key=lambda c: c.cycles)
 
@@ -68,13 +69,14 @@ def _step(layout: Layout, name: str) -> _Step:
     return _Step(products, stages + totals, pointwise(layout, name), totals, means)
 
 
-def _whole(step: _Step, batch: int, factors: str) -> list[Form]:
+def _whole(step: _Step, widest: int, batch: int, factors: str) -> list[Form]:
     """Forms of kernels over whole sequences, good or not."""
     most = power_of_two(batch)
     tiles = [most] if step.means else [m for m in (1, 2, 4, 8, 16, 32, 64) if m <= most]
+    deals = {-(-widest // lanes) for lanes in (8, 16, 32, 64, 128, 256) if lanes < widest} | {1}
     found: list[Form] = []
     for tile in tiles:
-        for slices in (1, 2, 4, 8, 16, 32, 64, 128):
+        for slices in sorted(deals):
             splits = 8 if slices > 1 else 1
             depth = max((d for d, _ in step.products), default=0)
             while splits > 1 and depth < splits * LEAST:
@@ -90,8 +92,6 @@ def _judged(form: Form, step: _Step, layout: Layout, batch: int, card: Facts) ->
     size = 2 if form.narrow else 4
     widest = max(layout.state_sizes, default=1)
     lanes = form.lanes(widest)
-    if form.slices > 1 and (form.slices - 1) * lanes >= widest:
-        return None  # some would have nothing to do
     kept = sum(_depth(form, depth) * form.lanes(width) * size for depth, width in step.products)
     if kept > KEPT or form.batch * sum(form.lanes(s) for s in layout.state_sizes) > 16384:
         return None

@@ -40,8 +40,8 @@ def recall(key: str) -> tuple[Form, float] | None:
 
 def _sound(form: Form) -> bool:
     """Whether a form that was read is one: the file may have been damaged or edited."""
-    numbers = (form.batch, form.slices, form.splits, form.warps)
-    whole = all(isinstance(n, int) and 1 <= n <= 4096 and n & (n - 1) == 0 for n in numbers)
+    powers = (form.batch, form.splits, form.warps)
+    whole = all(isinstance(n, int) and 1 <= n <= 65536 for n in (*powers, form.slices)) and not any(n & (n - 1) for n in powers)
     return whole and form.factors in ("float32", "tf32", "bfloat16", "float16") and isinstance(form.stages, bool)
 
 
