@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -12,13 +13,25 @@ import torch
 
 from ostinato.backends.triton import Form, TritonBackend
 from ostinato.backends.triton.choosing import Chooser
+from ostinato.backends.triton.device import interpreted
 from ostinato.backends.triton.kernel import TritonKernel
 
 # pyright: basic, reportMissingImports=false
 
 
-class Interpreted(TritonBackend):
-    """The backend with kernels of one form; the programs of a group run as processes, so that they can meet."""
+class Only(Chooser):
+    """One form, whatever the call."""
+
+    def __init__(self, form: Form) -> None:
+        super().__init__()
+        self.form = form
+
+    def forms(self, kernel, name, batch, device):
+        return [self.form]
+
+
+class Forced(TritonBackend):
+    """The backend with kernels of one form; in the interpreter programs that meet are processes."""
 
     def __init__(self, form: Form) -> None:
         self.form = form
@@ -26,18 +39,8 @@ class Interpreted(TritonBackend):
     def compile(self, plan, dtype, sizes):
         factors = str(dtype).removeprefix("torch.")
         form = self.form if self.form.factors == "tf32" else replace(self.form, factors=factors)
-        return (Together if form.meeting else TritonKernel)(plan, sizes, factors, Only(form))
-
-
-class Only(Chooser):
-    """One form, whatever the call."""
-
-    def __init__(self, form):
-        super().__init__()
-        self.form = form
-
-    def forms(self, kernel, name, batch, device):
-        return [self.form]
+        apart = interpreted() and form.meeting
+        return (Together if apart else TritonKernel)(plan, sizes, form.factors, Only(form))
 
 
 class Together(TritonKernel):
@@ -48,6 +51,27 @@ class Together(TritonKernel):
         if not isinstance(getattr(kernel.module, name), AtOnce):
             setattr(kernel.module, name, AtOnce(getattr(kernel.module, name)))
         return kernel
+
+
+@contextmanager
+def products_of_bfloat16() -> Iterator[None]:
+    """Within, products of bfloat16 are those: Triton 3.6's interpreter multiplies the integers that hold their bits."""
+    from triton import language
+    from triton.runtime import interpreter
+
+    builder = interpreter.InterpreterBuilder
+    before = builder.create_dot
+
+    def create_dot(self: Any, a: Any, b: Any, *more: Any) -> Any:
+        if a.dtype.scalar == language.bfloat16:
+            a, b = (self.cast_impl(factor, language.float32) for factor in (a, b))
+        return before(self, a, b, *more)
+
+    builder.create_dot = create_dot
+    try:
+        yield
+    finally:
+        builder.create_dot = before
 
 
 class AtOnce:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,9 +43,8 @@ class Call:
         self.x = aligned(x.reshape(self.rows, x.shape[-1]))
 
     def new(self, *shape: int) -> Tensor:
-        """Memory of its own; OSTINATO_POISON=1 fills it with NaN, so that what is never written is seen."""
-        made = torch.empty(shape, dtype=torch.float32, device=self.device)
-        return made.fill_(float("nan")) if os.environ.get("OSTINATO_POISON") == "1" else made
+        """Memory of its own, with anything in it."""
+        return torch.empty(shape, dtype=torch.float32, device=self.device)
 
     def zeros(self, *shape: int) -> Tensor:
         """Zeros."""
@@ -71,7 +69,8 @@ class Call:
         found: dict[str, Any] = {"x": self.x, "T": self.steps, "B": self.batch, "rows": self.rows}
         found["lengths"] = none if self.lengths is None else self.lengths.to(self.device)
         found["begin"] = self.begin.to(self.device) if self.packed else none
-        found |= {f"v{i}": aligned(v) for i, v in enumerate(vectors)} | {f"c{i}": aligned(v) for i, v in enumerate(scalars)}
+        found |= {f"v{i}": aligned(v) for i, v in enumerate(vectors)}
+        found |= {f"c{i}": aligned(v) for i, v in enumerate(scalars)}
         for i, mask in enumerate(self.masks):
             found[f"k{i}"] = aligned(mask)
             found[f"k{i}_steps"] = mask.shape[0] if mask.dim() == 3 else self.rows

@@ -71,7 +71,7 @@ class Chooser:
             self.measure(kernel, name, call, bound)
 
     def measure(self, kernel: TritonKernel, name: str, call: Call, bound: TritonBound) -> dict[Form, float]:
-        """The microseconds of a step in each of the likely forms, over random numbers; the fastest is taken from now on."""
+        """The microseconds of a step in each of the likely forms, over random numbers; the fastest is taken then."""
         likely = self._candidates(kernel, name, call.batch, call.device)
         likely = [c for c in likely if (name, c.form) not in self._refused]
         tried = [c.form for c in likely if c.cycles <= FACTOR * likely[0].cycles][:TRIED]
@@ -120,13 +120,14 @@ def _timed(kernel: TritonKernel, name: str, form: Form, call: Call, bound: Trito
 
 
 def _key(kernel: TritonKernel, name: str, batch: int, device: torch.device) -> str:
-    """What a measurement is filed under: the card, the versions, the kernel, and the size of batch to a power of two."""
-    said = (facts(device).name, torch.__version__, _triton_version(), kernel.digest, kernel.factors, name)
-    return f"{name} {power_of_two(batch)} {hashlib.sha256(repr((*said, power_of_two(batch))).encode()).hexdigest()[:24]}"
+    """What a measurement is filed under: the card, the versions, the kernel, the size of batch to a power of two."""
+    size = power_of_two(batch)
+    said = (facts(device).name, torch.__version__, _triton_version(), kernel.digest, kernel.factors, name, size)
+    return f"{name} {size} {hashlib.sha256(repr(said).encode()).hexdigest()[:24]}"
 
 
 @lru_cache(maxsize=1)
 def _triton_version() -> str:
-    import triton
+    import triton  # pyright: ignore[reportMissingImports]
 
     return str(triton.__version__)

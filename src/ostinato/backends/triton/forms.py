@@ -1,7 +1,7 @@
 """The forms that a kernel may take at given sizes, by how long a step of each may take.
 
-The model counts cycles of a multiprocessor of an H100 or H200. It was made from the instructions that the compiler gives
-for such a step; it says which forms are worth measuring, and which is taken where nothing was measured.
+The model counts cycles of a multiprocessor of an H100 or H200. It was made from the instructions that the compiler
+gives for such a step; it says which forms are worth measuring, and which is taken where nothing was measured.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Candidate(NamedTuple):
 
 
 class _Step(NamedTuple):
-    """What a step has: products as (depth, width) of each matrix, times programs meet, pointwise operations of a row."""
+    """What a step has: its products as (depth, width), how often programs meet, pointwise operations of a row."""
 
     products: list[tuple[int, int]]
     meetings: int

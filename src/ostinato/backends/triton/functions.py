@@ -70,8 +70,8 @@ def power(x, exponent: tl.constexpr):
 def added_up(parts):
     """The sum over the first axis of [2 or 4 or 8, batch, lanes].
 
-    Each thread adds up parts of elements of its own, where `tl.sum` would leave every warp with all sums, and all that is
-    computed with them.
+    Each thread adds up parts of elements of its own, where `tl.sum` would leave every warp with all sums, and all that
+    is computed with them.
     """
     rest = tl.permute(parts, (1, 2, 0))
     a, b = tl.split(tl.reshape(rest, [rest.shape[0], rest.shape[1], rest.shape[2] // 2, 2]))

@@ -24,6 +24,7 @@ from .whole import Whole
 
 __all__ = ["TritonBound", "TritonKernel"]
 
+
 class TritonKernel:
     """See `ostinato.backends.base.Kernel`.
 

@@ -35,7 +35,8 @@ def launch(
         if not _of_triton(error):
             raise
         raise LaunchError(
-            f"a Triton kernel with {form} could not be launched: {_first_line(error)}; use backend='eager', or smaller sizes"
+            f"a Triton kernel with {form} could not be launched: {_first_line(error)}; use smaller sizes, or "
+            "backend='eager'"
         ) from error
 
 

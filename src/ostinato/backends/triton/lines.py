@@ -192,8 +192,10 @@ class Lines:
         if place.kind == "mask":
             i, j = layout.masks[name], self.lanes(size)
             return self.ahead(
-                lambda: f"tl.load(k{i} + tl.where(k{i}_steps > 1, {self.row(0)[0]}, b.to(tl.int64)) * {size} + {j}, "
-                f"mask={self.row(0)[1]} & ok{size}, other=0.0)"
+                lambda: (
+                    f"tl.load(k{i} + tl.where(k{i}_steps > 1, {self.row(0)[0]}, b.to(tl.int64)) * {size} + {j}, "
+                    f"mask={self.row(0)[1]} & ok{size}, other=0.0)"
+                )
             )
         if place.kind in ("prev", "next"):
             return self.ahead(lambda: self._history(name, 1 if place.kind == "prev" else 0))

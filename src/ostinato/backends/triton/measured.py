@@ -41,7 +41,9 @@ def recall(key: str) -> tuple[Form, float] | None:
 def _sound(form: Form) -> bool:
     """Whether a form that was read is one: the file may have been damaged or edited."""
     powers = (form.batch, form.splits, form.warps)
-    whole = all(isinstance(n, int) and 1 <= n <= 65536 for n in (*powers, form.slices)) and not any(n & (n - 1) for n in powers)
+    if not all(isinstance(n, int) and 1 <= n <= 65536 for n in (*powers, form.slices)):
+        return False
+    whole = not any(n & (n - 1) for n in powers)
     return whole and form.factors in ("float32", "tf32", "bfloat16", "float16") and isinstance(form.stages, bool)
 
 

@@ -183,7 +183,7 @@ def weight_gradients(history: History, rows: Tensor, factors: str) -> dict[str, 
             layers.append([entry]) if layer is None else layer.append(entry)
         for layer in layers:
             for columns, stack in stacks(layer, layout.columns, layout.width):
-                parts = history.product(rows[:, columns], operand, factors).split([layout.width(e.column) for e in stack])
-                for entry, part in zip(stack, parts, strict=True):
+                product = history.product(rows[:, columns], operand, factors)
+                for entry, part in zip(stack, product.split([layout.width(e.column) for e in stack]), strict=True):
                     found[entry.matrix] = found[entry.matrix] + part if entry.matrix in found else part
     return found

@@ -62,9 +62,9 @@ class Products(Lines):
     def _added(self, before: str | None, source: str, weight: str, piece: Piece, single: bool) -> str:
         """A sum of products, and a product more."""
         if piece.depth == 1:
-            return f"{source} * {weight}"
+            return f"{source} * {weight}.to(tl.float32)"
         if single:
-            total = f"tl.sum({source} * {weight}, axis=1, keep_dims=True)"
+            total = f"tl.sum({source}.to(tl.float32) * {weight}.to(tl.float32), axis=1, keep_dims=True)"
             return f"{before} + {total}" if before else total
         precision = {"tf32": ', input_precision="tf32"', "float32": ', input_precision="ieee"'}
         return f"tl.dot({source}, {weight}{f', {before}' if before else ''}{precision.get(self.form.factors, '')})"
@@ -79,7 +79,8 @@ class Products(Lines):
             if piece.depth == 1:
                 return value
             if piece.splits > 1:
-                value = f"tl.permute(tl.reshape({value}, [{self.form.batch}, {piece.splits}, {piece.depth}]), (1, 0, 2))"
+                parts = f"tl.reshape({value}, [{self.form.batch}, {piece.splits}, {piece.depth}])"
+                value = f"tl.permute({parts}, (1, 0, 2))"
             return self.define("source", f"({value}){self._rounded()}")
         k = self._depth(piece)
         wide = piece.splits > 1

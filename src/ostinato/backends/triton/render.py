@@ -76,13 +76,13 @@ class _Kernel(Step):
             self.after.append("tl.store(counters + (B + 1), 1, mask=left <= 0)")
         head = ["group = earlier + tl.program_id(0)", "part = tl.program_id(1)", "first = part == 0", *self.sequences()]
         head += ["rounds = 0", "left = patience", "lost = 0.0"] if meeting else []
-        # num_stages: what is loaded is written by other programs in the loop, so no load may be moved to an earlier step
+        # num_stages: other programs write in the loop what is loaded there, so no load may be moved to an earlier step
         following = [*self.place_of("_next"), *self.upcoming]
         i = self.body.index(AHEAD) if AHEAD in self.body else 0
         number = "s_next = T - 1 - tl.cast({}, tl.int32)" if self.back else "s_next = tl.cast({}, tl.int32)"
         step = [f"{name} = {name}_next" for name in ("s", "real", "at", "since", "t", "row")]
         step += [*self.of_step(), *self.current, *self.body[:i], number.format("i + 1"), *following, *self.body[i:]]
-        # num_stages: what is loaded is written by other programs in the loop, so no load may be moved to an earlier step
+        # num_stages: other programs write in the loop what is loaded there, so no load may be moved to an earlier step
         lines = [*head, *self.before, *first, *share, number.format(0), *following]
         lines += ["for i in tl.range(0, T, num_stages=1):", *(f"    {line}" for line in step)]
         return function(self.name, given(plan, self.back), [*lines, *self.after])

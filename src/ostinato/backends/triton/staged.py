@@ -97,7 +97,8 @@ class _Desk:
             self.sources[number][:, offset : offset + start.shape[1]] = start
         names = arguments(stages.layout.plan, stages.name == "backward")
         launch(stages.module.note, (1,), [self.table, *(values[name] for name in names)], {}, Form(warps=1))
-        if not self.warm:  # a step beyond the end, which does nothing: what cannot be launched is found out before the first
+        if not self.warm:
+            # a step beyond the end, which does nothing: what cannot be launched is found out before the first
             self.table[:1] = call.steps
             self._steps(1)
             self.table[:1] = 0

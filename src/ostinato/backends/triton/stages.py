@@ -1,9 +1,10 @@
 """A Plan as kernels between products: what a step computes until its next product is one of them.
 
-Products are left to the vendor's library. What a product reads lies in a source, [B, width], columns side by side where
-a product takes several; what it gives in sums, [B, width], which later kernels add to what they are sums of. States lie
-where they end, and other values that a later kernel of the step reads are kept in a buffer. A kernel finds the addresses of what
-it is given, and the number of the step, in a table in memory, so that a CUDA graph of kernels and products serves every call.
+Products are left to the vendor's library. What a product reads lies in a source, [B, width], columns side by side where a
+product takes several; what it gives in sums, [B, width], which later kernels add to what they are sums of. States lie
+where they end, and other values that a later kernel of the step reads are kept in a buffer. A kernel finds the
+addresses of what it is given, and the number of the step, in a table in memory, so that a CUDA graph of kernels and
+products serves every call.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from .layout import Layout
 from .render import HEAD
 from .step import Step, arguments, function
 
-__all__ = ["Product", "Staged", "render_stages"]
+__all__ = ["STAGE", "Product", "Staged", "render_stages"]
 
 _COUNTED = ("T", "B", "rows")
-_GIVEN = ("table", "source", "sums", "kept", "of_step", "ahead")
+STAGE = ("table", "source", "sums", "kept", "of_step", "ahead")
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,8 @@ class _Stages(Step):
         names = arguments(self.plan, self.back)
         lines = ["tl.store(table, tl.full([], 0, tl.int64))"]
         lines += [f"tl.store(table + {i}, {name}.to(tl.int64))" for i, name in enumerate(names, 1)]
-        made.text = "\n\n\n".join([HEAD, function("note", ["table", *names], lines, constants=()), *self.functions]) + "\n"
+        note = function("note", ["table", *names], lines, constants=())
+        made.text = "\n\n\n".join([HEAD, note, *self.functions]) + "\n"
         return made
 
     # Products
@@ -132,7 +134,8 @@ class _Stages(Step):
         """A product; its sums are added where they are asked for."""
         made, number = self.made, len(self.made.sums)
         widths = [self.layout.of(self.plan.matrices[self.layout.matrices[e.matrix]][1]) for e in run.entries]
-        made.order.append(Product(self.found[self._operands(run)], number, tuple(e.matrix for e in run.entries), run.transposed))
+        source, matrices = self.found[self._operands(run)], tuple(e.matrix for e in run.entries)
+        made.order.append(Product(source, number, matrices, run.transposed))
         if run.transposed:
             made.sums.append(self.layout.place(run.target))
             if not run.accumulate:
@@ -276,7 +279,7 @@ class _Stages(Step):
             head += [f"{name} = {found}"] if name in used else []
         number = len(self.functions)
         self.made.order.append(number)
-        self.functions.append(function(f"stage_{number}", _GIVEN, [*head, *lines]))
+        self.functions.append(function(f"stage_{number}", STAGE, [*head, *lines]))
 
 
 def _words(text: str) -> set[str]:

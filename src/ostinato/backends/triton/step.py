@@ -31,7 +31,8 @@ def function(name: str, given: Sequence[str], lines: Sequence[str], constants: S
     """A kernel's text; it is not compiled anew for the values of its `NUMBERS`."""
     plain = ", ".join(f'"{n}"' for n in given if n in NUMBERS or n.endswith("_steps"))
     names = ", ".join([*given, *(f"{constant}: tl.constexpr" for constant in constants)])
-    return "\n".join([f"@triton.jit(do_not_specialize=[{plain}])", f"def {name}({names}):", *(f"    {x}" for x in lines)])
+    head = [f"@triton.jit(do_not_specialize=[{plain}])", f"def {name}({names}):"]
+    return "\n".join([*head, *(f"    {line}" for line in lines)])
 
 
 class Step(Products, Pointwise):
