@@ -1,7 +1,7 @@
 """A Plan as kernels between products: what a step computes until its next product is one of them.
 
-Products are left to the vendor's library. What a product reads lies in a source, [B, width], columns side by side where a
-product takes several; what it gives in sums, [B, width], which later kernels add to what they are sums of. States lie
+Products are left to the vendor's library. What a product reads lies in a source, [B, width], columns side by side where
+a product takes several; what it gives in sums, [B, width], which later kernels add to what they are sums of. States lie
 where they end, and other values that a later kernel of the step reads are kept in a buffer. A kernel finds the
 addresses of what it is given, and the number of the step, in a table in memory, so that a CUDA graph of kernels and
 products serves every call.

@@ -46,7 +46,7 @@ def build_torch_module(problem: Problem, weights: Mapping[str, Tensor], form: Fo
     """Its module with copies of our weights."""
     spec = TORCH_MODULES[problem.cell]
     layout = spec.layout()
-    module = spec.module(problem.shape.D, problem.shape.H).to(form.dtype)
+    module = spec.module(problem.shape.D, problem.shape.H).to(problem.x.device, form.dtype)
     parameters = dict(module.named_parameters())
     with torch.no_grad():
         for name, parts in layout.items():
