@@ -143,9 +143,11 @@ def test_ceilings_are_rates() -> None:
 # ---------------------------------------------------------------- the verdicts
 
 
-def row(cell: str, case: str, error: str | None = None, flops: float = 1.0, **ratios: float | None) -> dict[str, Any]:
+def row(
+    cell: str, case: str, error: str | None = None, flops: float = 1.0, by: str = "cuDNN", **ratios: float | None
+) -> dict[str, Any]:
     peers = {
-        name.replace("_", ", "): {"ms": ratio, "ratio": ratio, "error": None if ratio else "differs"}
+        name.replace("_", ", "): {"ms": ratio, "ratio": ratio, "error": None if ratio else "differs", "by": by}
         for name, ratio in ratios.items()
     }
     return {"cell": cell, "case": case, "ms": None if error else 1.0, "flops": flops, "peers": peers, "error": error}
@@ -174,6 +176,12 @@ def test_level_at_half_and_never_slower_than_one_and_a_half() -> None:
 def test_a_case_that_failed_is_counted_against_us() -> None:
     met, got = judged([row("lstm", "a", cudnn=2.0), row("lstm", "b", error="hung", cudnn=None)])[SLOWEST]
     assert met is False and got.endswith("1 of 224 cases, 1 more without a time")
+
+
+def test_kernels_that_are_not_cudnns_are_not_counted_as_such() -> None:
+    found = judged([row("lstm", "a", cudnn=0.9), row("lstm", "b", by="torch's own kernels", cudnn=50.0)])
+    assert found[LEVEL] == (False, "0% of 1 of 224 cases; 1 more that are not cuDNN's")
+    assert found[SLOWEST] == (True, "1.11 times as long, at a; 1 of 224 cases; 1 more that are not cuDNN's")
 
 
 def test_other_cells_by_their_operations_and_against_a_loop() -> None:
@@ -254,8 +262,8 @@ def test_the_check_passes_on_a_bare_machine(bare: dict[str, str], tmp_path: Path
     record = json.loads((tmp_path / "gpu-check.json").read_text())
     assert record["passed"] and record["complete"] and record["facts"]["device"] == "cpu"
     assert [law["how"] for law in record["laws"]] == ["held"]
-    assert [(row["kernel"], row["wrong"]) for row in record["compiled"]] == [
-        (k, "") for k in ("infer", "train", "backward")
+    assert [(row["kernel"], row["shape"], row["wrong"]) for row in record["compiled"]] == [
+        (kernel, shape, "") for kernel in ("infer", "train", "backward") for shape in ("whole", "stages")
     ]
     assert all(row["registers"] > 0 for row in record["compiled"])
     assert "**all passed**" in (tmp_path / "gpu-check.md").read_text()
@@ -267,7 +275,7 @@ def test_what_was_not_checked_did_not_pass(bare: dict[str, str], tmp_path: Path)
     done = run(command, bare)
     assert done.returncode == 1
     record = json.loads((tmp_path / "gpu-check.json").read_text())
-    assert not record["passed"] and len(record["laws"]) == 3
+    assert not record["passed"] and len(record["laws"]) == 6
     assert "not run" in {law["how"] for law in record["laws"]}
     assert "What did not pass" in (tmp_path / "gpu-check.md").read_text()
 
@@ -308,5 +316,5 @@ def test_a_kernel_that_does_not_compile_is_wrong(bare: dict[str, str], tmp_path:
     command = [sys.executable, "benchmarks/sm90.py", "--cells", "no_such_cell", "--jobs", "1"]
     done = run([*command, "--json", str(tmp_path / "rows.json")], bare)
     rows = json.loads((tmp_path / "rows.json").read_text())
-    assert done.returncode == 1 and len(rows) == 3
+    assert done.returncode == 1 and len(rows) == 6
     assert all("no_such_cell" in row["wrong"] and row["registers"] is None for row in rows)
