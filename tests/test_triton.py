@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from device_laws import Case, cases, check, dealt, quiet
+from fuzz import numbered
+from laws import THOROUGH
 from measured import build, doubled, inputs, measure, ragged, reference, states_for
 from ostinato import RNN, BackendError
 from ostinato.backends.triton import Form
@@ -19,6 +21,14 @@ pytest.importorskip("triton", reason="triton is not installed (pip install trito
 def test_the_laws_hold_in_the_interpreter(case):
     """The same cases as `scripts/gpu-check` looks at, on a GPU if there is one."""
     assert check(case) == []
+
+
+@pytest.mark.parametrize("number", range(20 if THOROUGH else 3))
+@pytest.mark.parametrize("form", ["whole", "stages"])
+def test_cells_drawn_at_random(form, number):
+    """Values and every gradient; `scripts/fuzz --backend triton:stages` goes over thousands."""
+    outcome = numbered("0", number, f"triton:{form}", ("float32",))
+    assert not outcome.wrong, "\n".join([outcome.source, *outcome.wrong])
 
 
 class Replayed:
