@@ -36,6 +36,7 @@ SECONDS = 460.0
 LAWS_SHARE = 0.5  # of the time, on a GPU; the rest is the benchmark's
 CASE_S = {"cpu": 90.0, "cuda": 120.0}  # a case of the laws; on a GPU it compiles six kernels
 MOST = 14  # processes that share a GPU
+SHOWN = 20  # failures that are printed; the files have all
 LAST_S = 5.0  # for writing
 EVERY_S = 5.0  # between two writings of what was found
 BOTH = {"OMP_NUM_THREADS": "1", "OSTINATO_POISON": "1"}  # kernels fill what they take for themselves with NaN
@@ -67,7 +68,7 @@ def main() -> int:
     except Exception as error:  # noqa: BLE001  (what was found before it is written all the same)
         check.stopped(f"{type(error).__name__}: {error}")
     check.write()
-    print(f"{check.verdict()}\n{paths[0]}\n{paths[1]}")
+    print("\n".join([*list(check.failures())[:SHOWN], check.verdict(), *map(str, paths)]))
     return 0 if check.record["passed"] else 1
 
 

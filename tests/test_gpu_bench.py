@@ -143,9 +143,11 @@ def test_ceilings_are_rates() -> None:
 # ---------------------------------------------------------------- the verdicts
 
 
-def row(cell: str, case: str, error: str | None = None, flops: float = 1.0, **ratios: float | None) -> dict[str, Any]:
+def row(
+    cell: str, case: str, error: str | None = None, flops: float = 1.0, by: str = "cuDNN", **ratios: float | None
+) -> dict[str, Any]:
     peers = {
-        name.replace("_", ", "): {"ms": ratio, "ratio": ratio, "error": None if ratio else "differs"}
+        name.replace("_", ", "): {"ms": ratio, "ratio": ratio, "error": None if ratio else "differs", "by": by}
         for name, ratio in ratios.items()
     }
     return {"cell": cell, "case": case, "ms": None if error else 1.0, "flops": flops, "peers": peers, "error": error}
@@ -174,6 +176,12 @@ def test_level_at_half_and_never_slower_than_one_and_a_half() -> None:
 def test_a_case_that_failed_is_counted_against_us() -> None:
     met, got = judged([row("lstm", "a", cudnn=2.0), row("lstm", "b", error="hung", cudnn=None)])[SLOWEST]
     assert met is False and got.endswith("1 of 224 cases, 1 more without a time")
+
+
+def test_kernels_that_are_not_cudnns_are_not_counted_as_such() -> None:
+    found = judged([row("lstm", "a", cudnn=0.9), row("lstm", "b", by="torch's own kernels", cudnn=50.0)])
+    assert found[LEVEL] == (False, "0% of 1 of 224 cases; 1 more that are not cuDNN's")
+    assert found[SLOWEST] == (True, "1.11 times as long, at a; 1 of 224 cases; 1 more that are not cuDNN's")
 
 
 def test_other_cells_by_their_operations_and_against_a_loop() -> None:

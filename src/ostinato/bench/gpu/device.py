@@ -21,6 +21,7 @@ from ..task.forms import FORMS, Form
 from .clock import METHOD, Clock, DeviceClock, HostClock, ceilings, interleave, no_tf32
 from .grid import Case
 from .ours import form_of, need_of
+from .vendor import ran_by
 
 __all__ = ["CEILINGS", "compiled", "measured"]
 
@@ -101,7 +102,7 @@ def _measured(case: Case, device: torch.device, clock: Clock) -> dict[str, Any]:
                 row["peers"][name] = {"ms": None, "ratio": None, "error": str(error).partition("\n")[0]}
                 free()
                 continue
-            row["peers"][name] = {"ms": None, "ratio": None, "error": wrong}
+            row["peers"][name] = {"ms": None, "ratio": None, "error": wrong, "by": peer.by}
             if wrong is None:
                 calls[name] = peer.call
                 row["peers"][name]["scale"] = peer.scale
@@ -134,12 +135,14 @@ class Peer:
         outcome: what it gives; None where it does other work than ours.
         exact: the same in float64, asked for where the numbers differ more than is usual.
         scale: what its time is multiplied by before it is held against ours; None: there is nothing to compare.
+        by: whose kernels it runs, where that is not plain.
     """
 
     call: Callable[[], object]
     outcome: Callable[[], Mapping[str, Tensor]] | None
     exact: Callable[[], Mapping[str, Tensor]] | None = None
     scale: float | None = 1.0
+    by: str | None = None
 
     def wrong(self, case: Case, ours: Ours, expected: Mapping[str, Tensor]) -> str | None:
         """Why its numbers are not ours, or None. What is wrong has no speed."""
@@ -160,7 +163,8 @@ def _cudnn(problem: Problem, ours: Ours, case: Case) -> Peer:
     def exact() -> Mapping[str, Tensor]:
         return build_torch_module(problem, ours.weights, EXACT).outcome(case.pass_)
 
-    return Peer(module.call(case.pass_), lambda: module.outcome(case.pass_), exact)
+    by = ran_by(module)
+    return Peer(module.call(case.pass_), lambda: module.outcome(case.pass_), exact, by=by)
 
 
 def _eager(problem: Problem, ours: Ours, case: Case) -> Peer:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from .grid import GRID
+from .vendor import CUDNN
 from .verdicts import verdicts
 
 __all__ = ["page", "table"]
@@ -66,6 +67,13 @@ def _rows(rows: list[dict[str, Any]]) -> Iterator[str]:
         for who, error in ended.items():
             if error:
                 reasons.setdefault(f"{who}: {error}", []).append(row["case"])
+    others: dict[str, int] = {}
+    for row in rows:
+        by = row["peers"].get("cudnn", {}).get("by")
+        if by not in (None, CUDNN):
+            others[by] = others.get(by, 0) + 1
+    for by, count in others.items():
+        yield from (f"torch.nn was {by}, in {count} of these cases.", "")
     if reasons:
         yield from ("Without a time:", "")
         for reason, cases in reasons.items():

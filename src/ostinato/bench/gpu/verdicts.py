@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..measure.timing import geometric_mean
+from .vendor import CUDNN
 
 __all__ = ["LEVEL", "verdicts"]
 
@@ -24,11 +25,14 @@ def verdicts(record: Row) -> list[dict[str, Any]]:
 
 def _vendor(rows: Sequence[Row], cell: str, module: str, size: int) -> list[dict[str, Any]]:
     """Level or ahead at half of the shapes; never slower than 1.5 times. For the gru it is told, and not asked for."""
-    own = [row for row in rows if row["cell"] == cell and "cudnn" in row["peers"]]
-    slower = {row["case"]: 1 / row["peers"]["cudnn"]["ratio"] for row in own if row["peers"]["cudnn"].get("ratio")}
-    wrong = len([row for row in own if row["error"] or row["peers"]["cudnn"]["error"]])
+    rows = [row for row in rows if row["cell"] == cell]
+    own = [row for row in rows if row["error"] or _by_cudnn(row)]
+    slower = {row["case"]: 1 / row["peers"]["cudnn"]["ratio"] for row in own if _ratio(row, "cudnn")}
+    wrong = len([row for row in own if not _ratio(row, "cudnn")])
+    apart = len([row for row in rows if _ratio(row, "cudnn") and not _by_cudnn(row)])
     asked = cell == "lstm"
     count = f"{len(slower)} of {size} cases" + (f", {wrong} more without a time" if wrong else "")
+    count += f"; {apart} more that are not cuDNN's" if apart else ""
     level = sum(value <= LEVEL for value in slower.values())
     found = [_verdict(f"{cell} against {module}: level (within {LEVEL - 1:.0%}) or ahead", "at half", asked)]
     found.append(_verdict(f"{cell} against {module}: the slowest", "at most 1.5 times as long", asked))
@@ -64,6 +68,11 @@ def _others(rows: Sequence[Row]) -> list[dict[str, Any]]:
         if recorded:
             eager["got"] += f"; recorded in a CUDA graph: {geometric_mean(recorded):.1f} over {len(recorded)}"
     return [per_flop, eager]
+
+
+def _by_cudnn(row: Row) -> bool:
+    """Whether it stands beside cuDNN, and not beside another kernel that torch takes instead."""
+    return (row["peers"].get("cudnn", {}).get("by") or "").startswith(CUDNN)
 
 
 def _ratio(row: Row, peer: str) -> float | None:

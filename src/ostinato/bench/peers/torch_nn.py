@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..task.contest import Contestant, Problem
+from ..task.contest import Problem, TorchContestant
 from ..task.forms import Form
 
 __all__ = ["TORCH_MODULES", "build_torch_module"]
@@ -42,7 +42,7 @@ TORCH_MODULES: dict[str, TorchModule] = {
 }
 
 
-def build_torch_module(problem: Problem, weights: Mapping[str, Tensor], form: Form) -> Contestant:
+def build_torch_module(problem: Problem, weights: Mapping[str, Tensor], form: Form) -> TorchContestant:
     """Its module with copies of our weights."""
     spec = TORCH_MODULES[problem.cell]
     layout = spec.layout()
