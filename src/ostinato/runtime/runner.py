@@ -55,12 +55,18 @@ class Runner:
             return run_eager(step, inputs, params)
         if _get_current_dispatch_mode() is not None:
             return self._captured(inputs, params, backend)
-        x, states, _, _, masks = inputs
+        x, states, *_ = inputs
         kind = products_of(x)
         if x.dtype in NARROW and (kernel := choose(step, backend, x.device, kind)) is not None:
             if not kernel.narrow or x.dtype != torch.bfloat16 or _wants_gradients(x, states, params):
-                return self._widened(inputs, params, backend)
+                return _narrowed(self._run(*_widened(inputs, params), backend, kind), x.dtype)
             return self._inferred(kernel, inputs, params)
+        return self._run(inputs, params, backend, kind)
+
+    def _run(self, inputs: Inputs, params: Sequence[Tensor], backend: str, kind: torch.dtype) -> Outputs:
+        """By a kernel whose products are of this dtype; by eager, if that is the backend."""
+        step = self.step
+        x, states, _, _, masks = inputs
         own, bound = self._bind(inputs, params, backend, kind)
         if bound is None:
             return run_eager(step, inputs, params)
@@ -90,19 +96,6 @@ class Runner:
         ):
             return None
         return last[1].forward(Inputs(x, states), False)[0]
-
-    def _widened(self, inputs: Inputs, params: Sequence[Tensor], backend: str) -> Outputs:
-        """A kernel's sums and states are float32; bfloat16 and float16 are what comes in and goes out."""
-        x, states, _, _, masks = inputs
-        wide = inputs._replace(
-            x=x.float(),
-            states=None if states is None else [t.float() for t in states],
-            masks=[m.float() for m in masks],
-        )
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=x.dtype == torch.bfloat16):
-            found = self(wide, [t.float() for t in params], backend)
-        narrow = [tuple([t.to(x.dtype) for t in part]) for part in (found.finals, found.statistics)]
-        return Outputs(found.output.to(x.dtype), *narrow)
 
     def _inferred(self, kernel: Kernel, inputs: Inputs, params: Sequence[Tensor]) -> Outputs:
         """The same without gradients, where the kernel itself reads bfloat16 and writes it."""
@@ -143,7 +136,8 @@ class Runner:
             return on_padded(lambda whole: self._captured(whole, params, backend), inputs, step.mask_shapes)
         x, states, lengths, reverse, masks = inputs
         if x.dtype in NARROW and asked(backend) != "eager" and x.device.type == "cpu":
-            return self._widened(inputs, params, backend)
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=x.dtype == torch.bfloat16):
+                return _narrowed(self(*_widened(inputs, params), backend), x.dtype)
         own = params if step.direct else step.derived(params, masks)
         # a trace is run again with gradients, whatever it was taken with
         training = torch._C._get_tracing_state() is not None or _wants_gradients(x, states, own)
@@ -156,6 +150,23 @@ class Runner:
         )
         found = step.outputs(output, rest)
         return found._replace(statistics=tuple([s.detach() for s in found.statistics]))
+
+
+def _widened(inputs: Inputs, params: Sequence[Tensor]) -> tuple[Inputs, list[Tensor]]:
+    """A kernel's sums and states are float32; bfloat16 and float16 are what comes in and goes out."""
+    x, states, _, _, masks = inputs
+    wide = inputs._replace(
+        x=x.float(),
+        states=None if states is None else [t.float() for t in states],
+        masks=[m.float() for m in masks],
+    )
+    return wide, [t.float() for t in params]
+
+
+def _narrowed(found: Outputs, dtype: torch.dtype) -> Outputs:
+    """What comes out, in the dtype that came in."""
+    narrow = [tuple([t.to(dtype) for t in part]) for part in (found.finals, found.statistics)]
+    return Outputs(found.output.to(dtype), *narrow)
 
 
 def _kinds(x: Any, states: Any) -> list[Any] | None:
