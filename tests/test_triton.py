@@ -64,7 +64,7 @@ def test_calls_one_after_the_other(name, form):
 def test_programs_that_never_meet_are_an_error(monkeypatch):
     """One program alone waits for the other as long as its patience lasts."""
     monkeypatch.setattr("interpreted.AtOnce.__getitem__", lambda self, grid: self.function[(grid[0], 1)])
-    monkeypatch.setattr("ostinato.backends.triton.whole.PATIENCE", 20)
+    monkeypatch.setattr("ostinato.backends.triton.whole.PATIENCE", -100)
     with pytest.raises(BackendError, match="did not meet in time"):
         check(Case("programs that meet", "elman", 2, 3, 4, 20, Form(batch=32, slices=2)))
 
