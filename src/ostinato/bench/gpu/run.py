@@ -17,6 +17,7 @@ from .grid import GRID, PUBLISHED, REHEARSAL, Case, Stage, stages
 __all__ = ["Options", "run"]
 
 COMPILE_S = 90.0  # for the kernels of a case
+FORMS = 3  # times as long where each has several forms
 CASE_S = 60.0  # for measuring one
 LAST_S = 2.0  # with less than that left no case is begun
 MOST = 14  # processes that compile, each with a context on the GPU
@@ -78,6 +79,8 @@ def run(options: Options, on_change: Callable[[Record], None] = lambda _: None) 
             for found in _compile(stage, compilers, options, until, record):
                 record["compiled"].append(found)
                 on_change(record)
+            if time.monotonic() > until - LAST_S:
+                break
             for row in _measure(stage, device, options, until, record):
                 left.pop(row["case"])
                 record["rows"].append(row)
@@ -109,7 +112,8 @@ def _compile(stage: Stage, crew: Crew, options: Options, until: float, record: R
     """The kernels of a stage that are not compiled yet; nothing is measured meanwhile."""
     known = {found["case"] for found in record["compiled"]}
     fresh = {str(case.kernels): case.kernels for case in stage.cases if str(case.kernels) not in known}
-    for end in crew.run([(case, options.rehearse) for case in fresh.values()], COMPILE_S, until - LAST_S):
+    tasks = [(case, options.rehearse) for case in fresh.values()]
+    for end in crew.run(tasks, lambda task: COMPILE_S * (FORMS if task[0].tuned else 1), until - LAST_S):
         case, _ = end.task
         yield {"case": str(case), "how": end.how, "said": end.said, "seconds": round(end.seconds, 2)}
 

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Crew", "Ended"]
+__all__ = ["BROKEN", "Crew", "Ended"]
 
 SAID = 600  # characters of what a process said last that a report of its end holds
 BROKEN = ("CUDA error", "device-side assert")  # behind these a process can use its GPU no more
