@@ -5,7 +5,8 @@
     ├── ProgramError       a Program is not well formed, or of another version (also a ValueError)
     ├── ShapeError         sizes, dtypes, lengths or states that do not fit (also a ValueError)
     ├── BackendError       a backend cannot run this here (also a RuntimeError)
-    │   └── CompileError   the C compiler is missing or failed
+    │   ├── CompileError   the C compiler is missing or failed
+    │   └── LaunchError    a kernel could not be launched
     ├── CacheError         the kernel cache cannot be used (also an OSError)
     │   └── UnsafeCacheError  others could put code there that would be loaded
     ├── DataError          a text or a data file cannot be used (also a ValueError)
@@ -23,6 +24,7 @@ __all__ = [
     "CellError",
     "CompileError",
     "DataError",
+    "LaunchError",
     "OptionError",
     "OstinatoError",
     "ProgramError",
@@ -54,6 +56,10 @@ class BackendError(OstinatoError, RuntimeError):
 
 class CompileError(BackendError):
     """The system's C compiler is missing or failed."""
+
+
+class LaunchError(BackendError):
+    """A kernel could not be launched, or what it gave is not to be used; the message says why, and what to do."""
 
 
 class CacheError(OstinatoError, OSError):
