@@ -14,7 +14,7 @@ from torch import Tensor
 
 import ostinato.runtime
 from laws import build, expected, inputs, measure, needs_c, ragged, results, states_for
-from ostinato import BackendError, CompileError, LaunchError
+from ostinato import BackendError, CompileError, LaunchError, StalledError
 from ostinato.backends.c import CBackend
 from ostinato.named import named
 from ostinato.runtime.operator import step_of
@@ -126,6 +126,14 @@ def test_a_backend_that_is_asked_for_says_why(at: str, error: Any, failing: Any)
     layer = build(named("gru"), 3, 4, "c")
     with pytest.raises(BackendError, match=r"does not like it|no room; take less|out of memory.*; use smaller"):
         measure(layer, inputs(5, 4, 3, torch.float64))
+
+
+@pytest.mark.parametrize("at", ["forward", "backward"])
+def test_what_is_not_to_be_used_is_never_passed_over(at: str, failing: Any) -> None:
+    """What an earlier call gave may be wrong: going on would hide it."""
+    failing(at, lambda: StalledError("did not meet"))
+    with pytest.raises(StalledError, match="did not meet"):
+        measure(build(named("gru"), 3, 4, "auto"), inputs(5, 4, 3, torch.float64))
 
 
 def test_the_environment_asks_too(failing: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,7 +95,12 @@ class Bound(Protocol):
         ...
 
     def forward(self, inputs: Inputs, training: bool) -> tuple[Outputs, Tensor | None]:
-        """Run; in `training` also the tape that backward reads. Masks of matrices are none of a kernel's."""
+        """Run; in `training` also the tape that backward reads. Masks of matrices are none of a kernel's.
+
+        Raises:
+            LaunchError: it cannot be launched for this call; what it was given is as it was. Also in backward.
+            StalledError: what a kernel gave, perhaps in an earlier call, is not to be used. Also in backward.
+        """
         ...
 
     def backward(
@@ -108,8 +113,8 @@ class Bound(Protocol):
 class Kernel(Protocol):
     """A compiled Plan for one dtype, at given sizes.
 
-    narrow: without training, x may be bfloat16 where parameters, states and masks are float32; the output is bfloat16
-        then.
+    narrow: without training, x may be of the dtype of the factors, a narrow one, where parameters, states and masks are
+        float32; the output is as x is then.
     """
 
     @property
@@ -133,9 +138,9 @@ class Backend(Protocol):
     def compile(self, plan: Plan, dtype: torch.dtype, sizes: Sequence[int]) -> Kernel:
         """The kernel, from the cache if it is there; `sizes` in the order of the Plan's symbols.
 
-        One of bfloat16 takes float32 tensors, and rounds what it multiplies.
+        One of bfloat16 or float16 takes float32 tensors, and rounds what it multiplies.
 
         Raises:
-            CompileError, CacheError: it could not be made or kept.
+            BackendError, CacheError: it could not be made or kept.
         """
         ...

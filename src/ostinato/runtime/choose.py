@@ -11,7 +11,7 @@ import torch
 from ..backends.base import Backend, Kernel
 from ..backends.c import CBackend
 from ..backends.triton import TritonBackend
-from ..errors import BackendError, CacheError, LaunchError, UnsafeCacheError
+from ..errors import BackendError, CacheError, LaunchError, StalledError, UnsafeCacheError
 from .asked import CHOICES, asked, check_choice
 from .step import Step
 
@@ -24,7 +24,7 @@ _said: set[str] = set()
 _failed: set[Any] = set()  # kernels that "auto" takes no more, by plan, sizes, device and dtype
 
 FAILURES = (BackendError, torch.OutOfMemoryError)
-"""What a kernel may raise where it cannot run; nothing that it was given is changed then."""
+"""What a kernel may raise where it cannot run: to be told to `fall_back`."""
 
 
 def say_once(message: str, about: str | None = None, level: int = logging.INFO) -> None:
@@ -97,9 +97,10 @@ def fall_back(
 
     Raises:
         BackendError: another backend than "auto" is asked for.
+        StalledError: the error itself, if it is one: what an earlier call gave may be wrong.
     """
     short = isinstance(error, torch.OutOfMemoryError)
-    if asked(backend) != "auto":
+    if asked(backend) != "auto" or isinstance(error, StalledError):
         if short:
             raise _out_of_memory(error) from error
         raise error
