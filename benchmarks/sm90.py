@@ -1,31 +1,37 @@
 """Compiles the Triton kernels of every catalogue cell for sm_90, and says what each takes: no GPU is needed.
 
-    python benchmarks/sm90.py [--cells lstm gru] [--hidden-size 32] [--warps 4] [--json FILE]
+    python benchmarks/sm90.py [--cells lstm gru] [--hidden-size 32] [--warps 4] [--jobs 2] [--limit 60] [--json FILE]
 
-Needs triton (3.6). Registers and spills are what ptxas says, shared memory what Triton asks for. The exit status is 1
-where a kernel does not compile or asks for more shared memory than a program of the card may have.
+Needs triton (3.6). Registers and spills are what ptxas says, shared memory what Triton asks for. Every kernel is
+compiled in a child process, which is ended if it takes longer than `--limit` seconds. The exit status is 1 where a
+kernel does not compile in time, spills registers, or asks for more shared memory than a program of the card may have.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
 import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ostinato import cells
-from ostinato.backends.triton import Form
-from ostinato.backends.triton.load import load
-from ostinato.backends.triton.render import CONSTANTS, arguments, render
-from ostinato.lang import Cell
-from ostinato.runtime.step import Step
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [path for path in (str(ROOT / "src"), str(ROOT / "benchmarks")) if path not in sys.path]
+
+from ostinato import cells  # noqa: E402
+from ostinato.bench.measure.crew import Crew  # noqa: E402
 
 SHARED = 227 * 1024  # bytes that one program may have
 KERNELS = ("infer", "train", "backward")
+LIMIT_S = 60.0
+
+Row = dict[str, Any]
 
 
 def main() -> int:
@@ -34,41 +40,94 @@ def main() -> int:
     parser.add_argument("--cells", nargs="*", help="names; default: the catalogue")
     parser.add_argument("--hidden-size", type=int, default=32)
     parser.add_argument("--warps", type=int, default=4)
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes; default: the cores")
+    parser.add_argument("--limit", type=float, default=LIMIT_S, help="seconds for a kernel")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
-    names = asked.cells or sorted(name for name, value in vars(cells).items() if isinstance(value, Cell))
-    rows: list[dict[str, Any]] = []
-    for name in names:
-        rows += measured(name, asked.hidden_size, Form(warps=asked.warps))
-        for row in rows[-len(KERNELS) :]:
-            taken_by = f"{row['registers']:4} registers {row['spilled']:5} B spilled {row['shared']:7} B shared"
-            print(f"{row['cell']:24} {row['kernel']:9} {taken_by}")
+    rows: list[Row] = []
+    for row in compiled(asked.cells or catalogue(), asked.hidden_size, asked.warps, asked.jobs, asked.limit):
+        rows.append(row)
+        print(line(row), flush=True)
     if asked.json is not None:
         asked.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    spilled = [row for row in rows if row["spilled"]]
-    print(f"{len(rows)} kernels, {len(spilled)} with spills, at most {max(row['shared'] for row in rows):,} B shared")
-    return int(any(row["shared"] > SHARED for row in rows))
+    wrong = [row for row in rows if row["wrong"]]
+    most = max((row["shared"] or 0 for row in rows), default=0)
+    print(f"{len(rows)} kernels, {len(wrong)} of them wrong, at most {most:,} B shared")
+    for row in wrong:
+        print(f"{row['cell']} {row['kernel']}: {row['wrong']}")
+    return int(bool(wrong))
 
 
-def measured(name: str, hidden: int, form: Form) -> list[dict[str, Any]]:
-    """What each kernel of a cell takes, where all its sizes are H, or half of it beside D and H."""
-    program = getattr(cells, name).program()
+def catalogue() -> list[str]:
+    """The names of all cells."""
+    return list(cells.catalogue())
+
+
+def compiled(
+    names: Sequence[str],
+    hidden: int = 32,
+    warps: int = 4,
+    jobs: int = 1,
+    limit: float = LIMIT_S,
+    until: float = math.inf,
+) -> Iterator[Row]:
+    """A row for each kernel of the cells, as each is done.
+
+    Args:
+        names: of the catalogue; hidden: D and H; warps: of a program.
+        jobs: processes; limit: seconds that a kernel may take; until: when all must end, of `time.monotonic`.
+    """
+    tasks = [(name, kernel, hidden, warps) for name in names for kernel in KERNELS]
+    with Crew("sm90:measured", jobs, {"TRITON_INTERPRET": None, "OMP_NUM_THREADS": "1"}) as crew:
+        for end in crew.run(tasks, limit, until):
+            name, kernel, *_ = end.task
+            row = {"cell": name, "hidden_size": hidden, "kernel": kernel, "registers": None, "spilled": None}
+            row |= {"shared": None, "seconds": round(end.seconds, 2)} | (end.value or {})
+            yield row | {"wrong": end.said if end.how != "done" else fault(row)}
+
+
+def fault(row: Row) -> str:
+    """What is wrong with a kernel that did compile; nothing: ""."""
+    faults = [f"{row['spilled']} B of registers are spilled"] if row["spilled"] else []
+    faults += [f"it asks for {row['shared']:,} B of shared memory, and there are {SHARED:,}"] * (row["shared"] > SHARED)
+    return "; ".join(faults)
+
+
+def line(row: Row) -> str:
+    """A row in print."""
+    head = f"{row['cell']:24} {row['kernel']:9}"
+    if row["registers"] is None:
+        return f"{head} {row['wrong']}"
+    taken_by = f"{row['registers']:4} registers {row['spilled']:5} B spilled {row['shared']:7} B shared"
+    return f"{head} {taken_by} {row['seconds']:6.1f} s"
+
+
+# ---------------------------------------------------------------- in a child process
+
+
+def measured(task: tuple[str, str, int, int]) -> dict[str, int]:
+    """What one kernel of a cell takes, where all its sizes are H, or half of it beside D and H."""
+    from ostinato.backends.triton import Form
+    from ostinato.backends.triton.load import load
+    from ostinato.backends.triton.render import arguments, render
+    from ostinato.runtime.step import Step
+
+    name, kernel, hidden, warps = task
+    program, form = getattr(cells, name).program(), Form(warps=warps)
     sizes = {symbol: hidden if symbol in ("D", "H") else max(1, hidden // 2) for symbol in program.symbols}
     step = Step.of(program, True, {"D": hidden, "H": hidden, **sizes})
     plan = step.plan.anonymous()
     module = load(render(plan, step.plan_sizes, form)[0])
-    return [
-        {"cell": name, "hidden_size": hidden, "kernel": kernel, **taken(getattr(module, kernel), names, form)}
-        for kernel in KERNELS
-        for names in [arguments(plan, kernel == "backward")]
-    ]
+    return taken(getattr(module, kernel), arguments(plan, kernel == "backward"), form)
 
 
-def taken(function: Any, names: list[str], form: Form) -> dict[str, int]:
+def taken(function: Any, names: list[str], form: Any) -> dict[str, int]:
     """Registers, bytes that are spilled, and bytes of shared memory of a kernel."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
+
+    from ostinato.backends.triton.render import CONSTANTS
 
     kinds = {name: kind(name) for name in names} | dict.fromkeys(CONSTANTS, "constexpr")
     values = dict(zip(CONSTANTS, (False, False, False, True), strict=True))

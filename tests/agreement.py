@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from laws import ThroughPacked, build, doubled, inputs, measure, ragged, reference, states_for
+from measured import ThroughPacked, build, doubled, inputs, measure, ragged, reference, states_for
 from ostinato import RNN, BackendError, Cell, CompileError
 from programs import Drawn
 from tolerances import differences, errors, is_gradient, magnitude

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,27 @@ class Interpreted(TritonBackend):
                 if not isinstance(getattr(module, name), AtOnce):
                     setattr(module, name, AtOnce(getattr(module, name)))
         return kernel
+
+
+@contextmanager
+def products_of_bfloat16() -> Iterator[None]:
+    """Within, products of bfloat16 are those: Triton 3.6's interpreter multiplies the integers that hold their bits."""
+    from triton import language
+    from triton.runtime import interpreter
+
+    builder = interpreter.InterpreterBuilder
+    before = builder.create_dot
+
+    def create_dot(self: Any, a: Any, b: Any, *more: Any) -> Any:
+        if a.dtype.scalar == language.bfloat16:
+            a, b = (self.cast_impl(factor, language.float32) for factor in (a, b))
+        return before(self, a, b, *more)
+
+    builder.create_dot = create_dot
+    try:
+        yield
+    finally:
+        builder.create_dot = before
 
 
 class AtOnce:

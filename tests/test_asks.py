@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from laws import BACKENDS, COMPILER, NO_COMPILER, build, flat, in_turn, inputs, numbers, reference
+from laws import BACKENDS, COMPILER, NO_COMPILER, in_turn
+from measured import build, flat, inputs, numbers, reference
 from ostinato import RNN
 from ostinato.named import named
 from ostinato.runtime import Step

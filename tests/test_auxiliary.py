@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from laws import BACKENDS, THOROUGH, numbers
+from laws import BACKENDS, THOROUGH
+from measured import numbers
 from ostinato import RNN, Cell, CellError, ProgramError, cell, cells, tanh, transforms
 from ostinato.ir import Program, activations, delayed, simplify
 from transformed import TRANSFORMS, transformed

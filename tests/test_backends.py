@@ -19,7 +19,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 import ostinato
-from laws import CELLS, THOROUGH, build, inputs, measure, needs_c, ragged, states_for
+from laws import CELLS, THOROUGH, needs_c
+from measured import build, inputs, measure, ragged, states_for
 from ostinato import BackendError, CacheError, CompileError
 from tolerances import assert_agree
 

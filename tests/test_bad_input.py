@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 import ostinato
-from laws import BACKENDS, build, inputs, measure, sizes_for
+from laws import BACKENDS
+from measured import build, inputs, measure, sizes_for
 from ostinato import RNN, BackendError, CellError, OstinatoError, ShapeError
 
 X = torch.zeros(4, 2, 3)

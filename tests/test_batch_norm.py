@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 import ostinato
-from laws import BACKENDS, fill, needs_c, numbers
+from laws import BACKENDS, needs_c
+from measured import fill, numbers
 from ostinato import RNN, ShapeError, cells, transforms, truncate
 from ostinato.ir import evaluation, simplify
 from tolerances import TOLERANCES, assert_agree, is_gradient

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 import ostinato
-from laws import CELLS, across, build, everything, expected, inputs, measure, needs_c, ragged, states_for
+from laws import CELLS, across, needs_c
+from measured import build, everything, expected, inputs, measure, ragged, states_for
 from tolerances import TOLERANCES, differences, errors, kinked, smooth
 
 pytestmark = needs_c

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 import ostinato
-from laws import BACKENDS, CELLS, THOROUGH, backend_param, build, flat, inputs, numbers, results, states_for
+from laws import BACKENDS, CELLS, THOROUGH, backend_param
+from measured import build, flat, inputs, numbers, results, states_for
 from ostinato import ShapeError
 from ostinato.runtime import Step
 from tolerances import assert_agree

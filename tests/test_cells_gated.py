@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from laws import BACKENDS, build, inputs, measure, numbers, states_for
+from laws import BACKENDS
+from measured import build, inputs, measure, numbers, states_for
 from ostinato import RNN, Cell, CellError, ShapeError, cell, cells, sigmoid, tanh
 from ostinato.ir import simplify
 from ostinato.nn.initialize import rules_for
@@ -71,7 +72,7 @@ def test_every_cell_of_the_families_has_a_step() -> None:
 
 
 def by_hand(step: Step, layer: RNN, x: Tensor, states: tuple[Tensor, ...]) -> dict[str, Tensor]:
-    """What `laws.measure` gives, from the step alone."""
+    """What `measured.measure` gives, from the step alone."""
     names = layer.programs[0].states
     x = x.detach().requires_grad_()
     given = [s.detach().requires_grad_() for s in states]

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from laws import BACKENDS, build, flat, inputs, numbers, ragged, sizes_for, states_for
+from laws import BACKENDS
+from measured import build, flat, inputs, numbers, ragged, sizes_for, states_for
 from ostinato import RNN, Cell, CellError, ShapeError, cell, cells, tanh, transpose
 from ostinato.ir import equations, simplify
 from steps_ungated import STEPS

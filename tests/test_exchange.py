@@ -14,7 +14,8 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 import ostinato
-from laws import build, cells, fill, flat, inputs, numbers, results
+from laws import cells
+from measured import build, fill, flat, inputs, numbers, results
 from ostinato import RNN, CellError, sigmoid, tanh
 from ostinato.nn.exchange import from_torch, to_torch
 from tolerances import assert_agree

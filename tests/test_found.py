@@ -8,7 +8,7 @@ from torch import nn
 from torch.autograd import forward_ad, grad
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from laws import fill
+from measured import fill
 from ostinato import RNN, ShapeError, cell, log, sigmoid, tanh
 
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 import ostinato
-from laws import build, expected, inputs, measure, needs_c, reference
+from laws import needs_c
+from measured import build, expected, inputs, measure, reference
 from ostinato import RNN, ShapeError
 from ostinato.backends.c import CBackend
 from ostinato.backends.c.memory import Memory

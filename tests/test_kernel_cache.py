@@ -14,7 +14,8 @@ import pytest
 import torch
 
 import ostinato
-from laws import build, expected, inputs, measure, needs_c
+from laws import needs_c
+from measured import build, expected, inputs, measure
 from ostinato import CacheError, CompileError
 from ostinato.backends.c import cache, compiler
 from tolerances import assert_agree

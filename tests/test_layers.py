@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence, pad_packed_sequence
 
 import ostinato
-from laws import CELLS, build, fill, inputs
+from laws import CELLS
+from measured import build, fill, inputs
 from ostinato import RNN, ShapeError, cell, tanh
 
 PAIRS = [(ostinato.LSTM, nn.LSTM), (ostinato.GRU, nn.GRU), (ostinato.Elman, nn.RNN)]

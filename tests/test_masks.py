@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 import ostinato
-from laws import BACKENDS, build, fill, inputs
+from laws import BACKENDS
+from measured import build, fill, inputs
 from ostinato import RNN, Cell, cell, emit, tanh
 from ostinato.ir import Mask, Node
 from ostinato.nn.masks import draw

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 import ostinato
-from laws import BACKENDS, CELLS, THOROUGH, build, fill, flat, in_turn, inputs, numbers, ragged, states_for
+from laws import BACKENDS, CELLS, THOROUGH, in_turn
+from measured import build, fill, flat, inputs, numbers, ragged, states_for
 from ostinato import RNN, ShapeError, cell, emit
 from ostinato.nn.layer import Layer
 from tolerances import assert_agree

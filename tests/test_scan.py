@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from laws import BACKENDS, numbers
+from laws import BACKENDS
+from measured import numbers
 from ostinato import CellError, ShapeError
 from ostinato.nn.scan import scan
 from tolerances import assert_agree

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 import ostinato
-from laws import BACKENDS, CELLS, build, fill, flat, inputs, numbers, sizes_for
+from laws import BACKENDS, CELLS
+from measured import build, fill, flat, inputs, numbers, sizes_for
 from ostinato import RNN, ShapeError, detach_state
 from ostinato.ir import activations
 from tolerances import assert_agree

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 import ostinato
-from laws import BACKENDS, CELLS, build, fill, flat, inputs, numbers, states_for
+from laws import BACKENDS, CELLS
+from measured import build, fill, flat, inputs, numbers, states_for
 from ostinato import RNN, ShapeError, cell, tanh
 from tolerances import assert_agree
 from wired import stack

@@ -15,7 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import ostinato
-from laws import BACKENDS, EVERY, build, flat, inputs, numbers, states_for
+from laws import BACKENDS, EVERY
+from measured import build, flat, inputs, numbers, states_for
 from ostinato import RNN, BackendError, ShapeError
 from tolerances import assert_agree
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import ostinato
-from laws import BACKENDS, CELLS, build, flat, inputs, numbers, reference, results, states_for
+from laws import BACKENDS, CELLS
+from measured import build, flat, inputs, numbers, reference, results, states_for
 from tolerances import assert_agree, differences, smooth
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # torch's own forward mode

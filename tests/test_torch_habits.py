@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.autograd import grad
 from torch.autograd.graph import saved_tensors_hooks
 
-from laws import BACKENDS, build, in_turn, inputs, numbers
+from laws import BACKENDS, in_turn
+from measured import build, inputs, numbers
 from ostinato import RNN, CellError, ShapeError, cells
 
 DOUBLE = torch.float64

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from laws import numbers
+from measured import numbers
 from ostinato import Cell, cells, transforms
 from ostinato.ir import size_value
 from ostinato.runtime import Step

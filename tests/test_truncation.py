@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import ostinato
-from laws import BACKENDS, build, fill, inputs, numbers
+from laws import BACKENDS
+from measured import build, fill, inputs, numbers
 from ostinato import RNN, ShapeError, cells, transforms, truncate
 from tolerances import assert_agree
 from wired import same

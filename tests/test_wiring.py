@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import ostinato
-from laws import BACKENDS, CELLS, build, fill, fits, fitted, flat, inputs, numbers, sizes_for
+from laws import BACKENDS, CELLS
+from measured import build, fill, fits, fitted, flat, inputs, numbers, sizes_for
 from ostinato import RNN, ShapeError, cell, emit
 from tolerances import assert_agree
 from wired import by_hand, outputs, stack

@@ -28,7 +28,7 @@ class Tolerance:
 TOLERANCES = {
     torch.float32: Tolerance(value=5e-6, gradient=2e-5),
     torch.bfloat16: Tolerance(value=1.6e-2, gradient=3.2e-2),  # 4 and 8 times its rounding
-    torch.float16: Tolerance(value=2e-3, gradient=4e-3),  # the same, of three bits more
+    torch.float16: Tolerance(value=2e-3, gradient=4e-3),  # and as many times its own
     torch.float64: Tolerance(value=1e-13, gradient=1e-12),
 }
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from laws import numbers
+from measured import numbers
 from ostinato import Cell, CellError, cells, transforms
 from ostinato.ir import Program, size_value
 from ostinato.runtime import Inputs, Runner, Step

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from laws import fill, flat
+from measured import fill, flat
 from ostinato import RNN
 
 MIXED = ["gru", "lstm", "elman"]

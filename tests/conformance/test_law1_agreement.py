@@ -7,23 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from laws import (
-    BACKENDS,
-    CELLS,
-    DTYPES,
-    across,
-    build,
-    everything,
-    expected,
-    in_turn,
-    inputs,
-    measure,
-    needs_c,
-    numbers,
-    others,
-    ragged,
-    states_for,
-)
+from laws import BACKENDS, CELLS, DTYPES, across, in_turn, needs_c, others
+from measured import build, everything, expected, inputs, measure, numbers, ragged, states_for
 from tolerances import allowed, assert_agree, differences, errors
 
 # T, B, D, H: small and odd, widths that divide nothing, one wide, one long

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from laws import BACKENDS, CELLS, EVERY, across, build, in_turn, inputs, needs_c, states_for
+from laws import BACKENDS, CELLS, EVERY, across, in_turn, needs_c
+from measured import build, inputs, states_for
 
 
 def as_function(layer: Any, lengths: list[int] | None) -> tuple[Callable[..., tuple[Tensor, ...]], tuple[Tensor, ...]]:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import ostinato
-from laws import BACKENDS, fill, inputs, numbers
+from laws import BACKENDS
+from measured import fill, inputs, numbers
 from tolerances import assert_agree
 
 KINDS: list[tuple[str, type[nn.Module], type[nn.Module], dict[str, Any]]] = [

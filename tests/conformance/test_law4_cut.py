@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from laws import BACKENDS, CELLS, DTYPES, build, expected, inputs, measure, states_for
+from laws import BACKENDS, CELLS, DTYPES
+from measured import build, expected, inputs, measure, states_for
 from tolerances import assert_agree
 
 

@@ -11,20 +11,8 @@ from torch import Tensor
 from torch.autograd import grad
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from laws import (
-    BACKENDS,
-    CELLS,
-    ThroughPacked,
-    across,
-    build,
-    expected,
-    fill,
-    in_turn,
-    inputs,
-    measure,
-    needs_c,
-    states_for,
-)
+from laws import BACKENDS, CELLS, across, in_turn, needs_c
+from measured import ThroughPacked, build, expected, fill, inputs, measure, states_for
 from ostinato import RNN, ShapeError, cells
 from ostinato.backends.base import Inputs
 from ostinato.ir import Program, size_value

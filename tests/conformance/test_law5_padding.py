@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from laws import BACKENDS, CELLS, build, inputs, measure, numbers, states_for, without
+from laws import BACKENDS, CELLS
+from measured import build, inputs, measure, numbers, states_for, without
 from tolerances import assert_agree
 
 T, B, D, H = 6, 5, 3, 7

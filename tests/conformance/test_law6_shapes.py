@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from laws import BACKENDS, CELLS, DTYPES, build, expected, inputs, measure, numbers, states_for
+from laws import BACKENDS, CELLS, DTYPES
+from measured import build, expected, inputs, measure, numbers, states_for
 from tolerances import assert_agree
 
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {

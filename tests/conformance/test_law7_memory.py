@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from laws import BACKENDS, CELLS, build, inputs, measure, states_for
+from laws import BACKENDS, CELLS
+from measured import build, inputs, measure, states_for
 
 
 def test_fresh_memory_is_nan() -> None:

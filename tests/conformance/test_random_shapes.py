@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from laws import CELLS, DTYPES, THOROUGH, build, expected, inputs, measure, needs_c, states_for
+from laws import CELLS, DTYPES, THOROUGH, needs_c
+from measured import build, expected, inputs, measure, states_for
 from tolerances import assert_agree
 
 # around the widths of vectors, tiles and blocks, and anything between

@@ -13,7 +13,8 @@ import torch
 
 import ostinato
 from agreement import Run, compare
-from laws import CELLS, THOROUGH, build, expected, in_turn, inputs, measure, needs_c, ragged, states_for
+from laws import CELLS, THOROUGH, in_turn, needs_c
+from measured import build, expected, inputs, measure, ragged, states_for
 from ostinato.backends.c import CBackend, kernel
 from programs import draw
 from tolerances import assert_agree

@@ -1,0 +1,197 @@
+"""What the kernels of the Triton backend are held to, in its interpreter and on a GPU: cases, and how one is checked.
+
+Every case compares values and every gradient with eager in float64, over fresh memory that is filled with NaN. No
+pytest: `scripts/gpu-check` goes over the same cases on machines that have torch and triton alone.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+import ostinato.runtime  # noqa: F401  (its `choose` is a function beside the module)
+from interpreted import Interpreted, products_of_bfloat16
+from measured import ThroughPacked, build, doubled, inputs, measure, ragged, reference, states_for
+from ostinato import RNN, cells
+from ostinato.backends.triton import Form, TritonBackend
+from ostinato.named import named
+from tolerances import differences, errors, is_gradient, smooth
+
+# pyright: basic
+
+CATALOGUE = tuple(cells.catalogue())
+TRANSFORMED = (
+    "layer_norm(lstm)",
+    "batch_norm(gru, 6)",
+    "zoneout(gru, 0.1)",
+    "variational_dropout(lstm, 0.3)",
+    "recurrent_dropout(lstm, 0.2)",
+    "multiplicative_integration(gru)",
+    "residual(gru)",
+    "skip_in_time(lstm, 2)",
+    "deep_transition(elman, 2)",
+)
+# products that wait for one another, peepholes, sums over a vector, states of several sizes, numbers as vectors
+FEW = ("lstm", "gru", "full_peephole_lstm", "layer_norm(lstm)", "projected_lstm", "lmu")
+NARROW = ("bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One law at one cell and shape.
+
+    Args:
+        law: what is looked at; cell: as `named` reads it.
+        steps, batch, width, hidden: T, B, D, H.
+        form: how the work is dealt; None: as the backend deals it.
+        dtype: of the layer and its input.
+        lengths: sequences have unequal lengths; packed: they come as a PackedSequence.
+        state: the first states are given.
+    """
+
+    law: str
+    cell: str
+    steps: int
+    batch: int
+    width: int
+    hidden: int
+    form: Form | None = None
+    dtype: str = "float32"
+    lengths: bool = True
+    packed: bool = False
+    state: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.law}: {self.cell} T={self.steps} B={self.batch} D={self.width} H={self.hidden} {self.dtype}"
+
+
+def cases(device: str = "cpu") -> list[Case]:
+    """All of them; on a GPU also shapes that would take the interpreter too long, in forms that the backend chooses."""
+    found = [Case("the catalogue and transforms", n, 3, 18, 5, 7, Form(batch=32)) for n in (*CATALOGUE, *TRANSFORMED)]
+    found += [Case("products in pieces, weights kept", n, 2, 17, 18, 33, Form(batch=32, depth=16)) for n in FEW]
+    found += [Case("products in pieces, weights read", n, 2, 17, 18, 33, Form(depth=16, resident=False)) for n in FEW]
+    found += [Case("programs that meet", n, 3, 18, 5, 20, Form(slices=2, depth=16)) for n in FEW]
+    packed = ("lstm", "time_skip", "zoneout(gru, 0.1)")
+    found += [Case("packed sequences", n, 4, 7, 5, 6, Form(batch=32), packed=True) for n in packed]
+    found += [Case("whole sequences from zeros", n, 3, 5, 5, 7, lengths=False, state=False) for n in FEW]
+    found += [
+        Case("nothing and almost nothing", "lstm", *shape) for shape in [(0, 3, 4, 5), (2, 0, 4, 5), (1, 1, 1, 1)]
+    ]
+    found += [Case(f"rounded to {dtype}", n, 3, 6, 5, 7, dtype=dtype) for dtype in NARROW for n in FEW]
+    if torch.device(device).type == "cpu":
+        return found
+    found += [
+        Case("as the backend deals it", n, 9, 37, 20, 48) for n in (*CATALOGUE, *TRANSFORMED) if "batch_norm" not in n
+    ]
+    wide = [(40, 3, 63, 100), (17, 65, 64, 128), (5, 16, 257, 300), (6, 70, 512, 512), (3, 16, 1024, 1024)]
+    found += [Case("wide layers", n, *shape) for shape in wide for n in FEW]
+    found += [Case("wide layers", n, 33, 16, 256, 256, dtype=dtype, state=False) for dtype in NARROW for n in FEW]
+    return found
+
+
+class Forced(TritonBackend):
+    """The backend with kernels of one form, on a GPU."""
+
+    def __init__(self, form: Form) -> None:
+        self.form = form
+
+    def compile(self, plan, dtype, sizes):
+        from ostinato.backends.triton.kernel import TritonKernel
+
+        return TritonKernel(plan, sizes, self.form)
+
+
+def check(case: Case, device: str = "cpu") -> list[str]:
+    """What is off by more than the table of tolerances allows, a line for each result; a refusal is raised."""
+    with dealt(case.form, device), fresh_memory_is_nan(), quiet(), products_of_bfloat16():
+        return _narrow(case, device) if case.dtype in NARROW else _whole(case, device)
+
+
+def _whole(case: Case, device: str) -> list[str]:
+    layer, x, state, lengths = _drawn(case, device)
+    twin = reference(layer)  # masks are drawn for the rows there are: then eager is packed too
+    meant = measure(_laid(twin, case), x.double(), doubled(state), lengths)
+    lines = differences(measure(_laid(layer, case), x, state, lengths), meant, torch.float32)
+    with torch.no_grad():
+        bare = measure(_laid(layer, case), x, state, lengths, wants=lambda _: False)
+    values = {name: value for name, value in meant.items() if not is_gradient(name)}
+    return lines + [f"without gradients: {line}" for line in differences(bare, values, torch.float32)]
+
+
+def _narrow(case: Case, device: str) -> list[str]:
+    """What comes in and goes out is rounded: where that moves a state, no kernel can be better than eager by much."""
+    dtype: torch.dtype = getattr(torch, case.dtype)
+    layer, x, state, lengths = _drawn(case, device)
+    layer, x, state = layer.to(dtype), x.to(dtype), None if state is None else tuple(s.to(dtype) for s in state)
+    program = layer.programs[0]
+    meant = smooth(measure(reference(layer), x.double(), doubled(state), lengths), program)
+    eager = build(layer.cell, x.shape[2], layer.hidden_size, "eager", torch.float32, bidirectional=True).to(device)
+    eager.load_state_dict(layer.state_dict())
+    own = errors(smooth(measure(eager.to(dtype), x, state, lengths), program), meant)
+    slack = {name: value / 10 for name, value in own.items() if math.isfinite(value)}
+    found = measure(layer, x, state, lengths)
+    lines = differences(smooth(found, program), meant, dtype, slack)
+    with torch.no_grad():
+        bare = measure(layer, x, state, lengths, wants=lambda _: False)
+    values = {name: value for name, value in meant.items() if not is_gradient(name)}
+    return lines + [f"without gradients: {line}" for line in differences(bare, values, dtype, slack)]
+
+
+def _drawn(case: Case, device: str):
+    """The layer of a case, and what it is given."""
+    cell = named(case.cell)
+    width = case.width if cell.program().input_size == "D" else case.hidden
+    layer = build(cell, width, case.hidden, "triton", torch.float32, bidirectional=True).to(device)
+    x = inputs(case.steps, case.batch, layer.input_size, torch.float32).to(device)
+    state = tuple(s.to(device) for s in states_for(layer, case.batch, torch.float32)) if case.state else None
+    lengths = ragged(case.steps, case.batch) if case.lengths else None
+    if case.packed and lengths is not None:
+        lengths = [max(1, n) for n in lengths]
+    return layer, x, state, lengths
+
+
+def _laid(layer: RNN, case: Case) -> RNN | ThroughPacked:
+    return ThroughPacked(layer) if case.packed else layer
+
+
+@contextmanager
+def dealt(form: Form | None, device: str = "cpu") -> Iterator[None]:
+    """Within, kernels are of this form; in the interpreter the programs of a group run as processes."""
+    choose = sys.modules["ostinato.runtime.choose"]
+    before = choose._TRITON
+    if form is not None:
+        choose._TRITON = Interpreted(form) if torch.device(device).type == "cpu" else Forced(form)
+    try:
+        yield
+    finally:
+        choose._TRITON = before
+
+
+@contextmanager
+def fresh_memory_is_nan() -> Iterator[None]:
+    """So that an unwritten output shows."""
+    before, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn)
+        torch.utils.deterministic.fill_uninitialized_memory = fill
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what the interpreter makes numpy say, of lanes that are masked and of its own scalars."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*encountered in.*", RuntimeWarning)
+        warnings.filterwarnings("ignore", "Conversion of an array with ndim", DeprecationWarning)
+        warnings.filterwarnings("ignore", ".*deterministic.*", UserWarning)  # in backward of eager, on a GPU
+        yield
