@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 
 from ostinato.backends.triton import Form, TritonBackend
@@ -73,35 +72,6 @@ class AtOnce:
                 storage.copy_(copy)
 
         return call
-
-
-def exact_products() -> None:
-    """Triton's interpreter keeps bfloat16 numbers as their bits, and multiplies these as if they were whole numbers;
-    from here on it multiplies the numbers.
-    """
-    import triton.language as tl
-    from triton.runtime import interpreter
-
-    builder = type(interpreter.interpreter_builder)
-    if builder.create_dot is not _create_dot:
-        _of_triton.append(builder.create_dot)
-        _types.append((interpreter.TensorHandle, tl.bfloat16, tl.float32))
-        builder.create_dot = _create_dot
-
-
-def _create_dot(self: Any, a: Any, b: Any, *rest: Any) -> Any:
-    handle, narrow, wide = _types[0]
-
-    def widened(x: Any) -> Any:
-        if x.dtype.scalar != narrow:
-            return x
-        return handle((x.data.astype(np.uint32) << 16).view(np.float32), wide)
-
-    return _of_triton[0](self, widened(a), widened(b), *rest)
-
-
-_of_triton: list[Any] = []  # its own function, before this one stood in its place
-_types: list[Any] = []
 
 
 def _shared(value: Any, seen: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]]) -> Any:

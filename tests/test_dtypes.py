@@ -14,8 +14,9 @@ from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ostinato.runtime
-from interpreted import exact_products
-from laws import build, expected, inputs, measure, needs_c, ragged, results, states_for
+from interpreted import products_of_bfloat16
+from laws import needs_c
+from measured import build, expected, inputs, measure, ragged, results, states_for
 from ostinato.backends.c import CBackend
 from ostinato.backends.triton import TritonBackend
 from ostinato.named import named
@@ -200,14 +201,13 @@ def test_a_graph_captured_on_a_gpu(dtype: torch.dtype) -> None:
 def test_narrow_numbers_in_triton(dtype: torch.dtype, name: str, autocast: bool) -> None:
     """Values and every gradient, to the dtype's rounding."""
     pytest.importorskip("triton", reason="triton is not installed (pip install triton==3.6.0 'numpy<2.4')")
-    exact_products()
     own = F32 if autocast else dtype
     layer = build(named(name), 5, 7, "triton", F32, bidirectional=True).to(own)
     reason = TritonBackend().refuses(layer._stack.places[0].step.plan, torch.device("cpu"), dtype)
     if reason is not None:
         pytest.skip(reason)
     x, state, lengths = inputs(4, 3, 5, own), states_for(layer, 3, own), ragged(4, 3)
-    with torch.autocast("cpu", dtype, enabled=autocast):
+    with torch.autocast("cpu", dtype, enabled=autocast), products_of_bfloat16():
         found = measure(layer, x, state, lengths)
     meant = expected(layer, x, state, lengths)
     assert {v.dtype for v in found.values() if v is not None} == {own}

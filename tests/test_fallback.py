@@ -13,7 +13,8 @@ import torch._dynamo
 from torch import Tensor
 
 import ostinato.runtime
-from laws import build, expected, inputs, measure, needs_c, ragged, results, states_for
+from laws import needs_c
+from measured import build, expected, inputs, measure, ragged, results, states_for
 from ostinato import BackendError, CompileError, LaunchError, StalledError
 from ostinato.backends.c import CBackend
 from ostinato.named import named
