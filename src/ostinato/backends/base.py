@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from ..schedule import Plan
+
+AT_ONCE: ContextVar[int] = ContextVar("AT_ONCE", default=1)
+"""How many kernels are to run on a GPU at the same time, as two directions do: each may fill so small a part of it."""
 
 
 class Inputs(NamedTuple):
@@ -39,6 +45,36 @@ def extent_of(x: Tensor, lengths: Tensor | None) -> tuple[int, int]:
     assert lengths is not None
     numbers = lengths.tolist()  # one operation of torch, where taking the first would be two
     return numbers[0], len(numbers)
+
+
+def seen_through() -> bool:
+    """Whether somebody wants to see the operations of a call: a transform of torch.func, a trace, another mode."""
+    return (
+        torch._C._are_functorch_transforms_active()
+        or torch._C._get_tracing_state() is not None
+        or forward_ad._current_level >= 0
+        or _get_current_dispatch_mode() is not None
+    )
+
+
+def on_device(values: Tensor, device: torch.device) -> Tensor:
+    """``values.to(device)`` for lengths and the like, which lie on the CPU and are not changed any more.
+
+    To a GPU they are copied once for each stream, and nobody waits for what the GPU has yet to do.
+    """
+    if device.type != "cuda" or values.device.type != "cpu" or torch.compiler.is_compiling() or seen_through():
+        return values.to(device)
+    copies: dict[tuple[torch.device, int], Tensor] = vars(values).setdefault("_ostinato_copies", {})
+    place = device, torch.cuda.current_stream(device).cuda_stream
+    if place not in copies:
+        if torch.cuda.is_current_stream_capturing():
+            return values.to(device)  # which says that a CUDA graph takes no numbers of the CPU
+        copies[place] = _sent(values, device)
+    return copies[place]
+
+
+def _sent(values: Tensor, device: torch.device) -> Tensor:
+    return values.pin_memory().to(device, non_blocking=True)
 
 
 class Outputs(NamedTuple):

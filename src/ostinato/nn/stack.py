@@ -11,6 +11,7 @@ from torch import Tensor
 from ..errors import CellError, ShapeError
 from ..ir import Program, size_value
 from ..lang import Cell
+from ..runtime import together
 from .checks import check_sizes
 from .family import Family, Wanted
 from .layer import Layer
@@ -154,17 +155,16 @@ class Stack:
         for k in layers:
             last = k == layers[-1]
             asked = wanted if last or wanted.sequence else wanted._replace(sequence=True)
-            outputs: list[Tensor] = []
-            seen: dict[str, Tensor] = {}
-            for d in range(self.directions):
-                index = k * self.directions + d
-                place = self.places[index]
-                own = None if starts is None else starts[index]
-                run = place(weights, reading, own, lengths, backend, asked, generator)
-                outputs.append(run.output)
-                finals.append(run.finals)
-                seen.update({name + ("_reverse" if d else ""): state for name, state in run.states.items()})
-            every.append(seen)
+            indices = range(k * self.directions, (k + 1) * self.directions)
+            given = [
+                (weights, reading, None if starts is None else starts[i], lengths, backend, asked, generator)
+                for i in indices
+            ]
+            runs = together([self.places[i] for i in indices], given, x.device)
+            outputs = [run.output for run in runs]
+            finals += [run.finals for run in runs]
+            ends = ("", "_reverse")[: len(runs)]
+            every.append({n + end: s for run, end in zip(runs, ends, strict=True) for n, s in run.states.items()})
             residual = k > 0 and self.connections == "residual"
             if last and self.merge is None and not residual:
                 return tuple(outputs), finals, every

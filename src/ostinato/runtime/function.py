@@ -11,7 +11,7 @@ from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor, is_legacy_batchedtensor
 
 from ..backends import eager
-from ..backends.base import Bound, Inputs, OutputGradients, Outputs, Wanted
+from ..backends.base import AT_ONCE, Bound, Inputs, OutputGradients, Outputs, Wanted
 from . import apart
 from .choose import FAILURES, fall_back
 from .packed import on_padded
@@ -57,6 +57,7 @@ class Recurrence(torch.autograd.Function):
         ctx.rest = inputs[2:]
         ctx.count = None if inputs.states is None else len(inputs.states)
         ctx.spent = False
+        ctx.at_once = AT_ONCE.get()  # those that ran with forward run with backward, which is another thread's
         return output, *finals, *statistics
 
     @staticmethod
@@ -71,6 +72,7 @@ class Recurrence(torch.autograd.Function):
         _, need, *needs = ctx.needs_input_grad
         wanted = Wanted(need, any(needs[:count]), needs[count:])
         given = OutputGradients(grads[0], grads[1 : 1 + len(ctx.step.state_sizes)])
+        sharing = AT_ONCE.set(ctx.at_once)
         try:
             bound = ctx.bound.again(params)
             if ctx.spent:  # the first backward overwrote the tape
@@ -81,6 +83,8 @@ class Recurrence(torch.autograd.Function):
         except FAILURES as error:
             backend, factors = ctx.asked
             fall_back(ctx.step, backend, x.device, factors, error)
+        finally:
+            AT_ONCE.reset(sharing)
         return None, *_eager_gradients(ctx, inputs, params, grads)  # here the error holds no memory any more
 
 

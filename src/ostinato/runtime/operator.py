@@ -107,7 +107,7 @@ def _checked(lengths: Tensor | None, steps: int, batch: int) -> Tensor | None:
     """Lengths that no kernel can run past the end with; a captured graph meets their values only here."""
     if lengths is None:
         return None
-    lengths = lengths.to("cpu", torch.int64).contiguous()
+    lengths = lengths.to("cpu", torch.int64).contiguous().detach()  # this call's own, to which copies are tied
     if lengths.dim() != 1 or lengths.shape[0] != batch:
         raise ShapeError(
             f"lengths has shape {list(lengths.shape)}, but the batch has {batch} sequences; give [{batch}]"

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from ..backends.base import Bound, Inputs, Outputs
+from ..backends.base import Bound, Inputs, Outputs, seen_through
 from . import apart
 from .asked import asked
 from .choose import FAILURES, choose, fall_back, say_once
@@ -19,6 +19,7 @@ from .function import Call, Recurrence, run_eager
 from .operator import recurrence_op
 from .packed import on_padded
 from .step import Step, check_masks, check_params
+from .streams import rooted
 
 
 class Runner:
@@ -78,7 +79,7 @@ class Runner:
         except FAILURES as error:
             self._last = self._kinds = None
             fall_back(step, backend, x.device, kind, error)
-        return run_eager(step, inputs, params)  # behind an error, which holds no memory any more
+        return run_eager(step, inputs, rooted(params))  # behind an error, which holds no memory any more
 
     def _bound(self, inputs: Inputs, params: Sequence[Tensor], backend: str, kind: torch.dtype) -> Outputs | None:
         """By the kernel, with gradients if they are wanted; None for the eager backend."""
@@ -91,7 +92,7 @@ class Runner:
             inputs = inputs._replace(masks=step.inner_masks(masks))
         if _wants_gradients(x, states, own):
             call = Call(step, bound, inputs, backend, kind)
-            output, *rest = Recurrence.apply(call, x, *(states or ()), *own)
+            output, *rest = Recurrence.apply(call, *rooted([x, *(states or ()), *own]))
             return step.outputs(output, rest)
         found = apart.forward(bound, inputs, False)[0]
         if states is not None and x.dim() == 3:
@@ -108,7 +109,7 @@ class Runner:
             last is None
             or self._kinds is None
             or self.step.gave_up
-            or _seen_through()  # whose tensors may have no memory
+            or seen_through()  # whose tensors may have no memory
             or _kinds(x, states) != self._kinds
             or last[0] != (backend, x.dtype, products_of(x, backend), x.device)
             or (params and params[0].dtype != x.dtype)
@@ -150,7 +151,7 @@ class Runner:
         if kernel is None:
             return params, None
         if not step.direct:
-            own = step.derived(params, inputs.masks)
+            own = step.derived(rooted(params), inputs.masks)
             return own, kernel.bind(own)
         bound = kernel.bind(params)
         self._last = wanted, bound
@@ -198,16 +199,6 @@ def _kinds(x: Any, states: Any) -> list[Any] | None:
         return [(type(t), t.shape, t.dtype, t.device, t.layout) for t in (x, *states)]
     except (TypeError, AttributeError, RuntimeError):  # RuntimeError: nested tensors have no shape
         return None
-
-
-def _seen_through() -> bool:
-    """Whether somebody wants to see the operations of a call: a transform of torch.func, a trace, another mode."""
-    return (
-        torch._C._are_functorch_transforms_active()
-        or torch._C._get_tracing_state() is not None
-        or forward_ad._current_level >= 0
-        or _get_current_dispatch_mode() is not None
-    )
 
 
 def _wants_gradients(x: Tensor, states: Sequence[Tensor] | None, params: Sequence[Tensor]) -> bool:

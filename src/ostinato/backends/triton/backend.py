@@ -30,7 +30,7 @@ class TritonBackend:
         """Why it cannot run this, or None."""
         if device.type != "cuda" and not (interpreted() and device.type == "cpu"):
             return f"the tensors are on {device}, and this backend runs on a GPU"
-        if dtype not in (torch.float32, torch.bfloat16):
+        if dtype not in (torch.float32, torch.bfloat16, torch.float16):
             return f"the tensors are {dtype}, and this backend takes float32, bfloat16 and float16"
         if not _has_triton():
             return "triton is not installed; pip install triton"
