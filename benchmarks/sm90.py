@@ -78,7 +78,13 @@ def compiled(
         jobs: processes; limit: seconds that a kernel may take; until: when all must end, of `time.monotonic`.
     """
     tasks = [(name, kernel, hidden, warps) for name in names for kernel in KERNELS]
-    with Crew("sm90:measured", jobs, {"TRITON_INTERPRET": None, "OMP_NUM_THREADS": "1"}) as crew:
+    with tempfile.TemporaryDirectory(prefix="ostinato-sm90-") as cache:  # empty, so that the seconds are of compiling
+        environment = {"TRITON_INTERPRET": None, "OMP_NUM_THREADS": "1", "TRITON_CACHE_DIR": cache}
+        yield from _rows(Crew("sm90:measured", jobs, environment), tasks, hidden, limit, until)
+
+
+def _rows(crew: Crew, tasks: Sequence[Any], hidden: int, limit: float, until: float) -> Iterator[Row]:
+    with crew:
         for end in crew.run(tasks, limit, until):
             name, kernel, *_ = end.task
             row = {"cell": name, "hidden_size": hidden, "kernel": kernel, "registers": None, "spilled": None}

@@ -96,8 +96,8 @@ def reference(layer: RNN) -> RNN:
         dtype=torch.float64,
     )
     twin.load_state_dict({k: v.double() for k, v in layer.state_dict().items()})
-    for one in layer.parameters():
-        twin.to(one.device)
+    for value in layer.state_dict().values():
+        twin.to(value.device)
     for ours, other in zip(twin.parameters(), layer.parameters(), strict=True):
         ours.requires_grad_(other.requires_grad)
     return twin

@@ -4,6 +4,7 @@ another elsewhere.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from ostinato.runtime import streams, together
 from tolerances import assert_agree
 
 GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
+THERE: Any = SimpleNamespace(is_cuda=True, device=GPU)  # a tensor of a GPU
 
 
 class Stream:
@@ -98,7 +100,7 @@ def test_the_last_call_stays_and_the_others_run_beside_it(cuda: Streams) -> None
         cuda.told.append((cuda.now, "runs", name, AT_ONCE.get()))
         return {"a": (given[0], [meta(ord(name))])}
 
-    results = together([call] * 3, [("a", [meta(1)]), ("b", [meta(2), torch.zeros(9)]), ("c", [meta(3)])], GPU)
+    results = together([call] * 3, [("a", [meta(1)]), ("b", [meta(2), torch.zeros(9)]), ("c", [meta(3)])], THERE)
     assert [result["a"][1][0].shape[0] for result in results] == [ord(n) for n in "abc"]
     assert cuda.told == [
         ("s1", "waits for", "s0"),
@@ -116,17 +118,17 @@ def test_the_last_call_stays_and_the_others_run_beside_it(cuda: Streams) -> None
         ("98", "kept for", "s0"),
     ]
     assert AT_ONCE.get() == 1 and cuda.now == "s0"
-    together([call] * 2, [("a", [meta(1)]), ("b", [meta(2)])], GPU)
+    together([call] * 2, [("a", [meta(1)]), ("b", [meta(2)])], THERE)
     assert cuda.made == 2, "streams are kept: memory that was freed is its stream's"
 
 
 def test_another_stream_has_others_beside_it(cuda: Streams) -> None:
     """The user's own streams do not meet; none runs beside itself, though torch hands out the same ones in turn."""
     calls, arguments = [lambda: cuda.now] * 2, [(), ()]
-    assert together(calls, arguments, GPU) == ["s1", "s0"]
+    assert together(calls, arguments, THERE) == ["s1", "s0"]
     with torch.cuda.stream(Stream(cuda.told, 2)):  # pyright: ignore[reportArgumentType]
-        assert together(calls, arguments, GPU) == ["s3", "s2"]
-    assert together(calls, arguments, GPU) == ["s1", "s0"]
+        assert together(calls, arguments, THERE) == ["s3", "s2"]
+    assert together(calls, arguments, THERE) == ["s1", "s0"]
 
 
 def test_an_error_leaves_nothing_behind(cuda: Streams) -> None:
@@ -136,7 +138,7 @@ def test_an_error_leaves_nothing_behind(cuda: Streams) -> None:
     for calls in ([fails, lambda: None], [lambda: None, fails]):
         cuda.told.clear()
         with pytest.raises(ValueError, match="no"):
-            together(calls, [(), ()], GPU)
+            together(calls, [(), ()], THERE)
         assert cuda.told[-1] == ("s0", "waits for", "s1")
         assert cuda.now == "s0" and AT_ONCE.get() == 1 and streams._home.get() is None
 
@@ -144,12 +146,12 @@ def test_an_error_leaves_nothing_behind(cuda: Streams) -> None:
 def test_one_after_another_elsewhere(cuda: Streams) -> None:
     """On the CPU, for one call, and where a graph is traced."""
     order: list[str] = []
-    for device, names in ((CPU, "ab"), (GPU, "a")):
+    for like, names in ((torch.zeros(1), "ab"), (THERE, "a")):
         order.clear()
-        assert together([order.append] * len(names), [(n,) for n in names], device) == [None] * len(names)
+        assert together([order.append] * len(names), [(n,) for n in names], like) == [None] * len(names)
         assert order == list(names)
     with torch._subclasses.FakeTensorMode():
-        together([order.append] * 2, [("a",), ("b",)], GPU)
+        together([order.append] * 2, [("a",), ("b",)], THERE)
     assert cuda.told == [] and cuda.made == 0
 
 
@@ -164,11 +166,11 @@ def test_gradients_of_parameters_belong_to_the_stream_of_the_call(cuda: Streams)
         if own is not weight:
             own.sum().backward()
 
-    together([call, call], [("a",), ("b",)], GPU)
+    together([call, call], [("a",), ("b",)], THERE)
     assert seen == [("a", False, True, True), ("b", True, True, True)]
     assert weight.grad is not None and torch.equal(weight.grad, torch.ones(2))
     with torch.no_grad():
-        together([lambda: seen.append(streams.rooted([weight])[0] is weight), lambda: None], [(), ()], GPU)
+        together([lambda: seen.append(streams.rooted([weight])[0] is weight), lambda: None], [(), ()], THERE)
     assert seen[-1] is True
 
 
@@ -186,7 +188,7 @@ def test_both_directions_at_the_same_time(
     layers = [build(named(name), 3, 4, backend, num_layers=2, bidirectional=True) for _ in range(2)]
     x, state, lengths = inputs(5, 4, 3, torch.float64), states_for(layers[0], 4, torch.float64), ragged(5, 4)
     meant = measure(layers[0], x, state, lengths)
-    monkeypatch.setattr(ostinato.nn.stack, "together", lambda calls, given, device: own(calls, given, GPU))
+    monkeypatch.setattr(ostinato.nn.stack, "together", lambda calls, given, _: own(calls, given, THERE))
     found = measure(layers[1], x, state, lengths)
     assert_agree(found, meant, torch.float64)
     assert [torch.equal(a, b) for a, b in zip(*(list(m.buffers()) for m in layers), strict=True)].count(False) == 0
@@ -202,7 +204,7 @@ def test_backward_knows_what_runs_beside_it(cuda: Streams, monkeypatch: pytest.M
     for way in ("forward", "backward"):
         own = getattr(apart, way)
         monkeypatch.setattr(apart, way, lambda *a, way=way, own=own: seen.append((way, AT_ONCE.get())) or own(*a))
-    monkeypatch.setattr(ostinato.nn.stack, "together", lambda calls, given, device: together(calls, given, GPU))
+    monkeypatch.setattr(ostinato.nn.stack, "together", lambda calls, given, _: together(calls, given, THERE))
     layer = build(named("gru"), 3, 4, "c", bidirectional=True)
     layer(inputs(3, 2, 3, torch.float64))[0].sum().backward()
     assert seen == [("forward", 2)] * 2 + [("backward", 2)] * 2 and AT_ONCE.get() == 1

@@ -62,7 +62,7 @@ def on_device(values: Tensor, device: torch.device) -> Tensor:
 
     To a GPU they are copied once for each stream, and nobody waits for what the GPU has yet to do.
     """
-    if device.type != "cuda" or values.device.type != "cpu" or torch.compiler.is_compiling() or seen_through():
+    if device.type != "cuda" or not values.is_cpu or torch.compiler.is_compiling() or seen_through():
         return values.to(device)
     copies: dict[tuple[torch.device, int], Tensor] = vars(values).setdefault("_ostinato_copies", {})
     place = device, torch.cuda.current_stream(device).cuda_stream

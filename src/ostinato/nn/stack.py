@@ -155,16 +155,20 @@ class Stack:
         for k in layers:
             last = k == layers[-1]
             asked = wanted if last or wanted.sequence else wanted._replace(sequence=True)
-            indices = range(k * self.directions, (k + 1) * self.directions)
+            first = k * self.directions
+            places = self.places[first : first + self.directions]
             given = [
-                (weights, reading, None if starts is None else starts[i], lengths, backend, asked, generator)
-                for i in indices
+                (weights, reading, None if starts is None else starts[first + d], lengths, backend, asked, generator)
+                for d in range(self.directions)
             ]
-            runs = together([self.places[i] for i in indices], given, x.device)
-            outputs = [run.output for run in runs]
-            finals += [run.finals for run in runs]
-            ends = ("", "_reverse")[: len(runs)]
-            every.append({n + end: s for run, end in zip(runs, ends, strict=True) for n, s in run.states.items()})
+            outputs: list[Tensor] = []
+            seen: dict[str, Tensor] = {}
+            for place, run in zip(places, together(places, given, x), strict=True):
+                outputs.append(run.output)
+                finals.append(run.finals)
+                if run.states:
+                    seen.update({name + ("_reverse" if place.reverse else ""): s for name, s in run.states.items()})
+            every.append(seen)
             residual = k > 0 and self.connections == "residual"
             if last and self.merge is None and not residual:
                 return tuple(outputs), finals, every

@@ -13,10 +13,9 @@ from ..backends.base import Bound, Gradients, Inputs, OutputGradients, Outputs, 
 
 def forward(bound: Bound, inputs: Inputs, training: bool) -> tuple[Outputs, Tensor | None]:
     """`Bound.forward`."""
-    device = inputs.x.device
-    if device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+    if inputs.x.is_cpu and not torch.is_autocast_enabled("cpu"):
         return bound.forward(inputs, training)
-    with apart(device):
+    with apart(inputs.x.device):
         return bound.forward(inputs, training)
 
 
@@ -24,6 +23,8 @@ def backward(
     bound: Bound, tape: Tensor, inputs: Inputs, output: Tensor, grads: OutputGradients, wanted: Wanted
 ) -> Gradients:
     """`Bound.backward`."""
+    if inputs.x.is_cpu and not torch.is_autocast_enabled("cpu"):
+        return bound.backward(tape, inputs, output, grads, wanted)
     with apart(inputs.x.device):
         return bound.backward(tape, inputs, output, grads, wanted)
 

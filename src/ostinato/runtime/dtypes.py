@@ -36,13 +36,16 @@ def factors_of(device: str, dtype: torch.dtype, autocast: torch.dtype | None, ba
 
 def products_of(x: Tensor, backend: str) -> torch.dtype:
     """The same for a call with this x, from what is set here and now."""
-    dtype, kind = x.dtype, x.device.type
+    dtype = x.dtype
+    if dtype == torch.float64:
+        return dtype
     autocast = None
     if dtype == torch.float32:
-        if kind not in ("cpu", "cuda") or not torch.is_autocast_enabled(kind):
+        kind = "cpu" if x.is_cpu else "cuda"  # asking for a device's type takes longer than all the rest
+        if not torch.is_autocast_enabled(kind) or not (x.is_cpu or x.is_cuda):
             return dtype
         autocast = torch.get_autocast_dtype(kind)
-    return factors_of(kind, dtype, autocast, asked(backend)) if dtype != torch.float64 else dtype
+    return factors_of(x.device.type, dtype, autocast, asked(backend))
 
 
 def name_of(dtype: torch.dtype) -> str:

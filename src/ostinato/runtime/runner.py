@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from ..backends.base import Bound, Inputs, Outputs, seen_through
+from ..backends.base import Bound, Inputs, Kernel, Outputs, seen_through
 from . import apart
 from .asked import asked
 from .choose import FAILURES, choose, fall_back, say_once
@@ -63,41 +63,29 @@ class Runner:
         return self._run(inputs, params, backend, kind)
 
     def _run(self, inputs: Inputs, params: Sequence[Tensor], backend: str, kind: torch.dtype) -> Outputs:
-        """By the kernel that multiplies numbers of this kind, or eagerly."""
+        """By the kernel that multiplies numbers of this kind, with gradients if they are wanted; or eagerly."""
         step = self.step
-        x, states = inputs.x, inputs.states
-        if x.dtype in NARROW and (kernel := choose(step, backend, x.device, kind)) is not None:
-            if not kernel.narrow or x.dtype != kind or _wants_gradients(x, states, params):
-                return _widened(self._run, inputs, params, backend, kind)
-            run = self._inferred
-        else:
-            run = self._bound
+        x, states, _, _, masks = inputs
         try:
-            found = run(inputs, params, backend, kind)
-            if found is not None:
+            if x.dtype in NARROW and (kernel := choose(step, backend, x.device, kind)) is not None:
+                if not kernel.narrow or x.dtype != kind or _wants_gradients(x, states, params):
+                    return _widened(self._run, inputs, params, backend, kind)
+                return self._inferred(kernel, inputs, params)
+            own, bound = self._bind(inputs, params, backend, kind)
+            if bound is not None:
+                inner = inputs._replace(masks=step.inner_masks(masks)) if masks else inputs
+                if _wants_gradients(x, states, own):
+                    call = Call(step, bound, inner, backend, kind)
+                    output, *rest = Recurrence.apply(call, *rooted([x, *(states or ()), *own]))
+                    return step.outputs(output, rest)
+                found = apart.forward(bound, inner, False)[0]
+                if states is not None and x.dim() == 3:
+                    self._kinds = _kinds(x, states)
                 return found
         except FAILURES as error:
             self._last = self._kinds = None
             fall_back(step, backend, x.device, kind, error)
         return run_eager(step, inputs, rooted(params))  # behind an error, which holds no memory any more
-
-    def _bound(self, inputs: Inputs, params: Sequence[Tensor], backend: str, kind: torch.dtype) -> Outputs | None:
-        """By the kernel, with gradients if they are wanted; None for the eager backend."""
-        step = self.step
-        x, states, _, _, masks = inputs
-        own, bound = self._bind(inputs, params, backend, kind)
-        if bound is None:
-            return None
-        if masks:
-            inputs = inputs._replace(masks=step.inner_masks(masks))
-        if _wants_gradients(x, states, own):
-            call = Call(step, bound, inputs, backend, kind)
-            output, *rest = Recurrence.apply(call, *rooted([x, *(states or ()), *own]))
-            return step.outputs(output, rest)
-        found = apart.forward(bound, inputs, False)[0]
-        if states is not None and x.dim() == 3:
-            self._kinds = _kinds(x, states)
-        return found
 
     def again(self, x: Tensor, states: Sequence[Tensor], params: Sequence[Tensor], backend: str) -> Outputs | None:
         """The same for a call like the last one, without gradients, lengths and masks; None if it is not like that one.
@@ -122,11 +110,9 @@ class Runner:
             self._last = self._kinds = None
         return None  # the call itself, as it is elsewhere, says what failed
 
-    def _inferred(self, inputs: Inputs, params: Sequence[Tensor], backend: str, kind: torch.dtype) -> Outputs | None:
+    def _inferred(self, kernel: Kernel, inputs: Inputs, params: Sequence[Tensor]) -> Outputs:
         """The same without gradients, where the kernel itself reads bfloat16 and writes it."""
         step = self.step
-        kernel = choose(step, backend, inputs.x.device, kind)
-        assert kernel is not None
         x, states, lengths, reverse, masks = inputs
         wide, given = [t.float() for t in params], [m.float() for m in masks]
         check_params(step, x.new_empty(0, dtype=torch.float32), wide)

@@ -15,9 +15,7 @@ _sides: dict[tuple[int, int], list[Any]] = {}  # by device and stream, those tha
 _home: ContextVar[Any] = ContextVar("_home", default=None)
 
 
-def together(
-    calls: Sequence[Callable[..., Any]], arguments: Sequence[tuple[Any, ...]], device: torch.device
-) -> list[Any]:
+def together(calls: Sequence[Callable[..., Any]], arguments: Sequence[tuple[Any, ...]], like: Tensor) -> list[Any]:
     """The results of calls with their arguments, in order. They are begun in order too, random numbers and all.
 
     On a GPU the last runs on the current stream, those before on streams beside it. All begin behind what the current
@@ -27,11 +25,14 @@ def together(
     stream did is begun before anything waits for what streams beside it give. Hence also `rooted`.
 
     Where somebody follows the operations (torch.compile, a trace), there is one stream.
+
+    Args:
+        like: a tensor of the device on which they run.
     """
-    if device.type != "cuda" or len(calls) < 2 or torch.compiler.is_compiling() or seen_through():
+    if not like.is_cuda or len(calls) < 2 or torch.compiler.is_compiling() or seen_through():
         return [call(*given) for call, given in zip(calls, arguments, strict=True)]
-    home = torch.cuda.current_stream(device)
-    beside = _beside(home, device, len(calls) - 1)
+    home = torch.cuda.current_stream(like.device)
+    beside = _beside(home, like.device, len(calls) - 1)
     results: list[Any] = []
     sharing = AT_ONCE.set(AT_ONCE.get() * len(calls))
     try:

@@ -20,6 +20,9 @@ from ..task.work import Work, work_of
 __all__ = ["Ours", "build_ours", "ran_on", "rounding"]
 
 
+CPU = torch.device("cpu")
+
+
 @dataclass(frozen=True)
 class Ours:
     """Our layer, ready to run.
@@ -62,15 +65,16 @@ class Ours:
 def build_ours(
     problem: Problem, backend: str = "auto", seed: int = 0, *, pass_: str = "infer", form: Form = PLAIN
 ) -> Ours:
-    """The layer of `problem.cell` at its widths, its weights drawn from `seed`; in training mode for the pass `train`.
+    """The layer of `problem.cell` at its widths, where its x is, its weights drawn from `seed`; in training mode for
+    the pass `train`.
 
     Biases that start at zero are drawn too: one added twice or not at all would not show.
     """
     shape, cell = problem.shape, cell_named(problem.cell)
-    sizes = extra_sizes(cell.program(), shape.H)
+    sizes, device = extra_sizes(cell.program(), shape.H), problem.x.device
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        layer = RNN(cell, shape.D, shape.H, backend=backend, sizes=sizes).train(pass_ == "train")
+        layer = RNN(cell, shape.D, shape.H, backend=backend, sizes=sizes, device=device).train(pass_ == "train")
         with torch.no_grad():
             for weight in layer.cell_parameters().values():
                 if weight.dim() == 1 and not weight.any():
@@ -80,7 +84,8 @@ def build_ours(
     contestant = form.contestant(problem, layer, list(layer.parameters()), _gradients(layer))
     weights = _weights(layer)
     program = place.program if layer.training else place.ready(False, True, False).variant.step.program
-    return Ours(contestant, weights, ran_on(layer, form), layer, program, {"D": shape.D, "H": shape.H, **sizes}, form)
+    backend, sizes = ran_on(layer, form, device), {"D": shape.D, "H": shape.H, **sizes}
+    return Ours(contestant, weights, backend, layer, program, sizes, form)
 
 
 def rounding(ours: Ours, pass_: str) -> dict[str, float]:
@@ -121,9 +126,9 @@ def _gradients(layer: RNN) -> Callable[[], dict[str, Tensor]]:
     return gradients
 
 
-def ran_on(layer: RNN, form: Form = PLAIN) -> str:
-    """The name of the backend that runs a layer's calls on CPU."""
+def ran_on(layer: RNN, form: Form = PLAIN, device: torch.device = CPU) -> str:
+    """The name of the backend that runs a layer's calls on a device."""
     (place,) = layer._stack.places
     step = place.ready(layer.training, True, False).variant.step
-    kernel = choose(step, layer.backend, torch.device("cpu"), form.products)
-    return "eager" if kernel is None else "c"
+    kernel = choose(step, layer.backend, device, form.products)
+    return "eager" if kernel is None else "c" if layer.backend == "auto" else layer.backend

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..task.contest import Contestant, Problem
+from ..task.contest import Problem, TorchContestant
 from ..task.forms import Form
 
 __all__ = ["TORCH_MODULES", "build_torch_module"]
@@ -42,11 +42,11 @@ TORCH_MODULES: dict[str, TorchModule] = {
 }
 
 
-def build_torch_module(problem: Problem, weights: Mapping[str, Tensor], form: Form) -> Contestant:
+def build_torch_module(problem: Problem, weights: Mapping[str, Tensor], form: Form) -> TorchContestant:
     """Its module with copies of our weights."""
     spec = TORCH_MODULES[problem.cell]
     layout = spec.layout()
-    module = spec.module(problem.shape.D, problem.shape.H).to(form.dtype)
+    module = spec.module(problem.shape.D, problem.shape.H).to(problem.x.device, form.dtype)
     parameters = dict(module.named_parameters())
     with torch.no_grad():
         for name, parts in layout.items():
