@@ -1,6 +1,6 @@
 """Compiles the Triton kernels of every catalogue cell for sm_90, and says what each takes: no GPU is needed.
 
-    python benchmarks/sm90.py [--cells lstm gru] [--hidden-size 32] [--warps 4] [--jobs 2] [--limit 60] [--json FILE]
+    python benchmarks/sm90.py [--cells lstm gru] [--hidden-size 64] [--jobs 2] [--limit 60] [--json FILE]
 
 Needs triton (3.6). Registers and spills are what ptxas says, shared memory what Triton asks for. Every kernel is
 compiled in a child process, which is ended if it takes longer than `--limit` seconds. The exit status is 1 where a
@@ -24,11 +24,15 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [path for path in (str(ROOT / "src"), str(ROOT / "benchmarks")) if path not in sys.path]
 
+import torch  # noqa: E402
+
 from ostinato import cells  # noqa: E402
 from ostinato.bench.measure.crew import Crew  # noqa: E402
 
 SHARED = 227 * 1024  # bytes that one program may have
 KERNELS = ("infer", "train", "backward")
+SHAPES = ("whole", "stages")
+BATCH = 16
 LIMIT_S = 60.0
 
 Row = dict[str, Any]
@@ -38,14 +42,13 @@ def main() -> int:
     """Compile, print a table, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", nargs="*", help="names; default: the catalogue")
-    parser.add_argument("--hidden-size", type=int, default=32)
-    parser.add_argument("--warps", type=int, default=4)
+    parser.add_argument("--hidden-size", type=int, default=64)
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes; default: the cores")
     parser.add_argument("--limit", type=float, default=LIMIT_S, help="seconds for a kernel")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     rows: list[Row] = []
-    for row in compiled(asked.cells or catalogue(), asked.hidden_size, asked.warps, asked.jobs, asked.limit):
+    for row in compiled(asked.cells or catalogue(), asked.hidden_size, asked.jobs, asked.limit):
         rows.append(row)
         print(line(row), flush=True)
     if asked.json is not None:
@@ -54,7 +57,7 @@ def main() -> int:
     most = max((row["shared"] or 0 for row in rows), default=0)
     print(f"{len(rows)} kernels, {len(wrong)} of them wrong, at most {most:,} B shared")
     for row in wrong:
-        print(f"{row['cell']} {row['kernel']}: {row['wrong']}")
+        print(f"{row['cell']} {row['kernel']} {row['shape']}: {row['wrong']}")
     return int(bool(wrong))
 
 
@@ -65,8 +68,7 @@ def catalogue() -> list[str]:
 
 def compiled(
     names: Sequence[str],
-    hidden: int = 32,
-    warps: int = 4,
+    hidden: int = 64,
     jobs: int = 1,
     limit: float = LIMIT_S,
     until: float = math.inf,
@@ -74,10 +76,10 @@ def compiled(
     """A row for each kernel of the cells, as each is done.
 
     Args:
-        names: of the catalogue; hidden: D and H; warps: of a program.
+        names: of the catalogue; hidden: D and H.
         jobs: processes; limit: seconds that a kernel may take; until: when all must end, of `time.monotonic`.
     """
-    tasks = [(name, kernel, hidden, warps) for name in names for kernel in KERNELS]
+    tasks = [(name, kernel, hidden, shape) for name in names for kernel in KERNELS for shape in SHAPES]
     with tempfile.TemporaryDirectory(prefix="ostinato-sm90-") as cache:  # empty, so that the seconds are of compiling
         environment = {"TRITON_INTERPRET": None, "OMP_NUM_THREADS": "1", "TRITON_CACHE_DIR": cache}
         yield from _rows(Crew("sm90:measured", jobs, environment), tasks, hidden, limit, until)
@@ -86,8 +88,9 @@ def compiled(
 def _rows(crew: Crew, tasks: Sequence[Any], hidden: int, limit: float, until: float) -> Iterator[Row]:
     with crew:
         for end in crew.run(tasks, limit, until):
-            name, kernel, *_ = end.task
-            row = {"cell": name, "hidden_size": hidden, "kernel": kernel, "registers": None, "spilled": None}
+            name, kernel, _, shape = end.task
+            row: Row = {"cell": name, "hidden_size": hidden, "kernel": kernel, "shape": shape}
+            row |= {"registers": None, "spilled": None}
             row |= {"shared": None, "seconds": round(end.seconds, 2)} | (end.value or {})
             yield row | {"wrong": end.said if end.how != "done" else fault(row)}
 
@@ -101,7 +104,7 @@ def fault(row: Row) -> str:
 
 def line(row: Row) -> str:
     """A row in print."""
-    head = f"{row['cell']:24} {row['kernel']:9}"
+    head = f"{row['cell']:24} {row['kernel']:9} {row['shape']:7}"
     if row["registers"] is None:
         return f"{head} {row['wrong']}"
     taken_by = f"{row['registers']:4} registers {row['spilled']:5} B spilled {row['shared']:7} B shared"
@@ -111,54 +114,34 @@ def line(row: Row) -> str:
 # ---------------------------------------------------------------- in a child process
 
 
-def measured(task: tuple[str, str, int, int]) -> dict[str, int]:
-    """What one kernel of a cell takes, where all its sizes are H, or half of it beside D and H."""
-    from ostinato.backends.triton import Form
-    from ostinato.backends.triton.load import load
-    from ostinato.backends.triton.render import arguments, render
+def measured(task: tuple[str, str, int, str]) -> dict[str, Any]:
+    """What one kernel of a cell takes, where all its sizes are H, or half of it beside D and H.
+
+    In the form that the model puts first for an H200 and a batch of 16, or with products by the vendor's library.
+    """
+    from ostinato.backends.triton import Layout, candidates, compiled, facts
     from ostinato.runtime.step import Step
 
-    name, kernel, hidden, warps = task
-    program, form = getattr(cells, name).program(), Form(warps=warps)
+    name, kernel, hidden, shape = task
+    program = getattr(cells, name).program()
     sizes = {symbol: hidden if symbol in ("D", "H") else max(1, hidden // 2) for symbol in program.symbols}
     step = Step.of(program, True, {"D": hidden, "H": hidden, **sizes})
-    plan = step.plan.anonymous()
-    module = load(render(plan, step.plan_sizes, form)[0])
-    return taken(getattr(module, kernel), arguments(plan, kernel == "backward"), form)
+    layout = Layout(step.plan.anonymous(), step.plan_sizes)
+    likely = candidates(layout, kernel, BATCH, "float32", facts(torch.device("cpu")))
+    form = next(each.form for each in likely if each.form.stages == (shape == "stages"))
+    made = [taken(each) for each in compiled(layout, form, kernel).values()]
+    return {what: max(each[what] for each in made) for what in ("registers", "spilled", "shared")} | {"form": str(form)}
 
 
-def taken(function: Any, names: list[str], form: Any) -> dict[str, int]:
-    """Registers, bytes that are spilled, and bytes of shared memory of a kernel."""
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    from ostinato.backends.triton.render import CONSTANTS
-
-    kinds = {name: kind(name) for name in names} | dict.fromkeys(CONSTANTS, "constexpr")
-    values = dict(zip(CONSTANTS, (False, False, False, True), strict=True))
-    constants = {(len(names) + i,): values[name] for i, name in enumerate(CONSTANTS)}
-    aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if kinds[name].startswith("*")}
-    source = ASTSource(fn=function, signature=kinds, constexprs=constants, attrs=aligned)
-    made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": form.warps})
+def taken(made: Any) -> dict[str, int]:
+    """Registers, bytes that are spilled, and bytes of shared memory of what Triton made."""
     said = assembled(made.asm["ptx"])
     found = {what: re.search(pattern, said) for what, pattern in PATTERNS.items()}
-    return {what: int(match.group(1)) if match else 0 for what, match in found.items()} | {
-        "shared": made.metadata.shared
-    }
+    numbers = {what: int(match.group(1)) if match else 0 for what, match in found.items()}
+    return numbers | {"shared": made.metadata.shared}
 
 
 PATTERNS = {"registers": r"Used (\d+) registers", "spilled": r"(\d+) bytes spill stores"}
-
-
-def kind(name: str) -> str:
-    """The type of an argument, as Triton writes it."""
-    if name in ("lengths", "begin"):
-        return "*i64"
-    if name == "counters":
-        return "*i32"
-    numbers = name in ("T", "B", "rows", "patience") or name.startswith("ld") or name.endswith("_steps")
-    return "i32" if numbers else "*fp32"
 
 
 def assembled(ptx: str) -> str:

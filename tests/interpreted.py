@@ -6,29 +6,50 @@ import os
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from ostinato.backends.triton import Form, TritonBackend
+from ostinato.backends.triton.choosing import Chooser
+from ostinato.backends.triton.device import interpreted
 from ostinato.backends.triton.kernel import TritonKernel
 
 # pyright: basic, reportMissingImports=false
 
 
-class Interpreted(TritonBackend):
-    """The backend with kernels of one form; the programs of a group run as processes, so that they can meet."""
+class Only(Chooser):
+    """One form, whatever the call."""
+
+    def __init__(self, form: Form) -> None:
+        super().__init__()
+        self.form = form
+
+    def forms(self, kernel, name, batch, device):
+        return [self.form]
+
+
+class Forced(TritonBackend):
+    """The backend with kernels of one form; in the interpreter programs that meet are processes."""
 
     def __init__(self, form: Form) -> None:
         self.form = form
 
     def compile(self, plan, dtype, sizes):
-        kernel = TritonKernel(plan, sizes, self.form)
-        if self.form.slices > 1:
-            module = kernel.module
-            for name in ("infer", "train", "backward"):
-                if not isinstance(getattr(module, name), AtOnce):
-                    setattr(module, name, AtOnce(getattr(module, name)))
+        factors = str(dtype).removeprefix("torch.")
+        form = self.form if self.form.factors == "tf32" else replace(self.form, factors=factors)
+        apart = interpreted() and form.meeting
+        return (Together if apart else TritonKernel)(plan, sizes, form.factors, Only(form))
+
+
+class Together(TritonKernel):
+    """Whose programs run at the same time."""
+
+    def made(self, name, form):
+        kernel = super().made(name, form)
+        if not isinstance(getattr(kernel.module, name), AtOnce):
+            setattr(kernel.module, name, AtOnce(getattr(kernel.module, name)))
         return kernel
 
 

@@ -262,8 +262,8 @@ def test_the_check_passes_on_a_bare_machine(bare: dict[str, str], tmp_path: Path
     record = json.loads((tmp_path / "gpu-check.json").read_text())
     assert record["passed"] and record["complete"] and record["facts"]["device"] == "cpu"
     assert [law["how"] for law in record["laws"]] == ["held"]
-    assert [(row["kernel"], row["wrong"]) for row in record["compiled"]] == [
-        (k, "") for k in ("infer", "train", "backward")
+    assert [(row["kernel"], row["shape"], row["wrong"]) for row in record["compiled"]] == [
+        (kernel, shape, "") for kernel in ("infer", "train", "backward") for shape in ("whole", "stages")
     ]
     assert all(row["registers"] > 0 for row in record["compiled"])
     assert "**all passed**" in (tmp_path / "gpu-check.md").read_text()
@@ -275,7 +275,7 @@ def test_what_was_not_checked_did_not_pass(bare: dict[str, str], tmp_path: Path)
     done = run(command, bare)
     assert done.returncode == 1
     record = json.loads((tmp_path / "gpu-check.json").read_text())
-    assert not record["passed"] and len(record["laws"]) == 3
+    assert not record["passed"] and len(record["laws"]) == 6
     assert "not run" in {law["how"] for law in record["laws"]}
     assert "What did not pass" in (tmp_path / "gpu-check.md").read_text()
 
@@ -316,5 +316,5 @@ def test_a_kernel_that_does_not_compile_is_wrong(bare: dict[str, str], tmp_path:
     command = [sys.executable, "benchmarks/sm90.py", "--cells", "no_such_cell", "--jobs", "1"]
     done = run([*command, "--json", str(tmp_path / "rows.json")], bare)
     rows = json.loads((tmp_path / "rows.json").read_text())
-    assert done.returncode == 1 and len(rows) == 3
+    assert done.returncode == 1 and len(rows) == 6
     assert all("no_such_cell" in row["wrong"] and row["registers"] is None for row in rows)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from device_laws import Case, cases, check
+from device_laws import Case, cases, check, dealt, quiet
+from measured import build, doubled, inputs, measure, ragged, reference, states_for
 from ostinato import RNN, BackendError
 from ostinato.backends.triton import Form
+from ostinato.named import named
+from tolerances import differences
 
 pytest.importorskip("triton", reason="triton is not installed (pip install triton==3.6.0 'numpy<2.4')")
 
@@ -18,10 +21,40 @@ def test_the_laws_hold_in_the_interpreter(case):
     assert check(case) == []
 
 
+class Replayed:
+    """A graph of so many steps, which are done without one."""
+
+    def __init__(self, desk, steps):
+        self.replay = lambda: desk._steps(steps)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
+@pytest.mark.parametrize("name", ["lstm", "gru", "batch_norm(lstm, 7)", "skip_in_time(lstm, 2)"])
+def test_steps_of_a_graph_beyond_the_end_do_nothing(name, packed, monkeypatch):
+    monkeypatch.setattr("ostinato.backends.triton.staged.STEPS", (4, 2))
+    monkeypatch.setattr("ostinato.backends.triton.staged._Desk._may_record", lambda *_: True)
+    monkeypatch.setattr("ostinato.backends.triton.staged._Desk._graph", lambda desk, _, steps: Replayed(desk, steps))
+    assert check(Case("steps of a graph", name, 7, 8, 4, 6, Form(batch=8, stages=True), packed=packed)) == []
+
+
+@pytest.mark.parametrize("form", [Form(batch=8), Form(batch=8, stages=True)], ids=["whole", "stages"])
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_calls_one_after_the_other(name, form):
+    """Buffers that are kept from one call to the next hold nothing of it."""
+    with dealt(form), quiet():
+        layer = build(named(name), 4, 6, "triton", torch.float32)
+        twin = reference(layer)
+        for steps, batch in ((3, 5), (2, 5), (4, 3), (3, 5)):
+            x, state = inputs(steps, batch, 4, torch.float32), states_for(layer, batch, torch.float32)
+            lengths = ragged(steps, batch)
+            meant = measure(twin, x.double(), doubled(state), lengths)
+            assert not differences(measure(layer, x, state, lengths), meant, torch.float32)
+
+
 def test_programs_that_never_meet_are_an_error(monkeypatch):
     """One program alone waits for the other as long as its patience lasts."""
     monkeypatch.setattr("interpreted.AtOnce.__getitem__", lambda self, grid: self.function[(grid[0], 1)])
-    monkeypatch.setattr("ostinato.backends.triton.kernel._PATIENCE", 20)
+    monkeypatch.setattr("ostinato.backends.triton.whole.PATIENCE", 20)
     with pytest.raises(BackendError, match="did not meet in time"):
         check(Case("programs that meet", "elman", 2, 3, 4, 20, Form(batch=32, slices=2)))
 

@@ -61,7 +61,7 @@ class CompileError(BackendError):
 
 
 class LaunchError(BackendError):
-    """A kernel could not be launched; nothing that it was given is changed."""
+    """A kernel could not be launched: it asks for more than the device has, or the driver refuses it."""
 
 
 class StalledError(BackendError):

@@ -3,7 +3,23 @@
 from __future__ import annotations
 
 from .backend import TritonBackend
+from .device import Facts, facts
 from .form import Form
-from .render import render
+from .forms import candidates
+from .kernel import TritonKernel
+from .layout import Layout
+from .sources import compiled
+from .work import Work, work
 
-__all__ = ["Form", "TritonBackend", "render"]
+__all__ = [
+    "Facts",
+    "Form",
+    "Layout",
+    "TritonBackend",
+    "TritonKernel",
+    "Work",
+    "candidates",
+    "compiled",
+    "facts",
+    "work",
+]

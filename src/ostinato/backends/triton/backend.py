@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
@@ -10,15 +9,11 @@ from importlib.util import find_spec
 import torch
 
 from ...schedule import Plan
-from .form import Form
+from .device import interpreted
 from .kernel import TritonKernel
+from .precision import tf32_allowed
 
 __all__ = ["TritonBackend"]
-
-
-def interpreted() -> bool:
-    """Whether Triton's interpreter runs kernels, on the CPU and slowly: for tests."""
-    return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 class TritonBackend:
@@ -38,7 +33,10 @@ class TritonBackend:
 
     def compile(self, plan: Plan, dtype: torch.dtype, sizes: Sequence[int]) -> TritonKernel:
         """The kernel of a Plan at these sizes."""
-        return TritonKernel(plan, sizes, Form(narrow=dtype == torch.bfloat16))
+        factors = str(dtype).removeprefix("torch.")
+        if factors == "float32" and tf32_allowed():
+            factors = "tf32"
+        return TritonKernel(plan, sizes, factors)
 
 
 @lru_cache(maxsize=1)

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-__all__ = ["Form", "power_of_two"]
+__all__ = ["NARROW", "Form", "Piece", "power_of_two"]
 
-LEAST = 16  # the least side of a product that the units for products take
+LEAST = 16  # the least depth of a product that the units for products take; vectors up to it are not dealt out
+NARROW = ("bfloat16", "float16")  # factors that take less memory than what they are made of
 
 
 def power_of_two(n: int) -> int:
     """The least power of two that is no less than n."""
     return 1 << max(0, n - 1).bit_length()
+
+
+class Piece(NamedTuple):
+    """A part of the sum of a product: `splits` times `depth` elements from `begin` on, the splits side by side."""
+
+    begin: int
+    splits: int
+    depth: int
 
 
 @dataclass(frozen=True)
@@ -21,18 +31,30 @@ class Form:
     Args:
         batch: sequences of a program, a power of two.
         slices: programs that share the units of these sequences; they meet before each product.
-        depth: how long a piece of a product is, a power of two.
-        resident: whether a program loads its weights once, before the first step, and keeps them.
+        splits: parts of the sum of a product that the warps of a program do side by side, a power of two.
         warps: of a program.
-        narrow: factors of products are rounded to bfloat16; sums are float32.
+        factors: what factors of products are rounded to, "float32" for not at all; sums are float32. "tf32" leaves the
+            rounding to the units for products.
+        stages: products are by the vendor's library, and kernels do what is between them, step by step; programs never
+            meet, each has its part of the units.
     """
 
     batch: int = 16
     slices: int = 1
-    depth: int = 64
-    resident: bool = True
+    splits: int = 1
     warps: int = 4
-    narrow: bool = False
+    factors: str = "float32"
+    stages: bool = False
+
+    @property
+    def narrow(self) -> bool:
+        """Whether factors take less memory than float32."""
+        return self.factors in NARROW
+
+    @property
+    def meeting(self) -> bool:
+        """Whether programs wait for one another."""
+        return self.slices > 1 and not self.stages
 
     def sliced(self, size: int) -> bool:
         """Whether each program of a group has a part of a vector of this size; small ones each has whole."""
@@ -41,17 +63,24 @@ class Form:
     def lanes(self, size: int) -> int:
         """Elements of a vector that a program has, a power of two."""
         if self.sliced(size):
-            return max(LEAST, power_of_two(-(-size // self.slices)))
+            return max(LEAST // 2, power_of_two(-(-size // self.slices)))
         return 1 if size == 1 else max(LEAST, power_of_two(size))
 
-    def piece(self, size: int) -> int:
-        """How long a piece of a product over vectors of this size is."""
-        return min(self.depth, 1 if size == 1 else max(LEAST, power_of_two(size)))
-
-    def pieces(self, size: int) -> int:
-        """How many pieces such a product has."""
-        return -(-size // self.piece(size))
-
     def in_registers(self, size: int) -> bool:
-        """Whether a program has all of such a vector, in one piece."""
-        return not self.sliced(size) and self.pieces(size) == 1
+        """Whether a program has all of such a vector, so that a product takes it as it is."""
+        return not self.sliced(size)
+
+    def pieces(self, size: int) -> list[Piece]:
+        """The parts of a product's sum over a vector of this size, which may end beyond it."""
+        if size == 1:
+            return [Piece(0, 1, 1)]
+        unit = LEAST * self.splits
+        if self.in_registers(size):
+            lanes = self.lanes(size)
+            return [Piece(0, self.splits, lanes // self.splits) if lanes >= unit else Piece(0, 1, lanes)]
+        left, begin, found = -(-size // unit), 0, list[Piece]()
+        while left:  # the powers of two that the size is made of
+            part = 1 << (left.bit_length() - 1)
+            found.append(Piece(begin, self.splits, part * LEAST))
+            begin, left = begin + part * unit, left - part
+        return found

@@ -67,6 +67,25 @@ def power(x, exponent: tl.constexpr):
 
 
 @triton.jit
+def added_up(parts):
+    """The sum over the first axis of [2 or 4 or 8, batch, lanes].
+
+    Each thread adds up parts of elements of its own, where `tl.sum` would leave every warp with all sums, and all that
+    is computed with them.
+    """
+    rest = tl.permute(parts, (1, 2, 0))
+    a, b = tl.split(tl.reshape(rest, [rest.shape[0], rest.shape[1], rest.shape[2] // 2, 2]))
+    rest = a + b
+    if rest.shape[2] > 1:
+        a, b = tl.split(tl.reshape(rest, [rest.shape[0], rest.shape[1], rest.shape[2] // 2, 2]))
+        rest = a + b
+    if rest.shape[2] > 1:
+        a, b = tl.split(tl.reshape(rest, [rest.shape[0], rest.shape[1], rest.shape[2] // 2, 2]))
+        rest = a + b
+    return tl.reshape(rest, [rest.shape[0], rest.shape[1]])
+
+
+@triton.jit
 def meet(counter, target, patience):
     """Wait until all programs of a group have come so far; give up when the patience is spent, which is given back.
 

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...errors import BackendError, ShapeError
-from ...schedule import BatchMean, Place, Plan
+from ...errors import LaunchError, ShapeError
+from ...schedule import BatchMean, Plan
 from ..base import Gradients, Inputs, OutputGradients, Outputs, Wanted
+from .call import Call, aligned
+from .choosing import Chooser
 from .form import Form
 from .layout import Layout
-from .load import load
-from .render import render
+from .outside import History, deferred, hoisted, weight_gradients
+from .staged import Stages
+from .whole import Whole
 
 __all__ = ["TritonBound", "TritonKernel"]
-
-_PATIENCE = 1 << 28  # looks at a counter, over all of a call, before a program gives up
 
 
 class TritonKernel:
@@ -29,21 +31,25 @@ class TritonKernel:
     Args:
         plan: the schedule.
         sizes: in the order of its symbols.
-        form: how the work is dealt to programs.
+        factors: what factors of products are rounded to.
+        chooser: says the forms that a call may have.
     """
 
     narrow = False
 
-    def __init__(self, plan: Plan, sizes: Sequence[int], form: Form) -> None:
-        self.plan, self.sizes, self.form = plan, list(sizes), form
+    def __init__(self, plan: Plan, sizes: Sequence[int], factors: str, chooser: Chooser | None = None) -> None:
+        self.plan, self.sizes, self.factors = plan, list(sizes), factors
+        self.chooser = chooser or Chooser()
         self.layout = Layout(plan, sizes)
         self._tape = plan.tape_size(sizes)
-        self.text, self.exchange = render(plan, sizes, form)
+        self._made: dict[tuple[str, Form], Whole | Stages] = {}
+        self._taken: tuple[str, Form] | None = None
+        self._spans: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
 
     @cached_property
-    def module(self) -> ModuleType:
-        """The kernels."""
-        return load(self.text)
+    def digest(self) -> str:
+        """Of the Plan and its sizes."""
+        return hashlib.sha256(repr((self.plan, self.sizes)).encode()).hexdigest()
 
     def bind(self, params: Sequence[Tensor]) -> TritonBound:
         """The kernel with its parameters."""
@@ -52,6 +58,70 @@ class TritonKernel:
     def tape_values(self, steps: int, rows: int) -> int:
         """Values of a tape."""
         return self._tape.values(steps, rows)
+
+    def form(self, name: str, batch: int, device: torch.device) -> Form:
+        """The form that a call over so many sequences has, or is tried in first."""
+        return self.chooser.forms(self, name, batch, device)[0]
+
+    def made(self, name: str, form: Form) -> Whole | Stages:
+        """The kernel of this name in a form."""
+        if (name, form) not in self._made:
+            self._made[name, form] = (Stages if form.stages else Whole)(self.layout, form, name)
+        return self._made[name, form]
+
+    @contextmanager
+    def taking(self, name: str, form: Form) -> Iterator[list[tuple[torch.cuda.Event, torch.cuda.Event]]]:
+        """Within it a kernel has this form and no other; gives the events around each of its runs on a GPU."""
+        before = self._taken, self._spans
+        self._taken, self._spans = (name, form), []
+        try:
+            yield self._spans
+        finally:
+            self._taken, self._spans = before
+
+    def run(self, name: str, call: Call, bound: TritonBound, values: dict[str, Any]) -> dict[str, Tensor]:
+        """Run a kernel in the form that is chosen; gives the sums for gradients of vectors and scalars, by name.
+
+        Raises:
+            LaunchError: it cannot be launched in any form.
+        """
+        if self._taken is not None and self._taken[0] == name:
+            return self._run(self._taken[1], name, call, bound, values)
+        if self._taken is None:
+            self.chooser.before(self, name, call, bound)
+        failed: LaunchError | None = None
+        for form in self.chooser.forms(self, name, call.batch, call.device):
+            try:
+                return self._run(form, name, call, bound, values)
+            except LaunchError as error:
+                failed = error
+                self.chooser.refuse(name, form)
+        raise failed or LaunchError(f"{name} can be launched in no form; use backend='eager'")
+
+    def _run(self, form: Form, name: str, call: Call, bound: TritonBound, values: dict[str, Any]) -> dict[str, Tensor]:
+        """The same in a given form."""
+        plan, layout, sums = self.plan, self.layout, dict[str, Tensor]()
+        groups = -(-call.batch // form.batch)
+        if groups > 1 and any(isinstance(slot, BatchMean) for slot in plan.infer):
+            raise LaunchError(
+                f"a mean over a batch of {call.batch} sequences needs one program with all of them, and it has "
+                f"{form.batch}; use smaller batches, or backend='eager'"
+            )
+        if name == "backward":
+            sums = {f"gv{i}": call.zeros(groups, layout.of(size)) for i, (_, size) in enumerate(plan.vectors)}
+            sums |= {f"gc{i}": call.zeros(groups, form.slices) for i in range(len(plan.scalars))}
+        given = call.given(list(bound.vectors.values()), list(bound.scalars.values()))
+        kernel, timed = self.made(name, form), self._taken is not None and self._taken[0] == name and call.x.is_cuda
+        if timed:
+            self._spans.append((torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)))
+            self._spans[-1][0].record()
+        kernel.run(call, bound.matrices, given | values | sums)
+        if timed:
+            self._spans[-1][1].record()
+        if name != "backward":
+            return {}
+        found = {v: sums[f"gv{i}"].sum(0) for i, (v, _) in enumerate(plan.vectors)}
+        return found | {v: sums[f"gc{i}"].sum() for i, v in enumerate(plan.scalars)}
 
 
 class TritonBound:
@@ -66,7 +136,7 @@ class TritonBound:
         ordered = [held[i] if held[i].dim() < 2 or held[i].stride(1) == 1 else held[i].contiguous() for i in order]
         self.matrices = dict(zip((name for name, *_ in plan.matrices), ordered, strict=False))
         rest = ordered[len(self.matrices) :]
-        self.vectors = dict(zip((name for name, _ in plan.vectors), (v.contiguous() for v in rest), strict=False))
+        self.vectors = dict(zip((name for name, _ in plan.vectors), rest, strict=False))
         self.scalars = dict(zip(plan.scalars, rest[len(self.vectors) :], strict=True))
         self._places = [(p.data_ptr(), p.shape, p.stride()) for p in params]
 
@@ -87,58 +157,45 @@ class TritonBound:
     def forward(self, inputs: Inputs, training: bool) -> tuple[Outputs, Tensor | None]:
         """See the protocol."""
         kernel, layout, plan = self.kernel, self.kernel.layout, self.kernel.plan
-        call = _Call(kernel, inputs)
-        x = call.x
-        ragged = inputs.lengths is not None
-        new = torch.zeros if ragged else torch.empty
-        out = x.new_empty(0) if not layout.output_size else new((call.rows, layout.output_size), **call.like)
+        call = Call(layout, inputs)
+        new = call.new if call.lengths is None else call.zeros
+        out = new(call.rows, layout.output_size)
         width = layout.row if training else layout.hoisted_row
-        values = kernel.tape_values(call.steps, call.rows) if training else call.rows * width
-        tape = new(values, **call.like)
-        self._hoist(call, tape[: call.rows * width].view(call.rows, width), training)
-        finals = [torch.empty(1, call.batch, size, **call.like) for size in layout.state_sizes]
-        sizes = [layout.of(plan.steps[number]) for number in plan.statistics]
-        statistics = [torch.zeros(call.steps, size, **call.like) for size in sizes]
-        call.launch("train" if training else "infer", out, tape, self, [*finals, *statistics])
-        shape = (*inputs.x.shape[:-1], layout.output_size)
-        return Outputs(out.view(shape), tuple(finals), tuple(statistics)), tape if training else None
-
-    def _hoist(self, call: _Call, tape: Tensor, training: bool) -> None:
-        """The products of x, for all steps at once."""
-        layout = self.kernel.layout
+        tape = new(kernel.tape_values(call.steps, call.rows) if training else call.rows * width)
+        rows = tape[: call.rows * width].view(call.rows, width)
         begin = layout.columns if training else layout.hoisted
-        for run in self.kernel.plan.hoist:
-            for entry in run.entries:
-                weight = self.matrices[entry.matrix]
-                place = tape[:, begin[entry.column] : begin[entry.column] + weight.shape[0]]
-                if run.accumulate:
-                    place.addmm_(call.x, weight.T)
-                elif entry.bias:
-                    bias = self.vectors[entry.bias[0]]
-                    for name in entry.bias[1:]:
-                        bias = bias + self.vectors[name]
-                    torch.addmm(bias, call.x, weight.T, out=place)
-                else:
-                    torch.mm(call.x, weight.T, out=place)
+        hoisted(call, rows, begin, self.matrices, self.vectors, kernel.factors)
+        finals = [call.start(i).clone() for i in range(len(layout.state_sizes))]
+        sizes = [layout.of(plan.steps[number]) for number in plan.statistics]
+        statistics = [call.zeros(call.steps, size) for size in sizes]
+        if call.rows:
+            values: dict[str, Any] = {"out": out, "tape": tape}
+            values |= {f"end{i}": final for i, final in enumerate(finals)}
+            values |= {f"stat{i}": statistic for i, statistic in enumerate(statistics)}
+            kernel.run("train" if training else "infer", call, self, values)
+        shape = (*inputs.x.shape[:-1], layout.output_size)
+        outputs = Outputs(out.view(shape), tuple(final[None] for final in finals), tuple(statistics))
+        return outputs, tape if training else None
 
     def backward(
         self, tape: Tensor, inputs: Inputs, output: Tensor, grads: OutputGradients, wanted: Wanted
     ) -> Gradients:
         """See the protocol."""
         kernel, layout, plan = self.kernel, self.kernel.layout, self.kernel.plan
-        call = _Call(kernel, inputs)
-        out = output.reshape(call.rows, layout.output_size).contiguous()
-        grad_out = torch.zeros_like(out) if grads.output is None else grads.output.reshape(out.shape).contiguous()
+        call = Call(layout, inputs)
+        out = aligned(output.reshape(call.rows, layout.output_size))
+        grad_out = torch.zeros_like(out) if grads.output is None else aligned(grads.output.reshape(out.shape))
         ends = [
-            torch.zeros(1, call.batch, size, **call.like) if grad is None else grad.contiguous()
+            call.zeros(call.batch, size) if grad is None else aligned(grad[0])
             for grad, size in zip(grads.finals, layout.state_sizes, strict=True)
         ]
-        begun = [torch.empty(1, call.batch, size, **call.like) for size in layout.state_sizes]
-        width = layout.of(plan.input_size)
-        grad_x = torch.zeros(call.rows, width, **call.like)
-        vectors = [torch.zeros(call.groups, layout.of(size), **call.like) for _, size in plan.vectors]
-        scalars = [torch.zeros(call.groups, kernel.form.slices, **call.like) for _ in plan.scalars]
-        call.launch("backward", out, tape, self, [*ends, grad_out, grad_x, *begun, *vectors, *scalars])
+        begun = [end.clone() for end in ends]
+        grad_x = call.zeros(call.rows, layout.of(plan.input_size))
+        named = {name: torch.zeros_like(v) for name, v in (self.vectors | self.scalars).items()}
+        if call.rows:
+            values = {"out": out, "tape": tape, "grad_out": grad_out, "grad_x": grad_x}
+            values |= {f"end{i}": end for i, end in enumerate(ends)} | {f"begun{i}": b for i, b in enumerate(begun)}
+            named = kernel.run("backward", call, self, values)
         rows = tape[: call.rows * layout.row].view(call.rows, layout.row)
 
         def column(number: int) -> Tensor:
@@ -146,135 +203,21 @@ class TritonBound:
             return rows[:, begin : begin + layout.of(plan.columns[number].size)]
 
         if wanted.x:
-            for run in plan.deferred:
-                for entry in run.entries:
-                    grad_x.addmm_(column(entry.column), self.matrices[entry.matrix])
-        named: dict[str, Tensor] = {name: v.sum(0) for (name, _), v in zip(plan.vectors, vectors, strict=True)}
-        named |= {name: v.sum() for name, v in zip(plan.scalars, scalars, strict=True)}
+            deferred(grad_x, rows, layout, self.matrices, kernel.factors)
         for name, number in plan.bias_grads:
             named[name] = named[name] + column(number).sum(0)
-        history = _History(call, layout, out, column)
-        for grad in plan.weight_grads:
-            product = column(grad.column).T @ history.operand(grad.operand)
-            named[grad.matrix] = named[grad.matrix] + product if grad.matrix in named else product
+        named |= weight_gradients(History(call, out, column), rows, kernel.factors)
+        params = self._gradients(named, wanted)
+        states = tuple(b[None] for b in begun) if wanted.states else (None,) * len(begun)
+        return Gradients(grad_x.view(inputs.x.shape) if wanted.x else None, states, params)
+
+    def _gradients(self, named: Mapping[str, Tensor], wanted: Wanted) -> tuple[Tensor | None, ...]:
+        """Of each parameter, in the order in which they were given."""
+        plan = self.kernel.plan
         made: list[Tensor | None] = [None] * len(self._order)
         names = [*(name for name, *_ in plan.matrices), *(name for name, _ in plan.vectors), *plan.scalars]
         for i, name in zip(self._order, names, strict=True):
             if wanted.params[i]:
                 p = self._given[i]
                 made[i] = named[name].reshape(p.shape) if name in named else torch.zeros_like(p)
-        states = tuple(begun) if wanted.states else (None,) * len(begun)
-        return Gradients(grad_x.view(inputs.x.shape) if wanted.x else None, states, tuple(made))
-
-
-class _Call:
-    """What a call runs over, as kernels take it."""
-
-    def __init__(self, kernel: TritonKernel, inputs: Inputs) -> None:
-        x, self.states, self.lengths, self.reverse, self.masks = inputs
-        self.kernel = kernel
-        self.packed = x.dim() == 2
-        self.device = x.device
-        self.like: dict[str, Any] = {"device": x.device, "dtype": torch.float32}
-        if self.packed:
-            assert self.lengths is not None
-            self.steps, self.batch = int(self.lengths[0]), len(self.lengths)
-            running = (self.lengths[None] > torch.arange(self.steps)[:, None]).sum(1)
-            self.begin = torch.cat([running.new_zeros(1), running.cumsum(0)])[:-1].to(x.device)
-        else:
-            self.steps, self.batch = x.shape[:2]
-            self.begin = torch.zeros(1, dtype=torch.int64, device=x.device)
-        self.rows = x.shape[0] if self.packed else self.steps * self.batch
-        self.x = x.reshape(self.rows, x.shape[-1]).contiguous()
-
-    @property
-    def groups(self) -> int:
-        """How many groups of programs there are, each with its sequences."""
-        return -(-self.batch // self.kernel.form.batch)
-
-    def launch(self, name: str, out: Tensor, tape: Tensor, bound: TritonBound, rest: Sequence[Tensor]) -> None:
-        """Run one of the kernels."""
-        kernel, form = self.kernel, self.kernel.form
-        if not self.rows:
-            self._nothing(name, rest)
-            return
-        if self.groups > 1 and any(isinstance(slot, BatchMean) for slot in kernel.plan.infer):
-            raise BackendError(
-                f"a mean over a batch of {self.batch} sequences needs one program with all of them, and it has "
-                f"{form.batch}; use smaller batches, or backend='eager'"
-            )
-        function: Any = getattr(kernel.module, name)
-        none = self.x.new_empty(1)
-        lengths = none if self.lengths is None else self.lengths.to(self.device)
-        exchange = torch.zeros(kernel.exchange * self.batch + 1, **self.like)
-        counters = torch.zeros(self.groups + 1, dtype=torch.int32, device=self.device)
-        given: list[Any] = [self.x, out, tape, lengths, self.begin, self.steps, self.batch, self.rows]
-        given += [exchange, counters, _PATIENCE]
-        for matrix in bound.matrices.values():
-            given += matrix, matrix.stride(0)
-        given += [*bound.vectors.values(), *bound.scalars.values()]
-        for mask in self.masks:
-            given += mask.contiguous(), mask.shape[0] if mask.dim() == 3 else self.rows
-        states = self.states
-        given += [none] * len(kernel.layout.state_sizes) if states is None else [s.contiguous() for s in states]
-        constants = {
-            "HAS_LENGTHS": self.lengths is not None,
-            "PACKED": self.packed,
-            "REVERSE": self.reverse,
-            "HAS_START": states is not None,
-        }
-        function[(self.groups, form.slices)](*given, *rest, **constants, num_warps=form.warps)
-        if form.slices > 1 and int(counters[-1]):
-            raise BackendError("the programs of a kernel did not meet in time; its results are not to be used")
-
-    def _nothing(self, name: str, rest: Sequence[Tensor]) -> None:
-        """No step: the states stay what they were, and so do their gradients."""
-        count = len(self.kernel.layout.state_sizes)
-        if name == "backward":
-            for end, begun in zip(rest[:count], rest[count + 2 : 2 * count + 2], strict=True):
-                begun.copy_(end)
-            return
-        for i, final in enumerate(rest[:count]):
-            final.zero_() if self.states is None else final.copy_(self.states[i])
-
-
-class _History:
-    """What products read, as rows for the gradients of weights."""
-
-    def __init__(self, call: _Call, layout: Layout, out: Tensor, column: Callable[[int], Tensor]) -> None:
-        self.call, self.layout, self.out, self.column = call, layout, out, column
-
-    def operand(self, place: Place) -> Tensor:
-        """The rows of x, of a column, or of a state before each step."""
-        if place.kind == "x":
-            return self.call.x
-        return self.column(place.column) if place.kind == "col" else self._before(place.name)
-
-    def _before(self, state: str) -> Tensor:
-        """A state before each step, [rows, S]: what it was behind the step before, or what it started from."""
-        i = self.layout.states[state]
-        place = self.layout.plan.history[i]
-        assert place is not None
-        if place.kind == "prev":
-            after = self._before(place.name)
-        else:
-            after = self.out if place.kind == "out" else self.operand(place)
-        call, size = self.call, self.layout.state_sizes[i]
-        start = torch.zeros(call.batch, size, **call.like) if call.states is None else call.states[i][0]
-        return torch.cat([start, after])[self._earlier]
-
-    @cached_property
-    def _earlier(self) -> Tensor:
-        """For each row that of the step before in [start; rows]."""
-        call = self.call
-        sequence = torch.arange(call.batch)
-        t = torch.arange(call.steps)[:, None]
-        length = torch.full((call.batch,), call.steps) if call.lengths is None else call.lengths
-        begin = call.begin.cpu() if call.packed else torch.arange(call.steps) * call.batch
-        before = t + 1 if call.reverse else t - 1
-        first = (t >= length - 1) if call.reverse else (t == 0) & (sequence >= 0)
-        rows = begin[before.clamp(0, max(call.steps - 1, 0))] + sequence + call.batch
-        earlier = torch.where(first, sequence, rows)
-        if call.packed:
-            earlier = earlier[t < length]
-        return earlier.reshape(-1).to(call.device)
+        return tuple(made)

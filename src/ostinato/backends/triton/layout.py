@@ -46,6 +46,10 @@ class Layout:
         """A size in numbers."""
         return size_value(size, self.size)
 
+    def width(self, column: int) -> int:
+        """The size of a column."""
+        return self.of(self.plan.columns[column].size)
+
     def place(self, place: Place) -> int:
         """The size of what stands at a place; of a part of the output see `part`."""
         plan, name = self.plan, place.name
@@ -55,7 +59,7 @@ class Layout:
             case "prev" | "next" | "grad_next" | "grad_prev":
                 return self.state_sizes[self.states[name]]
             case "col":
-                return self.of(plan.columns[place.column].size)
+                return self.width(place.column)
             case "vector" | "grad_vector":
                 return self.of(plan.vectors[self.vectors[name]][1])
             case "mask":

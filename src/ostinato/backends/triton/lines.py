@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ...schedule import Place, Run, Slot
 from .form import Form
 from .layout import Layout
 
-__all__ = ["Lines"]
+__all__ = ["AHEAD", "Lines"]
+
+AHEAD = "# the next step's loads"
 
 
 class Lines:
@@ -23,7 +25,7 @@ class Lines:
         env: what a step has in registers, by its place.
         on_tape: columns whose value in registers is also on the tape.
         dirty: what was written for other programs, and not met since.
-        room: elements that a sequence has in the exchange.
+        rooms: elements that a sequence has in the exchange, and in that of sums over a vector.
     """
 
     def __init__(self, layout: Layout, form: Form, name: str) -> None:
@@ -39,9 +41,12 @@ class Lines:
         self.dirty: set[Place] = set()
         self.known: set[str] = set()  # names defined before the first step
         self.in_step: set[str] = set()  # names defined once in a step
-        self.regions: dict[Place, tuple[int, int]] = {}  # of the exchange: where a place begins, its size
-        self.room = 0
+        self.regions: dict[Place, tuple[str, int, int]] = {}  # where a place is exchanged: in which room, from where on
+        self.rooms = {"exchange": 0, "totals": 0}
         self.count = 0
+        self.late = ""  # behind the names of where the next step is, while what it loads is written down
+        self.upcoming: list[str] = []  # what the next step loads
+        self.current: list[str] = []  # what this step takes of what was loaded for it
         self.shared = self._shared()
 
     @property
@@ -50,13 +55,21 @@ class Lines:
         return self.name != "infer"
 
     def _shared(self) -> set[Place]:
-        """What products read of other programs, or in pieces: it goes through memory."""
+        """What products read of other programs: it goes through memory."""
         places: set[Place] = set()
         for slot in self.slots:
             if isinstance(slot, Run):
                 read = [Place("col", str(e.column)) for e in slot.entries] if slot.transposed else [slot.source]
                 places |= {place for place in read if not self.form.in_registers(self.layout.place(place))}
         return places
+
+    def changed(self, place: Place) -> None:
+        """A place has a new value in registers."""
+        self.on_tape.discard(place)
+
+    def known_elsewhere(self, place: Place) -> bool:
+        """Whether a place has a value of this step that is not in registers."""
+        return False
 
     # Names
 
@@ -108,20 +121,36 @@ class Lines:
 
     # Memory
 
+    def ahead(self, loaded: Callable[[], str]) -> str:
+        """What is loaded for a step while the one before it is on its way: nothing that the kernel writes."""
+        name, now = self.fresh("ahead"), self.fresh("loaded")
+        self.body, body = self.upcoming, self.body
+        self.late = "_next"
+        self.body.append(f"{name} = {loaded()}")
+        self.late, self.body = "", body
+        self.current.append(f"{now} = {name}")
+        return now
+
+    def begin_ahead(self) -> None:
+        """Here, if nowhere before, the next step's loads begin: what this step waits for is on its way."""
+        if AHEAD not in self.body:
+            self.body.append(AHEAD)
+
     def row(self, back: int) -> tuple[str, str]:
         """The numbers of a program's rows, [batch, 1], `back` steps before, and which are there."""
+        late = self.late
         if not back:
-            return "row", "at"
-        if f"row_{back}" not in self.in_step:
-            self.in_step.add(f"row_{back}")
-            inside = f"(t_{back} >= 0) & (t_{back} < T)"
+            return f"row{late}", f"at{late}"
+        row, at, t = f"row_{back}{late}", f"at_{back}{late}", f"t_{back}{late}"
+        if row not in self.in_step:
+            self.in_step.add(row)
+            packed = f"tl.load(begin + {t}, mask=({t} >= 0) & ({t} < T), other=0)"
             self.body += [
-                f"t_{back} = t + {back} if REVERSE else t - {back}",
-                f"at_{back} = at & (since >= {back})",
-                f"row_{back} = (tl.load(begin + t_{back}, mask={inside}, other=0) if PACKED else t_{back} * B)"
-                ".to(tl.int64) + b",
+                f"{t} = t{late} + {back} if REVERSE else t{late} - {back}",
+                f"{at} = at{late} & (since{late} >= {back})",
+                f"{row} = ({packed} if PACKED else {t}.to(tl.int64) * B) + b",
             ]
-        return f"row_{back}", f"at_{back}"
+        return row, at
 
     def load(self, pointer: str, width: int, offset: int, size: int, back: int = 0) -> str:
         """A program's elements of rows that are `width` long, as float32."""
@@ -157,30 +186,34 @@ class Lines:
     def _loaded(self, place: Place) -> str:
         layout, size, name = self.layout, self.layout.place(place), place.name
         if place.kind == "x":
-            return self.load("x", size, 0, size)
+            return self.ahead(lambda: self.load("x", size, 0, size))
         if place.kind == "col":
             return self._column(place, size)
         if place.kind == "mask":
             i, j = layout.masks[name], self.lanes(size)
-            row = f"tl.where(k{i}_steps > 1, row, b.to(tl.int64))"
-            return f"tl.load(k{i} + {row} * {size} + {j}, mask=at & ok{size}, other=0.0)"
+            return self.ahead(
+                lambda: (
+                    f"tl.load(k{i} + tl.where(k{i}_steps > 1, {self.row(0)[0]}, b.to(tl.int64)) * {size} + {j}, "
+                    f"mask={self.row(0)[1]} & ok{size}, other=0.0)"
+                )
+            )
         if place.kind in ("prev", "next"):
-            return self._history(name, 1 if place.kind == "prev" else 0)
+            return self.ahead(lambda: self._history(name, 1 if place.kind == "prev" else 0))
         if place.kind == "step":
             j = self.lanes(size)
-            return f"tl.load(steps + {layout.steps[place.column]} + {j}, mask=ok{size}, other=0.0)"
+            return f"tl.load(steps + {layout.steps[place.column]} + {j}, mask=ok{size} & real, other=0.0)"
         raise ValueError(f"nothing stands at {place}")
 
     def _column(self, place: Place, size: int) -> str:
-        if self.back:
-            return self.load("tape", self.layout.row, self.layout.columns[place.column], size)
+        layout = self.layout
         bias = next((entry.bias for entry in self.plan.fills if entry.column == place.column), None)
-        if bias is not None:
+        if bias is not None and not self.back:
             return " + ".join([self.zeros(size), *(self.value(Place("vector", name)) for name in bias)])
         if self.name == "infer":
-            return self.load("tape", self.layout.hoisted_row, self.layout.hoisted[place.column], size)
-        self.on_tape.add(place)
-        return self.load("tape", self.layout.row, self.layout.columns[place.column], size)
+            return self.ahead(lambda: self.load("tape", layout.hoisted_row, layout.hoisted[place.column], size))
+        if self.name == "train":
+            self.on_tape.add(place)
+        return self.ahead(lambda: self.load("tape", layout.row, layout.columns[place.column], size))
 
     def _history(self, state: str, back: int) -> str:
         """A state's value behind the step `back` steps before this one; before its first step, what it started from."""
@@ -193,17 +226,17 @@ class Lines:
             found = self.load("tape", self.layout.row, self.layout.columns[place.column], size, back)
         else:
             found = self.load(place.kind, size, 0, size, back)
-        return f"tl.where(since == {back - 1}, {self.started(i)}, {found})" if back else found
+        return f"tl.where(since{self.late} == {back - 1}, {self.started(i)}, {found})" if back else found
 
     # What programs have for one another
 
-    def exchange(self, place: Place, size: int, parity: str = "(s & 1)") -> str:
+    def exchange(self, place: Place, size: int, parity: str = "(s & 1)", room: str = "exchange") -> str:
         """Where parts of a vector are left; of two places that of this step."""
         if place not in self.regions:
-            self.regions[place] = self.room, size
-            self.room += 2 * size
-        begin, size = self.regions[place]
-        return f"exchange + ({begin} + {parity} * {size}) * B"
+            self.regions[place] = room, self.rooms[room], size
+            self.rooms[room] += 2 * size
+        room, begin, size = self.regions[place]
+        return f"{room} + ({begin} + {parity} * {size}) * B"
 
     def share(self, place: Place, value: str, parity: str = "(s & 1)") -> None:
         """Leave a part of a vector for the others."""
@@ -213,8 +246,8 @@ class Lines:
         self.dirty.add(place)
 
     def meet(self) -> None:
-        if self.form.slices == 1:
-            self.body.append("tl.debug_barrier()")
-        else:
-            self.body += [f"rounds += {self.form.slices}", "left = f.meet(counters + group, rounds, left)"]
+        """Wait for the others; what a product reads is NaN where one waited in vain."""
+        never = "tl.where(left > 0, 0.0, float('nan'))"
+        meeting = f"rounds += {self.form.slices}", "left = f.meet(counters + group, rounds, left)", f"lost = {never}"
+        self.body += meeting
         self.dirty.clear()

@@ -23,7 +23,10 @@ def kernel_of(ours: Ours) -> Any:
 
 def form_of(ours: Ours, case: Case) -> str:
     """How the work is dealt, for each kernel that the pass runs."""
-    return shown(kernel_of(ours).form)
+    kernel, x = kernel_of(ours), ours.contestant.x
+    names = ("train", "backward") if case.pass_ == "train" else ("infer",)
+    batch = case.shape.B
+    return "; ".join(f"{name}: {shown(kernel.form(name, batch, x.device))}" for name in names)
 
 
 def shown(form: Any) -> str:

@@ -1,0 +1,84 @@
+"""What a call runs over, as kernels are given it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..base import Inputs
+from .layout import Layout
+
+__all__ = ["Call"]
+
+
+class Call:
+    """The extents of a call, and its tensors.
+
+    Args:
+        layout: the Plan at its sizes.
+        inputs: see the protocol; all float32.
+
+    Attributes:
+        steps, batch, rows: T, B, and how many rows x has.
+        begin: where each step's rows begin if x is packed.
+    """
+
+    def __init__(self, layout: Layout, inputs: Inputs) -> None:
+        x, self.states, self.lengths, self.reverse, self.masks = inputs
+        self.layout = layout
+        self.packed = x.dim() == 2
+        self.device = x.device
+        if self.packed:
+            assert self.lengths is not None
+            self.steps, self.batch = int(self.lengths[0]), len(self.lengths)
+            running = (self.lengths[None] > torch.arange(self.steps)[:, None]).sum(1)
+            self.begin = torch.cat([running.new_zeros(1), running.cumsum(0)])[:-1]
+        else:
+            self.steps, self.batch = x.shape[:2]
+            self.begin = torch.arange(self.steps) * self.batch
+        self.rows = x.shape[0] if self.packed else self.steps * self.batch
+        self.x = aligned(x.reshape(self.rows, x.shape[-1]))
+
+    def new(self, *shape: int) -> Tensor:
+        """Memory of its own, with anything in it."""
+        return torch.empty(shape, dtype=torch.float32, device=self.device)
+
+    def zeros(self, *shape: int) -> Tensor:
+        """Zeros."""
+        return torch.zeros(shape, dtype=torch.float32, device=self.device)
+
+    def start(self, i: int) -> Tensor:
+        """What state i starts from, [B, S]."""
+        return self.zeros(self.batch, self.layout.state_sizes[i]) if self.states is None else self.states[i][0]
+
+    def constants(self) -> dict[str, bool]:
+        """What kernels are compiled for."""
+        return {
+            "HAS_LENGTHS": self.lengths is not None,
+            "PACKED": self.packed,
+            "REVERSE": self.reverse,
+            "HAS_START": self.states is not None,
+        }
+
+    def given(self, vectors: Sequence[Tensor], scalars: Sequence[Tensor]) -> dict[str, Any]:
+        """What kernels are given of it, by the names of `arguments`."""
+        none = self.x.new_empty(4)
+        found: dict[str, Any] = {"x": self.x, "T": self.steps, "B": self.batch, "rows": self.rows}
+        found["lengths"] = none if self.lengths is None else self.lengths.to(self.device)
+        found["begin"] = self.begin.to(self.device) if self.packed else none
+        found |= {f"v{i}": aligned(v) for i, v in enumerate(vectors)}
+        found |= {f"c{i}": aligned(v) for i, v in enumerate(scalars)}
+        for i, mask in enumerate(self.masks):
+            found[f"k{i}"] = aligned(mask)
+            found[f"k{i}_steps"] = mask.shape[0] if mask.dim() == 3 else self.rows
+        starts = [none] * len(self.layout.state_sizes) if self.states is None else self.states
+        return found | {f"start{i}": aligned(start) for i, start in enumerate(starts)}
+
+
+def aligned(given: Tensor) -> Tensor:
+    """A tensor without gaps that begins at 16 bytes, as kernels that read by its address take for granted."""
+    whole = given.contiguous()
+    return whole.clone() if whole.data_ptr() % 16 else whole

@@ -1,0 +1,133 @@
+"""Choosing the form of a kernel: what was measured, else what the model says, else the next that can be launched."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from functools import lru_cache
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ...errors import BackendError, LaunchError
+from ..base import Inputs, OutputGradients, Wanted
+from . import measured
+from .call import Call
+from .device import facts, interpreted
+from .form import Form, power_of_two
+from .forms import Candidate, candidates
+
+if TYPE_CHECKING:
+    from .kernel import TritonBound, TritonKernel
+
+__all__ = ["Chooser"]
+
+CALLS = 10  # of a kernel and a size of batch, before forms are measured
+TRIED = 4  # forms that are measured
+FACTOR = 4.0  # no form is, that the model takes for so many times as slow as the best
+STEPS = 96  # of a call that is measured
+REPEATS = 5
+_log = logging.getLogger("ostinato")
+
+
+class Chooser:
+    """The forms of one kernel's calls.
+
+    OSTINATO_TUNE says when forms are measured: 0 for never, 1 at the first call of a kernel with a size of batch (to
+    the next power of two); at the tenth call if it is not set. What was measured is kept on disk.
+    """
+
+    def __init__(self) -> None:
+        self._calls: dict[Any, int] = {}
+        self._known: dict[Any, list[Form]] = {}
+        self._refused: set[tuple[str, Form]] = set()
+
+    def forms(self, kernel: TritonKernel, name: str, batch: int, device: torch.device) -> list[Form]:
+        """The forms that may be taken, the best first."""
+        key = (name, batch, device)
+        if key not in self._known:
+            if interpreted():  # one program after the other: none may wait
+                self._known[key] = [Form(batch=power_of_two(batch), factors=kernel.factors)]
+            else:
+                likely = [c.form for c in self._candidates(kernel, name, batch, device)]
+                found = measured.recall(_key(kernel, name, batch, device))
+                self._known[key] = likely if found is None else [found[0], *(f for f in likely if f != found[0])]
+        return [form for form in self._known[key] if (name, form) not in self._refused]
+
+    def refuse(self, name: str, form: Form) -> None:
+        """A form cannot be launched."""
+        self._refused.add((name, form))
+
+    def before(self, kernel: TritonKernel, name: str, call: Call, bound: TritonBound) -> None:
+        """Measure, if it is time to."""
+        if call.device.type != "cuda" or torch.cuda.is_current_stream_capturing():
+            return
+        key = (name, power_of_two(call.batch), call.device)
+        self._calls[key] = calls = self._calls.get(key, 0) + 1
+        when = {"0": 0, "1": 1}.get(os.environ.get("OSTINATO_TUNE", ""), CALLS)
+        if calls == when and measured.recall(_key(kernel, name, call.batch, call.device)) is None:
+            self.measure(kernel, name, call, bound)
+
+    def measure(self, kernel: TritonKernel, name: str, call: Call, bound: TritonBound) -> dict[Form, float]:
+        """The microseconds of a step in each of the likely forms, over random numbers; the fastest is taken then."""
+        likely = self._candidates(kernel, name, call.batch, call.device)
+        likely = [c for c in likely if (name, c.form) not in self._refused]
+        tried = [c.form for c in likely if c.cycles <= FACTOR * likely[0].cycles][:TRIED]
+        tried += [c.form for c in likely if c.form.stages and c.form not in tried]
+        found: dict[Form, float] = {}
+        for form in tried:
+            try:
+                found[form] = _timed(kernel, name, form, call, bound)
+            except (LaunchError, torch.cuda.OutOfMemoryError):
+                self.refuse(name, form)
+            except BackendError as error:  # its programs did not meet
+                _log.warning("%s in %s: %s", name, form, error)
+                self.refuse(name, form)
+        if found:
+            best = min(found, key=lambda form: found[form])
+            measured.remember(_key(kernel, name, call.batch, call.device), best, found[best])
+            self._known.clear()
+        return found
+
+    def _candidates(self, kernel: TritonKernel, name: str, batch: int, device: torch.device) -> list[Candidate]:
+        return candidates(kernel.layout, name, batch, kernel.factors, facts(device))
+
+
+def _timed(kernel: TritonKernel, name: str, form: Form, call: Call, bound: TritonBound) -> float:
+    """The median microseconds of a step."""
+    layout, steps, device = kernel.layout, min(STEPS, max(call.steps, 1)), call.device
+
+    def numbers(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, device=device)
+
+    x = numbers(steps, call.batch, layout.of(layout.plan.input_size))
+    masks = [torch.ones(steps, call.batch, layout.of(size), device=device) for _, size in layout.plan.masks]
+    inputs = Inputs(x, None, None, False, masks)
+    wanted = Wanted(True, True, [True] * (len(bound.matrices) + len(bound.vectors) + len(bound.scalars)))
+    times: list[float] = []
+    for _ in range(REPEATS + 2):
+        with kernel.taking(name, form) as spans:
+            output, tape = bound.forward(inputs, name != "infer")
+            if name == "backward":
+                assert tape is not None
+                grads = OutputGradients(numbers(*output.output.shape), [None] * len(output.finals))
+                bound.backward(tape, inputs, output.output, grads, wanted)
+        torch.cuda.synchronize(device)
+        times.append(sum(begin.elapsed_time(end) for begin, end in spans) * 1e3 / steps)
+    return median(times[2:])
+
+
+def _key(kernel: TritonKernel, name: str, batch: int, device: torch.device) -> str:
+    """What a measurement is filed under: the card, the versions, the kernel, the size of batch to a power of two."""
+    size = power_of_two(batch)
+    said = (facts(device).name, torch.__version__, _triton_version(), kernel.digest, kernel.factors, name, size)
+    return f"{name} {size} {hashlib.sha256(repr(said).encode()).hexdigest()[:24]}"
+
+
+@lru_cache(maxsize=1)
+def _triton_version() -> str:
+    import triton  # pyright: ignore[reportMissingImports]
+
+    return str(triton.__version__)

@@ -1,0 +1,67 @@
+"""Kernels as Triton compiles them ahead of a call, for a card that need not be there."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from .form import Form
+from .layout import Layout
+from .load import load
+from .render import given, render
+from .stages import STAGE, render_stages
+from .step import CONSTANTS, arguments
+
+__all__ = ["compiled", "sources"]
+
+
+def compiled(layout: Layout, form: Form, name: str, capability: int = 90) -> dict[str, Any]:
+    """What Triton makes of a kernel's functions, by their names, for a card of this capability.
+
+    Args:
+        layout: the Plan at its sizes.
+        form: how the work is dealt to programs.
+        name: infer, train or backward.
+        capability: ten times that of the card, 90 for an H100 or H200.
+    """
+    import triton  # pyright: ignore[reportMissingImports]
+    from triton.backends.compiler import GPUTarget  # pyright: ignore[reportMissingImports]
+
+    target = GPUTarget("cuda", capability, 32)
+    return {
+        function: triton.compile(source, target=target, options={"num_warps": form.warps})
+        for function, source in sources(layout, form, name).items()
+    }
+
+
+def sources(layout: Layout, form: Form, name: str) -> dict[str, Any]:
+    """A kernel's functions with the types of their arguments, for calls with states and no lengths."""
+    back = name == "backward"
+    if not form.stages:
+        return {name: _source(load(render(layout, form, name)[0]), name, given(layout.plan, back), form)}
+    made = render_stages(layout, form, name)
+    module = load(made.text)
+    numbers = [each for each in made.order if isinstance(each, int)]
+    found = {"note": _source(module, "note", ["table", *arguments(layout.plan, back)], form, constants=())}
+    return found | {f"stage_{i}": _source(module, f"stage_{i}", list(STAGE), form) for i in numbers}
+
+
+def _source(module: Any, function: str, names: list[str], form: Form, constants: tuple[str, ...] = CONSTANTS) -> Any:
+    from triton.compiler import ASTSource  # pyright: ignore[reportMissingImports]
+
+    kinds = {name: kind(name, form) for name in names} | dict.fromkeys(constants, "constexpr")
+    values = {(len(names) + i,): name == "HAS_START" for i, name in enumerate(constants)}
+    whole = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if kinds[name].startswith("*")}
+    return ASTSource(fn=getattr(module, function), signature=kinds, constexprs=values, attrs=whole)
+
+
+def kind(name: str, form: Form) -> str:
+    """The type of an argument, as Triton writes it."""
+    if name in ("lengths", "begin", "table"):
+        return "*i64"
+    if name == "counters":
+        return "*i32"
+    if name in ("T", "B", "rows", "patience", "earlier", "ahead") or re.fullmatch(r"ld\d+|k\d+_steps", name):
+        return "i32"
+    factor = name in ("exchange", "source") or re.fullmatch(r"m\d+", name)
+    return {"bfloat16": "*bf16", "float16": "*fp16"}.get(form.factors, "*fp32") if factor else "*fp32"
