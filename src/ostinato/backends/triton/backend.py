@@ -1,4 +1,4 @@
-"""The Triton backend: what it takes, and the form of its kernels."""
+"""The Triton backend: what it takes, and why it does not."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from importlib.util import find_spec
 import torch
 
 from ...schedule import Plan
-from .device import interpreted
+from .device import facts, interpreted
 from .kernel import TritonKernel
-from .precision import tf32_allowed
 
 __all__ = ["TritonBackend"]
 
+OLDEST = (7, 0)  # the compute capability that Triton compiles for
+OLDEST_OF = {torch.bfloat16: (8, 0)}  # that has units for products of these
+
 
 class TritonBackend:
-    """See `ostinato.backends.base.Backend`. float32, and bfloat16 products of float32, on a GPU."""
+    """See `ostinato.backends.base.Backend`. Tensors of float32 on a GPU, products of float32, bfloat16 or float16."""
 
     name, title = "triton", "Triton"
 
@@ -27,18 +29,34 @@ class TritonBackend:
             return f"the tensors are on {device}, and this backend runs on a GPU"
         if dtype not in (torch.float32, torch.bfloat16, torch.float16):
             return f"the tensors are {dtype}, and this backend takes float32, bfloat16 and float16"
-        if not _has_triton():
-            return "triton is not installed; pip install triton"
-        return None
+        return _missing() or (_unfit(device, dtype) if device.type == "cuda" else None)
 
     def compile(self, plan: Plan, dtype: torch.dtype, sizes: Sequence[int]) -> TritonKernel:
         """The kernel of a Plan at these sizes."""
-        factors = str(dtype).removeprefix("torch.")
-        if factors == "float32" and tf32_allowed():
-            factors = "tf32"
-        return TritonKernel(plan, sizes, factors)
+        return TritonKernel(plan, sizes, str(dtype).removeprefix("torch."))
 
 
 @lru_cache(maxsize=1)
-def _has_triton() -> bool:
-    return find_spec("triton") is not None
+def _missing() -> str | None:
+    """Why there is no Triton."""
+    if find_spec("triton") is None:
+        return "triton is not installed (pip install triton)"
+    try:
+        import triton.language  # noqa: F401  # pyright: ignore[reportMissingImports]
+    except Exception as error:  # noqa: BLE001  (whatever stops it, no kernel can be compiled)
+        return f"triton cannot be imported ({type(error).__name__}: {error})"
+    return None
+
+
+def _unfit(device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why a GPU cannot run kernels of this dtype."""
+    if torch.version.hip is not None:
+        return "torch was built for ROCm, and kernels are written for NVIDIA's cards"
+    if not torch.cuda.is_available():
+        return "torch finds no CUDA driver or no card"
+    card = facts(device)
+    least = max(OLDEST, OLDEST_OF.get(dtype, OLDEST))
+    if card.capability < least:
+        has, needs = (".".join(map(str, version)) for version in (card.capability, least))
+        return f"{card.name} has compute capability {has}, and kernels of {dtype} need {needs}"
+    return None

@@ -46,7 +46,7 @@ class Chooser:
 
     def forms(self, kernel: TritonKernel, name: str, batch: int, device: torch.device) -> list[Form]:
         """The forms that may be taken, the best first."""
-        key = (name, batch, device)
+        key = (name, batch, device, kernel.factors)
         if key not in self._known:
             if interpreted():  # one program after the other: none may wait
                 self._known[key] = [Form(batch=power_of_two(batch), factors=kernel.factors)]
@@ -64,7 +64,7 @@ class Chooser:
         """Measure, if it is time to."""
         if call.device.type != "cuda" or torch.cuda.is_current_stream_capturing():
             return
-        key = (name, power_of_two(call.batch), call.device)
+        key = (name, power_of_two(call.batch), call.device, kernel.factors)
         self._calls[key] = calls = self._calls.get(key, 0) + 1
         when = {"0": 0, "1": 1}.get(os.environ.get("OSTINATO_TUNE", ""), CALLS)
         if calls == when and measured.recall(_key(kernel, name, call.batch, call.device)) is None:

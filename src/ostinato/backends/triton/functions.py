@@ -86,13 +86,15 @@ def added_up(parts):
 
 
 @triton.jit
-def meet(counter, target, patience):
-    """Wait until all programs of a group have come so far; give up when the patience is spent, which is given back.
-
-    What was stored before is seen by all behind it: the release of each, then an acquire.
-    """
+def arrive(counter):
+    """Say that this program has come so far. What it stored before is seen by all that wait for it, by the release."""
     tl.debug_barrier()
     tl.atomic_add(counter, 1, sem="release", scope="gpu")
+
+
+@triton.jit
+def wait(counter, target, patience):
+    """Wait until all programs of a group have come so far; give up when the patience is spent, which is given back."""
     seen = tl.atomic_add(counter, 0, sem="acquire", scope="gpu")
     while (seen < target) & (patience > 0):
         seen = tl.atomic_add(counter, 0, sem="acquire", scope="gpu")

@@ -19,6 +19,7 @@ from .choosing import Chooser
 from .form import Form
 from .layout import Layout
 from .outside import History, deferred, hoisted, weight_gradients
+from .precision import tf32_allowed
 from .staged import Stages
 from .whole import Whole
 
@@ -31,20 +32,25 @@ class TritonKernel:
     Args:
         plan: the schedule.
         sizes: in the order of its symbols.
-        factors: what factors of products are rounded to.
+        factors: what factors of products are rounded to; "float32" may be "tf32" where torch's own may.
         chooser: says the forms that a call may have.
     """
 
     narrow = False
 
     def __init__(self, plan: Plan, sizes: Sequence[int], factors: str, chooser: Chooser | None = None) -> None:
-        self.plan, self.sizes, self.factors = plan, list(sizes), factors
+        self.plan, self.sizes, self._factors = plan, list(sizes), factors
         self.chooser = chooser or Chooser()
         self.layout = Layout(plan, sizes)
         self._tape = plan.tape_size(sizes)
         self._made: dict[tuple[str, Form], Whole | Stages] = {}
         self._taken: tuple[str, Form] | None = None
         self._spans: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+
+    @property
+    def factors(self) -> str:
+        """What factors of products are rounded to, at present."""
+        return "tf32" if self._factors == "float32" and tf32_allowed() else self._factors
 
     @cached_property
     def digest(self) -> str:

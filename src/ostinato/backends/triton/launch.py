@@ -30,8 +30,6 @@ def launch(
     except torch.cuda.OutOfMemoryError:
         raise
     except Exception as error:
-        if interpreted() and not type(error).__module__.startswith("triton."):
-            raise
         if not _of_triton(error):
             raise
         raise LaunchError(

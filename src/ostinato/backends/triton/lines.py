@@ -24,7 +24,8 @@ class Lines:
     Attributes:
         env: what a step has in registers, by its place.
         on_tape: columns whose value in registers is also on the tape.
-        dirty: what was written for other programs, and not met since.
+        dirty: what was written for other programs, and not met since; arrived: they were told that it is there.
+        stores: what is stored for no program of this kernel, when others no longer wait for this one.
         rooms: elements that a sequence has in the exchange, and in that of sums over a vector.
     """
 
@@ -39,6 +40,8 @@ class Lines:
         self.env: dict[Place, str] = {}
         self.on_tape: set[Place] = set()
         self.dirty: set[Place] = set()
+        self.arrived = False
+        self.stores: list[str] = []
         self.known: set[str] = set()  # names defined before the first step
         self.in_step: set[str] = set()  # names defined once in a step
         self.regions: dict[Place, tuple[str, int, int]] = {}  # where a place is exchanged: in which room, from where on
@@ -163,7 +166,8 @@ class Lines:
         """Write a program's elements of rows that are `width` long."""
         j = self.lanes(size)
         mask = f"{rows} & ok{size}{self.own(size)}"
-        self.body.append(f"tl.store({pointer} + row * {width} + {offset} + {j}, {value}, mask={mask})")
+        line = f"tl.store({pointer} + row * {width} + {offset} + {j}, {value}, mask={mask})"
+        (self.stores if self.form.meeting else self.body).append(line)
 
     # Values at places
 
@@ -244,10 +248,18 @@ class Lines:
         where = f"{self.exchange(place, size, parity)} + b * {size} + {self.lanes(size)}"
         self.body.append(f"tl.store({where}, {value}, mask=inside & ok{size}{self.own(size)})")
         self.dirty.add(place)
+        self.arrived = False
+
+    def arrive(self) -> None:
+        """Say that all that was shared is there; what nobody waits for is stored behind it."""
+        self.body += [f"rounds += {self.form.slices}", "f.arrive(counters + group)", *self.stores]
+        self.stores.clear()
+        self.arrived = True
 
     def meet(self) -> None:
-        """Wait for the others; what a product reads is NaN where one waited in vain."""
+        """Wait for what was shared; what a product reads is NaN where one waited in vain."""
+        if not self.arrived:
+            self.arrive()
         never = "tl.where(left > 0, 0.0, float('nan'))"
-        meeting = f"rounds += {self.form.slices}", "left = f.meet(counters + group, rounds, left)", f"lost = {never}"
-        self.body += meeting
+        self.body += ["left = f.wait(counters + group, rounds, left)", f"lost = {never}"]
         self.dirty.clear()

@@ -110,6 +110,7 @@ class Pointwise(Lines):
         count = self.form.slices
         where = self.exchange(Place("parts of", str(place)), count, room="totals")
         self.body.append(f"tl.store({where} + b * {count} + part, {name}, mask=inside)")
+        self.arrived = False
         self.meet()
         k = self.once("parts", f"tl.arange(0, {power_of_two(count)})[None, :]")
         load = f'tl.load({where} + b * {count} + {k}, mask=inside & ({k} < {count}), other=0.0, cache_modifier=".cg")'

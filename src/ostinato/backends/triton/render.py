@@ -58,6 +58,8 @@ class _Kernel(Step):
         for state, _ in plan.states:
             if Place("prev", state) in self.shared:
                 self.share(Place("prev", state), self.env[Place("prev", state)], "0")
+        if self.dirty:
+            self.arrive()
         share, self.body = self.body, []
         for slot in self.slots:
             self.slot(slot)
@@ -66,6 +68,9 @@ class _Kernel(Step):
             self.body.append(f"state{i} = tl.where(at, {self.value(self.after_state(state))}, state{i})")
             if Place("prev", state) in self.shared:
                 self.share(Place("prev", state), f"state{i}", "((s + 1) & 1)")
+        if any(Place("prev", state) in self.shared for state, _ in plan.states):
+            self.arrive()
+        self.body += self.stores
         for i in states:
             size = layout.state_sizes[i]
             pointer = f"begun{i}" if self.back else f"end{i}"
