@@ -38,6 +38,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=Options.seconds)
     parser.add_argument("--cells", nargs="*", help="names of the catalogue; default: all")
     parser.add_argument("--jobs", type=int, default=cores(), help="processes that compile; default: the cores")
+    parser.add_argument("--tune", choices=("first", "all", "none"), default="first", help="whose forms are measured")
     parser.add_argument("--flush", action="store_true", help="empty the second-level cache before each sample")
     parser.add_argument("--rehearse", action="store_true")
     parser.add_argument("--out", type=Path, default=Path(), help="folder of gpu.json and gpu.md")
@@ -67,7 +68,7 @@ def main() -> int:
             print("error: torch finds no GPU here; --rehearse goes through it on the CPU", file=sys.stderr)
             return 1
         cells = tuple(asked.cells) if asked.cells else None
-        run(Options(asked.seconds, cells, asked.jobs, asked.flush, asked.rehearse), note)
+        run(Options(asked.seconds, cells, asked.jobs, asked.tune, asked.flush, asked.rehearse), note)
     except KeyboardInterrupt:
         print("interrupted; what was measured is written", file=sys.stderr)
     except (OSError, RuntimeError, OstinatoError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -60,6 +61,26 @@ def test_float16_runs_on_the_kernel_too() -> None:
     meant = expected(layer, x)["output"]
     assert output.dtype == torch.float16 and meant is not None
     assert (output.double() - meant).abs().max() <= TOLERANCES[torch.bfloat16].value / 8  # three bits more
+
+
+@pytest.mark.parametrize("gradients", [True, False])
+def test_products_are_of_the_layers_dtype_whatever_autocast_says(monkeypatch: Any, gradients: bool) -> None:
+    """On a GPU the autocast of the CPU says nothing."""
+    asked: list[torch.dtype] = []
+
+    def choose(step: Any, backend: str, device: torch.device, dtype: torch.dtype) -> Any:
+        asked.append(dtype)
+        return choosing(step, backend, device, dtype)
+
+    runner = sys.modules["ostinato.runtime.runner"]
+    choosing = runner.choose
+    monkeypatch.setattr(runner, "choose", choose)
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: False)
+    layer = build(ostinato.cells.lstm, 5, 7, "c", torch.float32).bfloat16()
+    x = inputs(4, 3, 5, torch.bfloat16)
+    with torch.set_grad_enabled(gradients):
+        layer(x)
+    assert asked and set(asked) == {torch.bfloat16}
 
 
 def test_compiled_graphs_take_it(recwarn: Any) -> None:

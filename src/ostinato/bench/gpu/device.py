@@ -20,13 +20,14 @@ from ..task.contest import Problem, difference, distances
 from ..task.forms import FORMS, Form
 from .clock import METHOD, Clock, DeviceClock, HostClock, ceilings, interleave, no_tf32
 from .grid import Case
-from .ours import form_of, need_of
+from .ours import compile_forms, form_of, need_of
 from .vendor import ran_by
 
 __all__ = ["CEILINGS", "compiled", "measured"]
 
 CEILINGS = "ceilings"  # the task that measures them
 FLUSH = "OSTINATO_BENCH_FLUSH"  # 1: empty the second-level cache before each sample
+TUNE = "OSTINATO_TUNE"  # when the backend measures forms
 FORM = {"float32": FORMS["plain"], "bfloat16": FORMS["bfloat16"]}
 EXACT = Form("float64", torch.float64)
 
@@ -34,10 +35,13 @@ EXACT = Form("float64", torch.float64)
 def compiled(task: tuple[Case, bool]) -> str:
     """Run the kernels of a case over a few steps, so that Triton's cache on the disk holds them; the form they have."""
     case, rehearse = task
+    os.environ[TUNE] = "0"  # other processes use the GPU meanwhile
     try:
         ours = build_ours(drawn(case, place(rehearse)), "triton", pass_=case.pass_, form=FORM[case.dtype])
         with torch.set_grad_enabled(case.pass_ == "train"):
             ours.contestant.call(case.pass_)()
+            if case.tuned and not rehearse:
+                compile_forms(ours, case)
         clock_for(rehearse).settle()
         return form_of(ours, case)
     finally:
@@ -88,11 +92,12 @@ def drawn(case: Case, device: torch.device) -> Problem:
 
 def _measured(case: Case, device: torch.device, clock: Clock) -> dict[str, Any]:
     with torch.set_grad_enabled(case.pass_ == "train"):
+        os.environ[TUNE] = "1" if case.tuned else "0"  # at the first call, or never: not in the middle of a sample
         problem, form = drawn(case, device), FORM[case.dtype]
         ours = build_ours(problem, "triton", pass_=case.pass_, form=form)
         expected = ours.contestant.outcome(case.pass_)
         need = need_of(ours, case)
-        row: dict[str, Any] = {"form": form_of(ours, case), "flops": need.flops, "bytes": need.bytes, "peers": {}}
+        row: dict[str, Any] = {"form": form_of(ours, case), "tuned": case.tuned, "peers": {}, **need._asdict()}
         calls: dict[str, Callable[[], object]] = {"ours": ours.contestant.call(case.pass_)}
         for name in case.peers:
             try:

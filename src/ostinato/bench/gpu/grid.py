@@ -26,7 +26,10 @@ FIRST = ("gru", "gru_reset_after", "full_peephole_lstm", "mut1", "elman", "slstm
 
 @dataclass(frozen=True)
 class Case:
-    """One cell at one shape, in one dtype and pass, and who stands beside it."""
+    """One cell at one shape, in one dtype and pass, and who stands beside it.
+
+    tuned: forms of our kernels are measured before one is chosen; else the model chooses, or what was measured before.
+    """
 
     stage: str
     cell: str
@@ -34,6 +37,7 @@ class Case:
     dtype: str
     pass_: str
     peers: tuple[str, ...]
+    tuned: bool = False
 
     def __str__(self) -> str:
         shape = self.shape
@@ -49,7 +53,7 @@ class Case:
         """What has its kernels: the length of a sequence is an argument, but for whether 16 divides it."""
         shape = self.shape
         short = 16 if shape.T % 16 == 0 else min(shape.T, 3)
-        return Case("compile", self.cell, Shape(short, shape.B, shape.H), self.dtype, self.pass_, ())
+        return Case("compile", self.cell, Shape(short, shape.B, shape.H), self.dtype, self.pass_, (), self.tuned)
 
 
 @dataclass(frozen=True)
@@ -108,8 +112,10 @@ class Stage:
     cases: tuple[Case, ...]
 
 
-def stages(grid: Grid = GRID, cells: Sequence[str] | None = None) -> list[Stage]:
+def stages(grid: Grid = GRID, cells: Sequence[str] | None = None, tune: str = "first") -> list[Stage]:
     """All that is to be measured, the most important first; no case twice.
+
+    tune: which cases are tuned, all, none, or the first parts: compiling the forms of one takes as many times as long.
 
     The order: the shape of the published figures with every peer; lstm at T = 1024, B = 16 over all widths; every cell
     at one shape; gru_reset_after (torch.nn's) as lstm; lstm at T = 128, B = 64; every cell at another shape; the rest
@@ -129,22 +135,24 @@ def stages(grid: Grid = GRID, cells: Sequence[str] | None = None) -> list[Stage]
         if fresh:
             found.append(Stage(title, tuple(fresh)))
 
-    def part(title: str, cell: str, shapes: Sequence[tuple[int, int]]) -> None:
-        widths = product(shapes, grid.widths, grid.dtypes, PASSES)
-        add(title, [Case(title, cell, Shape(T, B, H), dtype, p, ("cudnn",)) for (T, B), H, dtype, p in widths])
+    def part(title: str, cell: str, shapes: Sequence[tuple[int, int]], early: bool = False) -> None:
+        widths, tuned = product(shapes, grid.widths, grid.dtypes, PASSES), tune == "all" or (tune == "first" and early)
+        add(title, [Case(title, cell, Shape(T, B, H), dtype, p, ("cudnn",), tuned) for (T, B), H, dtype, p in widths])
 
     def others(title: str, at: tuple[Shape, str], pass_: str) -> None:
         shape, dtype = at
-        add(title, [Case(title, name, shape, dtype, pass_, _beside(name)) for name in ["lstm", *wanted]])
+        names = ["lstm", *wanted]
+        add(title, [Case(title, name, shape, dtype, pass_, _beside(name), tune == "all") for name in names])
 
     shape, dtype = grid.published
     title = "where figures are published"
-    add(title, [Case(title, "lstm", shape, dtype, p, ("cudnn", "eager", "eager, graph")) for p in PASSES])
+    beside = ("cudnn", "eager", "eager, graph")
+    add(title, [Case(title, "lstm", shape, dtype, p, beside, tune != "none") for p in PASSES])
     rest = [(T, B) for T in grid.steps for B in grid.batches]
-    part("lstm, first part", "lstm", [grid.begin])
+    part("lstm, first part", "lstm", [grid.begin], True)
     others("every cell", grid.others[0], "train")
-    part("gru, first part", "gru_reset_after", [grid.begin])
-    part("lstm, second part", "lstm", [grid.middle])
+    part("gru, first part", "gru_reset_after", [grid.begin], True)
+    part("lstm, second part", "lstm", [grid.middle], True)
     for at in grid.others[1:]:
         others("every cell, elsewhere", at, "train")
     part("lstm, the rest", "lstm", rest)

@@ -1,39 +1,47 @@
-"""What is asked of the Triton backend beside its results: the form it chose, the work it does."""
+"""What is asked of the Triton backend beside its results: the forms it chose, and the work of a call."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-from ...ir import Program, simplify
+from ...backends.triton import Form, TritonKernel, candidates, facts, work
+from ...backends.triton.choosing import FACTOR, TRIED
+from ...errors import LaunchError
 from ...runtime import choose
 from ..peers.ours import Ours
-from .bounds import Need, bytes_of
+from .bounds import Need
 from .grid import Case
 
-__all__ = ["form_of", "need_of"]
+__all__ = ["compile_forms", "form_of", "need_of"]
+
+NAMES = {"infer": ("infer",), "train": ("train", "backward")}
 
 
-def kernel_of(ours: Ours) -> Any:
+def kernel_of(ours: Ours) -> TritonKernel:
     """The kernel that runs a layer's calls."""
     (place,) = ours.layer._stack.places
     step = place.ready(ours.layer.training, True, False).variant.step
-    return choose(step, ours.layer.backend, ours.contestant.x.device, ours.form.products)
+    kernel = choose(step, ours.layer.backend, ours.contestant.x.device, ours.form.products)
+    assert isinstance(kernel, TritonKernel)
+    return kernel
 
 
 def form_of(ours: Ours, case: Case) -> str:
-    """How the work is dealt, for each kernel that the pass runs."""
-    kernel, x = kernel_of(ours), ours.contestant.x
-    names = ("train", "backward") if case.pass_ == "train" else ("infer",)
-    batch = case.shape.B
-    return "; ".join(f"{name}: {shown(kernel.form(name, batch, x.device))}" for name in names)
+    """How the work is dealt, for each kernel that the pass runs; once where they are alike."""
+    kernel, device = kernel_of(ours), ours.contestant.x.device
+    said = {name: shown(kernel.form(name, case.shape.B, device)) for name in NAMES[case.pass_]}
+    if len(set(said.values())) == 1:
+        return next(iter(said.values()))
+    return "; ".join(f"{name}: {form}" for name, form in said.items())
 
 
-def shown(form: Any) -> str:
+def shown(form: Form) -> str:
     """A form in few words: numbers with their names, and of what is either so or not what is so."""
     words: list[str] = []
     for field in fields(form):
-        value = getattr(form, field.name)
+        value: Any = getattr(form, field.name)
         if value is True:
             words.append(field.name)
         elif value is not False:
@@ -41,8 +49,29 @@ def shown(form: Any) -> str:
     return ", ".join(words)
 
 
+def tried(kernel: TritonKernel, name: str, batch: int, device: Any) -> Iterator[Form]:
+    """The forms that the backend measures before it chooses."""
+    likely = candidates(kernel.layout, name, batch, kernel.factors, facts(device))
+    near = [each.form for each in likely if each.cycles <= FACTOR * likely[0].cycles][:TRIED]
+    yield from near
+    yield from (each.form for each in likely if each.form.stages and each.form not in near)
+
+
+def compile_forms(ours: Ours, case: Case) -> None:
+    """Run every form that would be measured once, so that all of them are compiled."""
+    kernel, device, call = kernel_of(ours), ours.contestant.x.device, ours.contestant.call(case.pass_)
+    for name in NAMES[case.pass_]:
+        for form in tried(kernel, name, case.shape.B, device):
+            try:
+                with kernel.taking(name, form):
+                    call()
+            except LaunchError:  # the backend refuses it as well, when it measures
+                continue
+
+
 def need_of(ours: Ours, case: Case) -> Need:
-    """The least that a call has to do, whatever kernel does it."""
-    program: Program = simplify(ours.program)
-    bytes_ = bytes_of(program, ours.sizes, case.shape, case.pass_, case.dtype)
-    return Need(ours.work(case.pass_).flops, bytes_)
+    """What a call has to do: that of its kernels together, and the operations in products that any kernel has."""
+    kernel, shape = kernel_of(ours), case.shape
+    parts = [work(kernel.plan, kernel.sizes, name, shape.T, shape.B) for name in NAMES[case.pass_]]
+    operations, bytes_ = sum(part.operations for part in parts), sum(part.bytes for part in parts)
+    return Need(ours.work(case.pass_).flops, operations, bytes_)

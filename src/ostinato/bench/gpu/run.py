@@ -32,6 +32,7 @@ class Options:
         seconds: for all of it.
         cells: names of the catalogue; None: all.
         jobs: processes that compile.
+        tune: for which cases forms of our kernels are measured before one is chosen, see `stages`.
         flush: empty the second-level cache before each sample.
         rehearse: tiny shapes on the CPU through Triton's interpreter, to see that everything runs.
     """
@@ -39,6 +40,7 @@ class Options:
     seconds: float = 540.0
     cells: tuple[str, ...] | None = None
     jobs: int = 1
+    tune: str = "first"
     flush: bool = False
     rehearse: bool = False
 
@@ -57,7 +59,7 @@ def run(options: Options, on_change: Callable[[Record], None] = lambda _: None) 
         on_change: is given the record whenever it has grown.
     """
     until = time.monotonic() + options.seconds
-    order = stages(REHEARSAL if options.rehearse else GRID, options.cells)
+    order = stages(REHEARSAL if options.rehearse else GRID, options.cells, options.tune)
     record = _head(options, order)
     left = dict.fromkeys(record["left_out"])
     target = "ostinato.bench.gpu.device"
@@ -106,10 +108,7 @@ def _head(options: Options, order: list[Stage]) -> Record:
 def _compile(stage: Stage, crew: Crew, options: Options, until: float, record: Record) -> Iterator[dict[str, Any]]:
     """The kernels of a stage that are not compiled yet; nothing is measured meanwhile."""
     known = {found["case"] for found in record["compiled"]}
-    fresh: dict[str, Case] = {}
-    for case in stage.cases:
-        if str(case.kernels) not in known:
-            fresh[str(case.kernels)] = case.kernels
+    fresh = {str(case.kernels): case.kernels for case in stage.cases if str(case.kernels) not in known}
     for end in crew.run([(case, options.rehearse) for case in fresh.values()], COMPILE_S, until - LAST_S):
         case, _ = end.task
         yield {"case": str(case), "how": end.how, "said": end.said, "seconds": round(end.seconds, 2)}
@@ -131,13 +130,13 @@ def _row(case: Case, end: Ended | None, error: str | None, record: Record) -> di
     shape = case.shape
     row: dict[str, Any] = {"case": str(case), "stage": case.stage, "cell": case.cell, "dtype": case.dtype}
     row |= {"pass": case.pass_, "T": shape.T, "B": shape.B, "D": shape.D, "H": shape.H}
-    row |= {"ms": None, "form": None, "flops": None, "bytes": None, "peers": {}, "error": error}
+    row |= {"ms": None, "form": None, "flops": None, "operations": None, "bytes": None, "peers": {}, "error": error}
     row |= {"seconds": round(end.seconds, 2) if end else None}
     if end is not None and end.how == "done":
         row |= end.value
     row["floor_ms"] = row["share"] = None
     if row["ms"] is not None and math.isfinite(row["ms"]):
-        row["floor_ms"] = floor_ms(Need(row["flops"], row["bytes"]), case.dtype, record["ceilings"])
+        row["floor_ms"] = floor_ms(Need(row["flops"], row["operations"], row["bytes"]), case.dtype, record["ceilings"])
         row["share"] = row["floor_ms"] / row["ms"]
     return row
 

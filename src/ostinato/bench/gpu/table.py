@@ -57,8 +57,8 @@ def _rows(rows: list[dict[str, Any]]) -> Iterator[str]:
         if row["ms"] is None:
             line += ["", "", "", "", f"error: {_short(row['error'])}"]
         else:
-            line += [f"{row['flops'] / 1e9:.3g}", f"{row['bytes'] / 1e6:.3g}", _ms(row["floor_ms"])]
-            line += [_share(row["share"]), row["form"]]
+            line += [f"{row['operations'] / 1e9:.3g}", f"{row['bytes'] / 1e6:.3g}", _ms(row["floor_ms"])]
+            line += [_share(row["share"]), row["form"] + (" (measured)" if row["tuned"] else "")]
         lines.append(line)
     yield from table(head, lines)
     reasons: dict[str, list[str]] = {}

@@ -7,7 +7,6 @@ import math
 import multiprocessing
 import os
 import signal
-import sys
 import tempfile
 import time
 import traceback
@@ -227,6 +226,10 @@ def _serve(pipe: Connection, target: str, log: str) -> None:
         try:
             pipe.send(("done", function(task)))
         except Exception as error:  # noqa: BLE001  (whatever it is, it is the task's and is reported as such)
-            lines = traceback.format_exc()
-            print(lines, file=sys.stderr, flush=True)
-            pipe.send(("error", f"{type(error).__name__}: {error}"[: 4 * SAID]))
+            pipe.send(("error", _told(error)))
+
+
+def _told(error: Exception) -> str:
+    """An error, and the last line of code that it came from."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error}"[: 4 * SAID] + f" ({Path(last.filename).name}:{last.lineno})"
