@@ -245,7 +245,8 @@ ON_ALL_CORES = """
     os.sched_setaffinity(0, [int(core) for core in sys.argv[2].split(",")])
     sys.path.insert(0, sys.argv[1])
     import torch
-    from laws import CELLS, build, inputs, measure, ragged, states_for
+    from laws import CELLS
+    from measured import build, inputs, measure, ragged, states_for
     from tolerances import assert_agree
 
     for param in CELLS[::3]:

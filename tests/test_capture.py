@@ -203,7 +203,7 @@ def test_the_operator_keeps_torchs_contract(cell: Any, lengths: bool, backend: s
     weights = [p.clone().requires_grad_() for p in given]
     ends = torch.tensor([4, 2]) if lengths else None
     core = (step.core_text, step.core_sizes)
-    arguments = (x, states, weights, masks, ends, *core, True, backend, False, step.tape_values(4, 2))
+    arguments = (x, states, weights, masks, ends, *core, True, backend, "float64", step.tape_values(4, 2))
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(torch.ops.ostinato.recurrence.default, arguments, test_utils=checks)
 
@@ -217,6 +217,6 @@ def test_the_operator_refuses_a_program_that_is_no_core() -> None:
 
     step = Step.of(own.program(), True, {"D": 3, "H": 4})
     x, weights = torch.zeros(2, 1, 3), [torch.zeros(shape) for shape in step.param_shapes]
-    arguments = (x, [torch.zeros(1, 1, 4)], weights, [], None, step.program.dumps(), [3, 4], False, "auto", False, 0)
+    rest = (step.program.dumps(), [3, 4], False, "auto", "float32", 0)
     with pytest.raises(ShapeError, match="core of a step"):
-        torch.ops.ostinato.recurrence(*arguments)
+        torch.ops.ostinato.recurrence(x, [torch.zeros(1, 1, 4)], weights, [], None, *rest)

@@ -14,10 +14,11 @@ import ostinato as library
 from ostinato.cli import app
 from ostinato.data.catalogue import fetch
 from ostinato.errors import DataError, OptionError, RunError
+from ostinato.runtime import CHOICES
 from ostinato.tasks import resume
 from ostinato.tasks.registry import TASKS
 from ostinato.tasks.text.task import Text
-from ostinato.training.config import Machine
+from ostinato.training.config import BACKENDS, Machine
 from ostinato.training.machine import make_fabric
 from ostinato.training.options import declared
 from ostinato.training.processes import is_first
@@ -42,6 +43,23 @@ def test_a_gpu_that_is_not_there_is_said(run):
         code, out, err = ostinato(verb, run, beer, "--device", "cuda")
         assert (code, out) == (2, "") and "device 'cuda' is not here; torch sees cpu" in err
         assert ostinato(verb, run, beer, "--device", "auto")[0] == 0
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_backend_that_needs_a_gpu_is_said_in_one_line(run, tmp_path, monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    beer = run.parent / "beer.txt"
+    for arguments in (
+        ("train", "text", beer, *SMALL, "--out", tmp_path / "triton", "--backend", "triton"),
+        ("evaluate", run, beer, "--backend", "triton"),
+        ("predict", run, beer, "--backend", "triton"),
+        ("sample", run, "--length", 3, "--backend", "triton"),
+    ):
+        code, _, err = ostinato(*arguments)
+        assert code == 2 and "this backend runs on a GPU" in err and "Traceback" not in err, arguments
+        assert len([line for line in err.splitlines() if "error" in line]) == 1
+    assert BACKENDS == CHOICES
+    assert ostinato("evaluate", run, beer, "--backend", "cuda")[0] == 2
 
 
 def test_places_that_cannot_be_written_are_said(run, tmp_path):

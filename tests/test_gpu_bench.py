@@ -1,15 +1,10 @@
-"""The benchmark for a GPU and the check of one: their order, their arithmetic, and all of it rehearsed on a CPU."""
+"""The benchmark for a GPU: its order, its arithmetic, its verdicts, and what it says of cases that fail."""
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import os
-import signal
-import subprocess
-import sys
+import importlib
 from collections import Counter
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -21,23 +16,8 @@ from ostinato.bench.gpu.clock import ceilings, interleave, no_tf32
 from ostinato.bench.gpu.grid import GRID, PUBLISHED, Case, stages
 from ostinato.bench.gpu.table import page
 from ostinato.bench.gpu.verdicts import verdicts
+from ostinato.bench.measure.crew import Ended
 from ostinato.bench.task.shapes import Shape
-
-ROOT = Path(__file__).resolve().parent.parent
-TRITON = importlib.util.find_spec("triton") is not None
-needs_triton = pytest.mark.skipif(not TRITON, reason="triton is not installed (pip install triton==3.6.0 'numpy<2.4')")
-# What a bare machine need not have; `sitecustomize` is run by every Python that finds it, those of the processes too.
-ABSENT = (
-    *("typer", "rich", "lightning", "lightning_fabric", "lightning_utilities", "pytest", "_pytest", "hypothesis"),
-    *("matplotlib", "pandas", "scipy", "safetensors", "tokenizers", "torchmetrics", "tensorboard", "pooch", "jax"),
-)
-BLOCKER = f"""
-from importlib.machinery import PathFinder
-found = PathFinder.find_spec
-def find_spec(name, path=None, target=None):
-    return None if name.partition(".")[0] in {ABSENT!r} else found(name, path, target)
-PathFinder.find_spec = find_spec
-"""
 
 # ---------------------------------------------------------------- the order
 
@@ -206,116 +186,86 @@ def test_the_page_lists_what_was_left_out_and_what_failed() -> None:
     found = row("lstm", "lstm B=1", error="it was ended after 60 s", cudnn=None)
     found |= {"stage": "s", "B": 1, "H": 64, "T": 128, "dtype": "float32", "pass": "train"}
     record = {"rehearsal": False, "ceilings": None, "rows": [found], "of_a_cell": 224, "published": PUBLISHED}
-    record |= {"order": [{"stage": "s", "cases": 2}], "compiled": [], "left_out": ["gru B=1"]}
+    record |= {"order": [{"stage": "s", "cases": 2}], "compiled": [], "left_out": ["gru B=1"], "verdicts": []}
     text = "\n".join(page(record))
     assert "### s: 1 of 2" in text and "- ours: it was ended after 60 s (1: lstm B=1)" in text
     assert "### Not measured: 1\n\ngru B=1." in text and "Published, not measured here" in text
 
 
-# ---------------------------------------------------------------- on a machine that has torch and triton alone
+# ---------------------------------------------------------------- a run, by processes that are told what to say
 
 
-@pytest.fixture
-def bare(tmp_path: Path) -> dict[str, str]:
-    """An environment in which nothing else can be imported, nor an installed ostinato be found."""
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(BLOCKER, encoding="utf-8")
-    left = {name: value for name, value in os.environ.items() if not name.startswith(("TRITON", "PYTHON", "OSTINATO"))}
-    return left | {"PYTHONPATH": str(tmp_path / "site"), "PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""}
+TIMED = {"ms": 2.0, "form": "batch 16", "tuned": False, "flops": 1e6, "operations": 2e6, "bytes": 1e6, "peers": {}}
 
 
-def test_the_machine_is_bare(bare: dict[str, str]) -> None:
-    done = subprocess.run([sys.executable, "-c", "import typer"], env=bare, capture_output=True, text=True, check=False)
-    assert "No module named 'typer'" in done.stderr
+class Acted:
+    """A crew whose tasks end as they are told to."""
+
+    compiles: Callable[[Any], Ended]
+    measures: Callable[[Any], Ended]
+
+    def __init__(self, target: str, workers: int, environment: Any) -> None:
+        self.end = Acted.compiles if target.endswith(":compiled") else Acted.measures
+
+    def __enter__(self) -> Acted:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def run(self, tasks: list[Any], limit_s: Any, until: float) -> Iterator[Ended]:
+        for task in tasks:
+            if task[0] == "ceilings":
+                rates = {"copy": 4e12, "float32": 50e12, "bfloat16": 800e12}
+                yield Ended(task, "done", {"ceilings": rates, "method": "told"})
+            else:
+                yield self.end(task)
 
 
-def run(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+def acted(monkeypatch: pytest.MonkeyPatch, compiles: Any, measures: Any, seconds: float = 60.0) -> dict[str, Any]:
+    engine = importlib.import_module("ostinato.bench.gpu.run")
+    monkeypatch.setattr(engine, "Crew", Acted)
+    monkeypatch.setattr(Acted, "compiles", staticmethod(compiles), raising=False)
+    monkeypatch.setattr(Acted, "measures", staticmethod(measures), raising=False)
+    return engine.run(engine.Options(seconds=seconds, cells=("lstm",)))
 
 
-@needs_triton
-def test_the_benchmark_is_rehearsed(bare: dict[str, str], tmp_path: Path) -> None:
-    command = [sys.executable, "benchmarks/gpu.py", "--rehearse", "--seconds", "40", "--jobs", "1"]
-    done = run([*command, "--cells", "gru", "--out", str(tmp_path)], bare)
-    assert done.returncode == 0, done.stdout + done.stderr
-    record = json.loads((tmp_path / "gpu.json").read_text())
-    assert record["rehearsal"] and record["complete"] and record["left_out"] == []
-    (train, infer) = record["rows"]
-    assert (train["cell"], train["pass"], train["error"]) == ("gru", "train", None)
-    assert train["ms"] > 0 and 0 < train["share"] < 1 and "batch" in train["form"]
-    assert train["peers"]["eager"]["ratio"] > 0 and train["peers"]["lstm"]["ratio"] > 0
-    assert train["peers"]["eager, graph"]["error"] == "there are no CUDA graphs on a CPU"
-    assert train["flops"] == 3 * infer["flops"] == 3 * (2 * 3 * 2 * 8 * 8 * 6)  # T, B, H, D and six matrices
-    assert train["operations"] > train["flops"] and train["bytes"] > infer["bytes"] > 4 * 3 * 2 * (8 + 8)
-    text = (tmp_path / "gpu.md").read_text()
-    assert "A rehearsal on the CPU" in text and "| gru | 2 | 8 | 3 | float32 | forward and backward |" in text
+def done(task: Any) -> Ended:
+    return Ended(task, "done", TIMED, seconds=1.0)
 
 
-def test_without_a_gpu_the_benchmark_says_so(bare: dict[str, str], tmp_path: Path) -> None:
-    done = run([sys.executable, "benchmarks/gpu.py", "--out", str(tmp_path)], bare)
-    assert done.returncode == 1 and "torch finds no GPU here" in done.stderr
+def test_a_run_measures_all_and_says_what_share_of_the_floor_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = acted(monkeypatch, done, done)
+    assert record["complete"] and len(record["rows"]) == GRID.size and record["left_out"] == []
+    assert len(record["compiled"]) == GRID.size / 2  # both lengths have the same kernels
+    first = record["rows"][0]
+    assert first["floor_ms"] == pytest.approx(1e6 / 4e12 * 1e3) and first["share"] == pytest.approx(
+        first["floor_ms"] / 2
+    )
+    assert [v["what"] for v in record["verdicts"]][:2] == [LEVEL, SLOWEST]
+    assert "lstm | 16 | 768 | 1024 | bfloat16" in "\n".join(page(record))
 
 
-@needs_triton
-def test_the_check_passes_on_a_bare_machine(bare: dict[str, str], tmp_path: Path) -> None:
-    command = ["sh", "scripts/gpu-check", "--jobs", "1", "--cells", "elman", "--out", str(tmp_path)]
-    done = run([*command, "--only", "the catalogue", "sm_90"], bare)
-    assert done.returncode == 0, done.stdout + done.stderr
-    record = json.loads((tmp_path / "gpu-check.json").read_text())
-    assert record["passed"] and record["complete"] and record["facts"]["device"] == "cpu"
-    assert [law["how"] for law in record["laws"]] == ["held"]
-    assert {row["kernel"] for row in record["compiled"]} == {"infer", "train", "backward"}
-    assert [row["wrong"] for row in record["compiled"]] == [""] * len(record["compiled"])
-    assert all(row["registers"] > 0 for row in record["compiled"])
-    assert "**all passed**" in (tmp_path / "gpu-check.md").read_text()
+def test_what_hangs_or_does_not_compile_is_a_case_without_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compiles(task: Any) -> Ended:
+        return Ended(task, "late", said="it was ended after 90 s") if task[0].shape.H == 2048 else done(task)
+
+    def measures(task: Any) -> Ended:
+        return Ended(task, "died", said="its process ended") if task[0].shape.H == 64 else done(task)
+
+    rows = acted(monkeypatch, compiles, measures)["rows"]
+    errors = {row["H"]: row["error"] for row in rows}
+    assert len(rows) == GRID.size and {H for H, error in errors.items() if error} == {64, 2048}
+    assert (
+        errors[2048] == "its kernels were not compiled: it was ended after 90 s" and errors[64] == "its process ended"
+    )
 
 
-@needs_triton
-def test_what_was_not_checked_did_not_pass(bare: dict[str, str], tmp_path: Path) -> None:
-    command = ["sh", "scripts/gpu-check", "--jobs", "1", "--seconds", "3", "--only", "packed", "--out", str(tmp_path)]
-    done = run(command, bare)
-    assert done.returncode == 1
-    record = json.loads((tmp_path / "gpu-check.json").read_text())
-    assert not record["passed"] and {law["law"] for law in record["laws"]} == {"packed sequences"}
-    assert "not run" in {law["how"] for law in record["laws"]}
-    assert "What did not pass" in (tmp_path / "gpu-check.md").read_text()
+def test_what_there_was_no_time_for_is_left_out_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measures(task: Any) -> Ended:
+        return Ended(task, "not run", said="there was no time left") if task[0].shape.T == 128 else done(task)
 
-
-@needs_triton
-def test_what_was_found_is_written_when_it_is_interrupted(bare: dict[str, str], tmp_path: Path) -> None:
-    command = ["sh", "scripts/gpu-check", "--jobs", "1", "--out", str(tmp_path)]
-    with subprocess.Popen(command, env=bare, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None and "no GPU" in child.stdout.readline()
-        child.send_signal(signal.SIGTERM)
-        assert child.wait(60) == 1
-    record = json.loads((tmp_path / "gpu-check.json").read_text())
-    assert record["stopped"] == "it was interrupted" and not record["passed"] and record["facts"]
-
-
-@pytest.mark.skipif(TRITON, reason="triton is installed here")
-def test_without_triton_the_check_says_what_is_missing(bare: dict[str, str], tmp_path: Path) -> None:
-    done = run(["sh", "scripts/gpu-check", "--out", str(tmp_path)], bare)
-    assert done.returncode == 1 and "has no triton; install torch, triton==3.6.0" in done.stderr
-
-
-# ---------------------------------------------------------------- kernels for sm_90
-
-
-def test_a_kernel_that_spills_or_asks_for_too_much_is_wrong() -> None:
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        from sm90 import SHARED, fault
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
-    assert fault({"spilled": 0, "shared": SHARED}) == ""
-    assert fault({"spilled": 8, "shared": 0}) == "8 B of registers are spilled"
-    assert "232,449 B of shared memory, and there are 232,448" in fault({"spilled": 0, "shared": SHARED + 1})
-
-
-@needs_triton
-def test_a_kernel_that_does_not_compile_is_wrong(bare: dict[str, str], tmp_path: Path) -> None:
-    command = [sys.executable, "benchmarks/sm90.py", "--cells", "no_such_cell", "--jobs", "1"]
-    done = run([*command, "--json", str(tmp_path / "rows.json")], bare)
-    rows = json.loads((tmp_path / "rows.json").read_text())
-    assert done.returncode == 1 and {row["kernel"] for row in rows} == {"infer", "train", "backward"}
-    assert all("no_such_cell" in row["wrong"] and row["registers"] is None for row in rows)
+    record = acted(monkeypatch, done, measures)
+    assert not record["complete"] and len(record["rows"]) == len(record["left_out"]) == GRID.size / 2
+    assert not any(row["error"] for row in record["rows"])
+    record = acted(monkeypatch, done, done, seconds=0.0)
+    assert record["rows"] == [] and len(record["left_out"]) == GRID.size

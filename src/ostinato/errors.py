@@ -6,7 +6,8 @@
     ├── ShapeError         sizes, dtypes, lengths or states that do not fit (also a ValueError)
     ├── BackendError       a backend cannot run this here (also a RuntimeError)
     │   ├── CompileError   the C compiler is missing or failed
-    │   └── LaunchError    a kernel could not be launched
+    │   ├── LaunchError    a kernel could not be launched
+    │   └── StalledError   what a kernel gave is not to be used
     ├── CacheError         the kernel cache cannot be used (also an OSError)
     │   └── UnsafeCacheError  others could put code there that would be loaded
     ├── DataError          a text or a data file cannot be used (also a ValueError)
@@ -30,6 +31,7 @@ __all__ = [
     "ProgramError",
     "RunError",
     "ShapeError",
+    "StalledError",
     "UnsafeCacheError",
 ]
 
@@ -60,6 +62,10 @@ class CompileError(BackendError):
 
 class LaunchError(BackendError):
     """A kernel could not be launched: it asks for more than the device has, or the driver refuses it."""
+
+
+class StalledError(BackendError):
+    """Programs of a kernel did not meet in time: what it gave, in this call or an earlier one, is not to be used."""
 
 
 class CacheError(OstinatoError, OSError):

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from ..schedule import Plan
+
+AT_ONCE: ContextVar[int] = ContextVar("AT_ONCE", default=1)
+"""How many kernels are to run on a GPU at the same time, as two directions do: each may fill so small a part of it."""
 
 
 class Inputs(NamedTuple):
@@ -39,6 +45,36 @@ def extent_of(x: Tensor, lengths: Tensor | None) -> tuple[int, int]:
     assert lengths is not None
     numbers = lengths.tolist()  # one operation of torch, where taking the first would be two
     return numbers[0], len(numbers)
+
+
+def seen_through() -> bool:
+    """Whether somebody wants to see the operations of a call: a transform of torch.func, a trace, another mode."""
+    return (
+        torch._C._are_functorch_transforms_active()
+        or torch._C._get_tracing_state() is not None
+        or forward_ad._current_level >= 0
+        or _get_current_dispatch_mode() is not None
+    )
+
+
+def on_device(values: Tensor, device: torch.device) -> Tensor:
+    """``values.to(device)`` for lengths and the like, which lie on the CPU and are not changed any more.
+
+    To a GPU they are copied once for each stream, and nobody waits for what the GPU has yet to do.
+    """
+    if device.type != "cuda" or not values.is_cpu or torch.compiler.is_compiling() or seen_through():
+        return values.to(device)
+    copies: dict[tuple[torch.device, int], Tensor] = vars(values).setdefault("_ostinato_copies", {})
+    place = device, torch.cuda.current_stream(device).cuda_stream
+    if place not in copies:
+        if torch.cuda.is_current_stream_capturing():
+            return values.to(device)  # which says that a CUDA graph takes no numbers of the CPU
+        copies[place] = _sent(values, device)
+    return copies[place]
+
+
+def _sent(values: Tensor, device: torch.device) -> Tensor:
+    return values.pin_memory().to(device, non_blocking=True)
 
 
 class Outputs(NamedTuple):
@@ -95,7 +131,12 @@ class Bound(Protocol):
         ...
 
     def forward(self, inputs: Inputs, training: bool) -> tuple[Outputs, Tensor | None]:
-        """Run; in `training` also the tape that backward reads. Masks of matrices are none of a kernel's."""
+        """Run; in `training` also the tape that backward reads. Masks of matrices are none of a kernel's.
+
+        Raises:
+            LaunchError: it cannot be launched for this call; what it was given is as it was. Also in backward.
+            StalledError: what a kernel gave, perhaps in an earlier call, is not to be used. Also in backward.
+        """
         ...
 
     def backward(
@@ -108,8 +149,8 @@ class Bound(Protocol):
 class Kernel(Protocol):
     """A compiled Plan for one dtype, at given sizes.
 
-    narrow: without training, x may be bfloat16 where parameters, states and masks are float32; the output is bfloat16
-        then.
+    narrow: without training, x may be of the dtype of the factors, a narrow one, where parameters, states and masks are
+        float32; the output is as x is then.
     """
 
     @property
@@ -133,9 +174,9 @@ class Backend(Protocol):
     def compile(self, plan: Plan, dtype: torch.dtype, sizes: Sequence[int]) -> Kernel:
         """The kernel, from the cache if it is there; `sizes` in the order of the Plan's symbols.
 
-        One of bfloat16 takes float32 tensors, and rounds what it multiplies.
+        One of bfloat16 or float16 takes float32 tensors, and rounds what it multiplies.
 
         Raises:
-            CompileError, CacheError: it could not be made or kept.
+            BackendError, CacheError: it could not be made or kept.
         """
         ...

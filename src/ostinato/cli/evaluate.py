@@ -17,7 +17,7 @@ __all__ = ["evaluate", "predict"]
 
 _RUN = typer.Argument(metavar="RUN", help="A run folder, or a .safetensors file of one.", show_default=False)
 _CHECKPOINT = typer.Option(help="best, last or another's name. Default: best, or last while there is no best.")
-_BACKEND = typer.Option(help="eager, c or auto. Default: auto.", show_default=False)
+_BACKEND = typer.Option(help="eager, c, triton (on a GPU) or auto. Default: auto.", show_default=False)
 _DEVICE = typer.Option(help="cpu, cuda, mps or auto, the best there is. Default: cpu.", show_default=False)
 _SHARE: dict[str, Any] = reading(float) | {"metavar": "SHARE"}
 _INTERVAL = typer.Option(
@@ -47,9 +47,10 @@ def evaluate(
     """Say how well a trained model does on new data, or on a part of those it was trained with."""
     from ..tasks import use
     from ..tasks.predictor import PARTS
+    from ..training.config import BACKENDS
 
     check_name("part", part, PARTS)
-    check_name("backend", backend, ("auto", "c", "eager"))
+    check_name("backend", backend, BACKENDS)
     check_name("device", device, ("auto", "cpu", "cuda", "mps"))
     predictor = use.open_predictor(run, checkpoint, backend, device, interval)
     measures = use.measure(predictor, data, part, pictures)
@@ -71,8 +72,9 @@ def predict(
 ) -> None:
     """Write what a trained model says of new data, as a CSV table."""
     from ..tasks import predict as predicted
+    from ..training.config import BACKENDS
 
-    check_name("backend", backend, ("auto", "c", "eager"))
+    check_name("backend", backend, BACKENDS)
     check_name("device", device, ("auto", "cpu", "cuda", "mps"))
     rows = predicted(run, data, checkpoint=checkpoint, backend=backend, device=device, interval=interval)
     if out is None:

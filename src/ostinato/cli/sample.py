@@ -48,13 +48,14 @@ def sample(
     checkpoint: Annotated[
         str | None, _option("best, last or another's name. Default: best, or last while there is no best.")
     ] = None,
-    backend: Annotated[str, _option("eager, c or auto. Default: auto.")] = "auto",
+    backend: Annotated[str, _option("eager, c, triton (on a GPU) or auto. Default: auto.")] = "auto",
 ) -> None:
     """Draw text from a trained model of the task text; it appears as it is drawn."""
     from ..tasks import Sampler, load_model
+    from ..training.config import BACKENDS
     from .train import check_name
 
-    check_name("backend", backend, ("auto", "c", "eager"))
+    check_name("backend", backend, BACKENDS)
     if beams is not None and (interactive or top_k is not None or top_p is not None or seed is not None):
         raise typer.BadParameter("--beams draws nothing; leave --interactive, --top-k, --top-p and --seed out.")
     if length < 0:

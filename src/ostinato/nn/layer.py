@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from ..ir import Program, activations
 from ..lang import Cell
-from ..runtime import Inputs, Outputs, Runner, Step, extent_of, packed, unpacked
+from ..runtime import Inputs, Outputs, Runner, Step, extent_of, on_device, packed, unpacked
 from .family import Family, Run, Variant, Wanted
 from .statistics import Running
 
@@ -179,7 +179,7 @@ class Layer:
 def _inside(x: Tensor, lengths: Tensor) -> Tensor:
     """Which steps of x [T, B, S] are no padding, [T, B, 1]."""
     steps = torch.arange(x.shape[0], device=x.device)
-    return (steps.unsqueeze(1) < lengths.to(x.device)).unsqueeze(2)
+    return (steps.unsqueeze(1) < on_device(lengths, x.device)).unsqueeze(2)
 
 
 def _if_any(output: Tensor, steps: int, lengths: Tensor | None) -> Tensor:
@@ -188,4 +188,4 @@ def _if_any(output: Tensor, steps: int, lengths: Tensor | None) -> Tensor:
         return torch.zeros_like(output)
     if lengths is None:
         return output
-    return torch.where((lengths > 0).to(output.device).unsqueeze(1), output, torch.zeros_like(output))
+    return torch.where((on_device(lengths, output.device) > 0).unsqueeze(1), output, torch.zeros_like(output))

@@ -38,7 +38,7 @@ class RNN(nn.Module):
         dropout: probability at which outputs between layers are zeroed in training, 0 <= dropout < 1; `locked`: by one
             mask for all steps of a sequence, drawn once a call (Gal & Ghahramani 2016).
         bidirectional: run a second set of weights from the end to the start.
-        backend: "auto" (the fastest that can; `OSTINATO_BACKEND` decides), "c", or "eager".
+        backend: "auto" (the fastest that can; `OSTINATO_BACKEND` decides), "c", "triton" (on a GPU), or "eager".
         merge: of the outputs of two directions: "concat", "sum", "mul" or "mean"; None gives the pair (forward,
             backward) at the last layer, and concatenates below it.
         connections: "plain": a layer reads the output below. "residual": it also adds that to its own output, as it was

@@ -47,14 +47,14 @@ def scan(
         xs: [T, D] for one sequence, or [T, B, D].
         reverse: from the last step to the first; the y of step t stands at t.
         lengths: steps of each of B sequences; past its end y is 0 and the carry stays.
-        backend: "auto", "c" or "eager"; "c" raises where the step cannot be found.
+        backend: "auto", "c", "triton" or "eager"; "c" and "triton" raise where the step cannot be found.
 
     Returns:
         the carry after the last step, and the stack of all y, [T, S] or [T, B, S].
 
     Raises:
         ShapeError: shapes that do not fit, a step that is another one each time it is read.
-        CellError, BackendError: ``backend="c"`` cannot run it.
+        CellError, BackendError: the backend that is asked for cannot run it.
 
     >>> W, U = torch.eye(2), torch.ones(2, 3)
     >>> carry, ys = scan(lambda h, x: (torch.tanh(W @ h + U @ x),) * 2, torch.zeros(2), torch.ones(5, 3))
@@ -84,7 +84,7 @@ def run_scan(
     try:
         found = read(step, call)
     except (CellError, ProgramError) as reason:
-        if backend == "c":
+        if backend in ("c", "triton"):
             raise
         say_once(f"a step of scan runs as a loop, since it cannot be read: {reason}")
         return run_loop(step, call, reverse)

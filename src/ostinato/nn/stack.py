@@ -11,6 +11,7 @@ from torch import Tensor
 from ..errors import CellError, ShapeError
 from ..ir import Program, size_value
 from ..lang import Cell
+from ..runtime import together
 from .checks import check_sizes
 from .family import Family, Wanted
 from .layer import Layer
@@ -154,16 +155,19 @@ class Stack:
         for k in layers:
             last = k == layers[-1]
             asked = wanted if last or wanted.sequence else wanted._replace(sequence=True)
+            first = k * self.directions
+            places = self.places[first : first + self.directions]
+            given = [
+                (weights, reading, None if starts is None else starts[first + d], lengths, backend, asked, generator)
+                for d in range(self.directions)
+            ]
             outputs: list[Tensor] = []
             seen: dict[str, Tensor] = {}
-            for d in range(self.directions):
-                index = k * self.directions + d
-                place = self.places[index]
-                own = None if starts is None else starts[index]
-                run = place(weights, reading, own, lengths, backend, asked, generator)
+            for place, run in zip(places, together(places, given, x), strict=True):
                 outputs.append(run.output)
                 finals.append(run.finals)
-                seen.update({name + ("_reverse" if d else ""): state for name, state in run.states.items()})
+                if run.states:
+                    seen.update({name + ("_reverse" if place.reverse else ""): s for name, s in run.states.items()})
             every.append(seen)
             residual = k > 0 and self.connections == "residual"
             if last and self.merge is None and not residual:

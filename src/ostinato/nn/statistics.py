@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import ShapeError
 from ..ir import Statistic
-from ..runtime import Step, extent_of, packed
+from ..runtime import Step, extent_of, on_device, packed
 
 
 class Running:
@@ -77,7 +77,7 @@ class Running:
             shares: dict[float, float | Tensor] = {s.momentum: s.momentum for s in self.statistics}
         else:
             device = means[0].device
-            end = lengths.to(device).amax()
+            end = on_device(lengths, device).amax()
             runs = (torch.arange(steps, device=device) < end).unsqueeze(1).to(kept[0].dtype)
             shares = {s.momentum: runs * s.momentum for s in self.statistics}
         for statistic, values, new in zip(self.statistics, kept, means, strict=True):
@@ -90,7 +90,7 @@ class Running:
         steps, batch = extent_of(x, lengths)
         time = torch.arange(steps, device=x.device).unsqueeze(1)  # [T, 1]
         if self.reverse:
-            time = (steps if lengths is None else lengths.to(x.device)) - 1 - time
+            time = (steps if lengths is None else on_device(lengths, x.device)) - 1 - time
         time = torch.minimum(time, longest - 1).clamp(min=0)
         found = [values[time].expand(steps, batch, values.shape[1]) for values in kept]
         return found if x.dim() == 3 or lengths is None else [packed(values, lengths) for values in found]

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from ..errors import ShapeError
 from ..ir import Mask
-from ..runtime import extent_of, last_rows, packed
+from ..runtime import extent_of, last_rows, on_device, packed
 from .masks import draw
 from .options import Connections, Merge
 
@@ -83,6 +83,6 @@ def at_the_end(x: Tensor, lengths: Tensor | None) -> Tensor:
         return x.new_zeros(x.shape[1:])
     if lengths is None:
         return x[-1]
-    ends = lengths.to(x.device)
+    ends = on_device(lengths, x.device)
     found = x.gather(0, (ends - 1).clamp(min=0).view(1, -1, 1).expand(1, -1, x.shape[2]))[0]
     return torch.where((ends > 0).unsqueeze(1), found, torch.zeros_like(found))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from ..backends.base import Inputs, Outputs, extent_of
+from ..backends.base import Inputs, Outputs, extent_of, on_device
 from .choose import CHOICES, check_choice, choose, say_once
 from .packed import last_rows, packed, unpacked
 from .runner import Runner
 from .step import Step
+from .streams import together
 
 __all__ = [
     "CHOICES",
@@ -18,7 +19,9 @@ __all__ = [
     "choose",
     "extent_of",
     "last_rows",
+    "on_device",
     "packed",
     "say_once",
+    "together",
     "unpacked",
 ]

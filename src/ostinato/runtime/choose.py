@@ -1,63 +1,44 @@
-"""Choosing a backend: what is asked for, what can run, and what is said when it cannot."""
+"""Choosing a backend: what can run, what is said when it cannot, and what happens where a kernel fails."""
 
 from __future__ import annotations
 
 import logging
-import os
 import warnings
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..backends.base import Backend, Kernel
 from ..backends.c import CBackend
 from ..backends.triton import TritonBackend
-from ..errors import BackendError, CacheError, CompileError, UnsafeCacheError
+from ..errors import BackendError, CacheError, LaunchError, StalledError, UnsafeCacheError
+from .asked import CHOICES, asked, check_choice
 from .step import Step
 
-CHOICES = ("auto", "c", "triton", "eager")
+__all__ = ["CHOICES", "FAILURES", "asked", "check_choice", "choose", "fall_back", "say_once", "warn_once"]
+
 _C = CBackend()
 _TRITON = TritonBackend()
 _log = logging.getLogger("ostinato")
 _said: set[str] = set()
+_failed: set[Any] = set()  # kernels that "auto" takes no more, by plan, sizes, device and dtype
+
+FAILURES = (BackendError, torch.OutOfMemoryError)
+"""What a kernel may raise where it cannot run: to be told to `fall_back`."""
 
 
-NARROW = (torch.bfloat16, torch.float16)
-
-
-def products_of(x: Tensor) -> torch.dtype:
-    """The dtype in which a kernel multiplies: bfloat16 for bfloat16 tensors, and for float32 ones under autocast."""
-    dtype = x.dtype
-    if dtype == torch.float32 and torch.is_autocast_enabled("cpu") and x.device.type == "cpu":
-        return torch.bfloat16 if torch.get_autocast_dtype("cpu") == torch.bfloat16 else dtype
-    return torch.float32 if dtype == torch.float16 else dtype
-
-
-def check_choice(backend: str) -> None:
-    """A BackendError unless `backend` is one of `CHOICES`."""
-    if backend not in CHOICES:
-        raise BackendError(f"there is no backend {backend!r}; choose one of {', '.join(CHOICES)}")
-
-
-def asked(backend: str) -> str:
-    """`backend`, or what OSTINATO_BACKEND says if it is "auto"."""
-    if backend != "auto":
-        return backend
-    chosen = os.environ.get("OSTINATO_BACKEND") or "auto"
-    if chosen not in CHOICES:
-        raise BackendError(f"OSTINATO_BACKEND is {chosen!r}; set it to one of {', '.join(CHOICES)}")
-    return chosen
-
-
-def say_once(message: str) -> None:
-    """Log that something fell back, once for each reason."""
-    if message not in _said:
-        _said.add(message)
-        _log.info(message)
+def say_once(message: str, about: str | None = None, level: int = logging.INFO) -> None:
+    """Log that something fell back, once for each reason, or for each thing that it is `about`."""
+    if (about or message) not in _said:
+        _said.add(about or message)
+        _log.log(level, message)
 
 
 def choose(step: Step, backend: str, device: torch.device, dtype: torch.dtype) -> Kernel | None:
     """The kernel that runs `step`; None for the eager backend. The choice is made once for each step.
+
+    Args:
+        dtype: of what is multiplied, see `dtypes.factors_of`.
 
     Raises:
         BackendError: the backend that is asked for cannot run this.
@@ -71,34 +52,75 @@ def choose(step: Step, backend: str, device: torch.device, dtype: torch.dtype) -
 
 
 def _compiled(step: Step, name: str, device: torch.device, dtype: torch.dtype) -> Kernel | None:
-    """By the backend of this name, or, for "auto", by the first that can.
-
-    "auto" does not take the Triton backend: no GPU has run it yet.
-    """
+    """By the backend of this name; for "auto" by that of the device, if it can. Triton's interpreter is for tests."""
+    on_gpu = device.type == "cuda" if name == "auto" else name == "triton"
+    backend: Backend = _TRITON if on_gpu else _C
+    if name == "auto" and _failed and _identity(step, device, dtype) in _failed:
+        return None
     plan = step.plan.anonymous()
-    backends: tuple[Backend, ...] = (_C,) if name == "auto" else (_C, _TRITON)
-    reasons: list[str] = []
-    for backend in backends:
-        if name not in ("auto", backend.name):
-            continue
-        reason = backend.refuses(plan, device, dtype)
-        if reason is None:
-            try:
-                return backend.compile(plan, dtype, step.plan_sizes)
-            except UnsafeCacheError:
-                raise
-            except (CompileError, CacheError) as error:
-                if name != "auto":
-                    raise
-                warn_once(f"Ostinato runs on the slow eager backend: {error}")
-                return None
+    reason = backend.refuses(plan, device, dtype)
+    if reason is not None:
         if name != "auto":
             raise BackendError(
                 f"the {backend.title} backend cannot run {step.program.name}: {reason}; use backend='eager'"
             )
-        reasons.append(f"{backend.title}: {reason}")
-    say_once(f"{step.program.name} runs on the eager backend; {'; '.join(reasons)}")
+        say_once(f"{step.program.name} runs on the eager backend; {backend.title}: {reason}")
+        return None
+    try:
+        return backend.compile(plan, dtype, step.plan_sizes)
+    except UnsafeCacheError:
+        raise
+    except torch.OutOfMemoryError as error:
+        if name != "auto":
+            raise _out_of_memory(error) from error
+        message = str(error)
+    except (BackendError, CacheError) as error:
+        if name != "auto":
+            raise
+        message = str(error)
+    if backend is _C:
+        warn_once(f"Ostinato runs on the slow eager backend: {message}")
+    else:
+        say_once(f"{step.program.name} runs on the slow eager backend: {message}", level=logging.WARNING)
     return None
+
+
+def fall_back(
+    step: Step, backend: str, device: torch.device, dtype: torch.dtype, error: Exception, for_good: bool = False
+) -> None:
+    """After a kernel failed, "auto" goes on with the eager backend, and says so once: for this call where memory was
+    short, else from now on, in every layer of these equations and sizes.
+
+    Args:
+        error: one of `FAILURES`.
+        for_good: from now on, whatever the reason.
+
+    Raises:
+        BackendError: another backend than "auto" is asked for.
+        StalledError: the error itself, if it is one: what an earlier call gave may be wrong.
+    """
+    short = isinstance(error, torch.OutOfMemoryError)
+    if asked(backend) != "auto" or isinstance(error, StalledError):
+        if short:
+            raise _out_of_memory(error) from error
+        raise error
+    name = step.program.name
+    if short and not for_good:
+        about = f"{name}: out of memory"
+        say_once(f"{name}: calls that find too little memory run on the eager backend: {error}", about, logging.WARNING)
+        return
+    step.kernels[backend, device.type, dtype] = None
+    step.gave_up = True
+    _failed.add(_identity(step, device, dtype))
+    say_once(f"{name} runs on the slow eager backend from now on: {error}", level=logging.WARNING)
+
+
+def _identity(step: Step, device: torch.device, dtype: torch.dtype) -> Any:
+    return step.plan.anonymous(), tuple(step.plan_sizes), device.type, dtype
+
+
+def _out_of_memory(error: Exception) -> LaunchError:
+    return LaunchError(f"a kernel found too little memory: {error}; use smaller or shorter batches, or backend='auto'")
 
 
 def warn_once(message: str) -> None:

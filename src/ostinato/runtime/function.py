@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor, is_legacy_batchedtensor
 
 from ..backends import eager
-from ..backends.base import Bound, Inputs, OutputGradients, Outputs, Wanted
+from ..backends.base import AT_ONCE, Bound, Inputs, OutputGradients, Outputs, Wanted
+from . import apart
+from .choose import FAILURES, fall_back
 from .packed import on_padded
 from .step import Step
 
@@ -22,11 +24,14 @@ class Call(NamedTuple):
     Args:
         step: the step; bound: its kernel, bound to what the kernel takes as parameters (see `Step.derived`).
         inputs: what it runs over.
+        backend: that which is asked for; factors: the dtype of what is multiplied.
     """
 
     step: Step
     bound: Bound
     inputs: Inputs
+    backend: str
+    factors: torch.dtype
 
 
 class Recurrence(torch.autograd.Function):
@@ -35,23 +40,24 @@ class Recurrence(torch.autograd.Function):
     x and the states are those of the call's inputs, here so that torch sees them. The statistics are not
     differentiated. Backward overwrites the tape; a second one runs forward again. Under ``create_graph=True`` the
     gradients come from the eager backend, which torch can differentiate, and also where many are asked for at once
-    (``is_grads_batched=True``, vmap over backward).
+    (``is_grads_batched=True``, vmap over backward), or where the kernel fails and "auto" may take the next backend.
     """
 
     @staticmethod
     def forward(ctx: Any, call: Call, x: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-        step, bound, inputs = call
-        outputs, tape = bound.forward(inputs, True)
+        step, bound, inputs, *asked = call
+        outputs, tape = apart.forward(bound, inputs, True)
         output, finals, statistics = outputs
         ctx.save_for_backward(x, output, tape, *tensors)
         ctx.set_materialize_grads(False)
         if statistics:
             ctx.mark_non_differentiable(*statistics)
-        ctx.step, ctx.bound = step, bound
+        ctx.step, ctx.bound, ctx.asked = step, bound, asked
         # the tensors that have gradients are saved as torch wants it, which sees whether they were changed
         ctx.rest = inputs[2:]
         ctx.count = None if inputs.states is None else len(inputs.states)
         ctx.spent = False
+        ctx.at_once = AT_ONCE.get()  # those that ran with forward run with backward, which is another thread's
         return output, *finals, *statistics
 
     @staticmethod
@@ -63,15 +69,23 @@ class Recurrence(torch.autograd.Function):
         inputs = Inputs(x, states, *ctx.rest)
         if torch.is_grad_enabled() or any(_many(g) for g in grads if g is not None):
             return None, *_eager_gradients(ctx, inputs, params, grads)
-        bound = ctx.bound.again(params)
-        if ctx.spent:  # the first backward overwrote the tape
-            _, tape = bound.forward(inputs, True)
-        ctx.spent = True
         _, need, *needs = ctx.needs_input_grad
         wanted = Wanted(need, any(needs[:count]), needs[count:])
         given = OutputGradients(grads[0], grads[1 : 1 + len(ctx.step.state_sizes)])
-        found = bound.backward(tape, inputs, output, given, wanted)
-        return None, found.x, *(() if states is None else found.states), *found.params
+        sharing = AT_ONCE.set(ctx.at_once)
+        try:
+            bound = ctx.bound.again(params)
+            if ctx.spent:  # the first backward overwrote the tape
+                _, tape = apart.forward(bound, inputs, True)
+            ctx.spent = True
+            found = apart.backward(bound, cast("Tensor", tape), inputs, output, given, wanted)
+            return None, found.x, *(() if states is None else found.states), *found.params
+        except FAILURES as error:
+            backend, factors = ctx.asked
+            fall_back(ctx.step, backend, x.device, factors, error)
+        finally:
+            AT_ONCE.reset(sharing)
+        return None, *_eager_gradients(ctx, inputs, params, grads)  # here the error holds no memory any more
 
 
 def _eager_gradients(

@@ -1,13 +1,13 @@
 """The registered torch operator, so that torch.compile and torch.export pass through a layer without a break.
 
-    ostinato::recurrence(x, states, params, masks, lengths, program, sizes, reverse, backend, half, tape)
+    ostinato::recurrence(x, states, params, masks, lengths, program, sizes, reverse, backend, factors, tape)
         -> (output, final states and behind them the statistics, tape)
     ostinato::recurrence_backward(...) -> (gradient of x, of the states, of the parameters)
 
 `program` is the core of a step as JSON and `params` are what it takes (see `Step.derived`); states and their gradients
-are [1, B, S]. A graph that holds the operator needs nothing else to run. `half`: what is multiplied is rounded to
-bfloat16. `tape` says how many values the tape has (0: there is no backward), so that a graph that was stored says it
-too. The tape is opaque; on the eager backend backward runs forward again.
+are [1, B, S]. A graph that holds the operator needs nothing else to run. `factors` names the dtype to which what is
+multiplied is rounded. `tape` says how many values the tape has (0: there is no backward), so that a graph that was
+stored says it too. The tape is opaque; on the eager backend backward runs forward again.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from torch import Tensor
 from ..backends.base import Inputs, Kernel, OutputGradients, Wanted
 from ..errors import ShapeError
 from ..ir import Program
-from .choose import choose
+from . import apart
+from .choose import FAILURES, choose, fall_back
+from .dtypes import DTYPES
 from .function import run_eager
 from .step import Step, check_masks, check_params
 
 _GIVEN = (
     "Tensor x, Tensor[] states, Tensor[] params, Tensor[] masks, Tensor? lengths, str program, SymInt[] sizes, "
-    "bool reverse, str backend, bool half"
+    "bool reverse, str backend, str factors"
 )
 _FORWARD = f"({_GIVEN}, SymInt tape) -> (Tensor, Tensor[], Tensor)"
 _BACKWARD = (
@@ -49,7 +51,7 @@ class _Given(NamedTuple):
     sizes: Sequence[int]
     reverse: bool
     backend: str
-    half: bool
+    factors: str
 
     @property
     def step(self) -> Step:
@@ -62,8 +64,13 @@ class _Given(NamedTuple):
         lengths = _checked(self.lengths, self.x.shape[0], self.x.shape[1])
         inputs = Inputs(self.x, self.states, lengths, self.reverse, self.masks)
         _check_inputs(step, inputs, self.params)
-        kernel = choose(step, self.backend, self.x.device, torch.bfloat16 if self.half else self.x.dtype)
-        return step, inputs, kernel
+        if self.factors not in DTYPES:
+            raise ShapeError(f"factors is {self.factors!r}; give one of {', '.join(DTYPES)}")
+        return step, inputs, choose(step, self.backend, self.x.device, DTYPES[self.factors])
+
+    def fall_back(self, error: Exception) -> None:
+        """After a kernel failed, see `choose.fall_back`: for good, since no one else knows what a tape holds."""
+        fall_back(self.step, self.backend, self.x.device, DTYPES[self.factors], error, for_good=True)
 
 
 @lru_cache(maxsize=256)
@@ -100,7 +107,7 @@ def _checked(lengths: Tensor | None, steps: int, batch: int) -> Tensor | None:
     """Lengths that no kernel can run past the end with; a captured graph meets their values only here."""
     if lengths is None:
         return None
-    lengths = lengths.to("cpu", torch.int64).contiguous()
+    lengths = lengths.to("cpu", torch.int64).contiguous().detach()  # this call's own, to which copies are tied
     if lengths.dim() != 1 or lengths.shape[0] != batch:
         raise ShapeError(
             f"lengths has shape {list(lengths.shape)}, but the batch has {batch} sequences; give [{batch}]"
@@ -118,13 +125,16 @@ def recurrence_op(*arguments: Any) -> tuple[Tensor, list[Tensor], Tensor]:
     *given, tape = arguments
     given = _Given(*given)
     step, inputs, kernel = given.checked()
-    if kernel is None:
-        output, finals, statistics = run_eager(step, inputs, given.params)
-        rest = [t.clone() for t in (*finals, *statistics)]
-        return output.clone(memory_format=torch.contiguous_format), rest, given.x.new_empty(tape)
-    outputs, made = kernel.bind(given.params).forward(inputs, tape > 0)
-    output, finals, statistics = outputs
-    return output.contiguous(), [*finals, *statistics], given.x.new_empty(0) if made is None else made
+    if kernel is not None:
+        try:
+            outputs, made = apart.forward(kernel.bind(given.params), inputs, tape > 0)
+            output, finals, statistics = outputs
+            return output.contiguous(), [*finals, *statistics], given.x.new_empty(0) if made is None else made
+        except FAILURES as error:
+            given.fall_back(error)
+    output, finals, statistics = run_eager(step, inputs, given.params)
+    rest = [t.clone() for t in (*finals, *statistics)]
+    return output.clone(memory_format=torch.contiguous_format), rest, given.x.new_empty(tape)
 
 
 @recurrence_op.register_fake
@@ -144,17 +154,21 @@ def recurrence_backward_op(*arguments: Any) -> tuple[Tensor, list[Tensor], list[
     given = _Given(*given)
     step, inputs, kernel = given.checked()
     x, states, params = given.x, given.states, given.params
+    made: Sequence[Tensor | None] | None = None
     if kernel is not None:
-        bound = kernel.bind(params)
-        if tape.numel() < step.tape_values(x.shape[0], x.shape[1]):
-            whole_tape = bound.forward(inputs, True)[1]  # the graph was captured for inference
-        else:
-            whole_tape = tape.clone()  # the kernel overwrites it, and an operator may not
-        grads = OutputGradients(grad_output, grad_finals)
-        wanted = Wanted(True, True, [True] * len(params))
-        found = bound.backward(cast("Tensor", whole_tape), inputs, output, grads, wanted)
-        made: Sequence[Tensor | None] = (found.x, *found.states, *found.params)
-    else:
+        try:
+            bound = kernel.bind(params)
+            if tape.numel() < step.tape_values(x.shape[0], x.shape[1]):
+                whole_tape = apart.forward(bound, inputs, True)[1]  # the graph was captured for inference
+            else:
+                whole_tape = tape.clone()  # the kernel overwrites it, and an operator may not
+            grads = OutputGradients(grad_output, grad_finals)
+            wanted = Wanted(True, True, [True] * len(params))
+            found = apart.backward(bound, cast("Tensor", whole_tape), inputs, output, grads, wanted)
+            made = (found.x, *found.states, *found.params)
+        except FAILURES as error:
+            given.fall_back(error)
+    if made is None:
         made = _eager_gradients(step, inputs, params, (grad_output, *grad_finals))
     whole = [_owned(g, t) for g, t in zip(made, (x, *states, *params), strict=True)]
     return whole[0], whole[1 : 1 + len(states)], whole[1 + len(states) :]

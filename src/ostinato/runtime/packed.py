@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..backends.base import Inputs, Outputs
+from ..backends.base import Inputs, Outputs, on_device
 
 __all__ = ["last_rows", "on_padded", "packed", "unpacked"]
 
@@ -35,23 +35,23 @@ def unpacked(rows: Tensor, lengths: Tensor) -> Tensor:
     running, number = _numbered(lengths)
     steps, batch = running.shape
     if torch.is_grad_enabled() and rows.requires_grad:
-        places = running.flatten().nonzero()[:, 0].to(rows.device)
+        places = on_device(running.flatten().nonzero()[:, 0], rows.device)
         found = rows.new_zeros((steps * batch, rows.shape[1])).index_copy(0, places, rows)
     else:
-        found = rows.index_select(0, torch.where(running, number, 0).flatten().to(rows.device))
+        found = rows.index_select(0, on_device(torch.where(running, number, 0).flatten(), rows.device))
     return found.view(steps, batch, rows.shape[1])
 
 
 def packed(whole: Tensor, lengths: Tensor) -> Tensor:
     """The rows [N, S] of a [T, B, S] that lie before the ends of sequences whose lengths fall."""
-    places = _numbered(lengths)[0].flatten().nonzero()[:, 0].to(whole.device)
+    places = on_device(_numbered(lengths)[0].flatten().nonzero()[:, 0], whole.device)
     return whole.flatten(0, 1).index_select(0, places)
 
 
 def last_rows(rows: Tensor, lengths: Tensor) -> Tensor:
     """The last row of each sequence, [B, S]."""
     number = _numbered(lengths)[1]
-    return rows.index_select(0, number[lengths - 1, torch.arange(len(lengths))].to(rows.device))
+    return rows.index_select(0, on_device(number[lengths - 1, torch.arange(len(lengths))], rows.device))
 
 
 def _numbered(lengths: Tensor) -> tuple[Tensor, Tensor]:

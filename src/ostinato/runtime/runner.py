@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,12 +10,16 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from ..backends.base import Bound, Inputs, Kernel, Outputs
-from .choose import NARROW, asked, choose, products_of, say_once
+from ..backends.base import Bound, Inputs, Kernel, Outputs, seen_through
+from . import apart
+from .asked import asked
+from .choose import FAILURES, choose, fall_back, say_once
+from .dtypes import NARROW, name_of, products_of
 from .function import Call, Recurrence, run_eager
 from .operator import recurrence_op
 from .packed import on_padded
 from .step import Step, check_masks, check_params
+from .streams import rooted
 
 
 class Runner:
@@ -48,36 +52,40 @@ class Runner:
             if not compiling:
                 say_once("torch.func transforms run on the eager backend, which they can differentiate and batch")
             return run_eager(step, inputs, params)
+        kind = products_of(inputs.x, backend)
         if compiling or torch._C._get_tracing_state() is not None:
-            return self._captured(inputs, params, backend)
+            return self._captured(inputs, params, backend, kind)
         if forward_ad._current_level >= 0:
             say_once("forward-mode derivatives run on the eager backend, which carries tangents")
             return run_eager(step, inputs, params)
         if _get_current_dispatch_mode() is not None:
-            return self._captured(inputs, params, backend)
-        x, states, *_ = inputs
-        kind = products_of(x)
-        if x.dtype in NARROW and (kernel := choose(step, backend, x.device, kind)) is not None:
-            if not kernel.narrow or x.dtype != torch.bfloat16 or _wants_gradients(x, states, params):
-                return _narrowed(self._run(*_widened(inputs, params), backend, kind), x.dtype)
-            return self._inferred(kernel, inputs, params)
+            return self._captured(inputs, params, backend, kind)
         return self._run(inputs, params, backend, kind)
 
     def _run(self, inputs: Inputs, params: Sequence[Tensor], backend: str, kind: torch.dtype) -> Outputs:
-        """By a kernel whose products are of this dtype; by eager, if that is the backend."""
+        """By the kernel that multiplies numbers of this kind, with gradients if they are wanted; or eagerly."""
         step = self.step
         x, states, _, _, masks = inputs
-        own, bound = self._bind(inputs, params, backend, kind)
-        if bound is None:
-            return run_eager(step, inputs, params)
-        if masks:
-            inputs = inputs._replace(masks=step.inner_masks(masks))
-        if _wants_gradients(x, states, own):
-            output, *rest = Recurrence.apply(Call(step, bound, inputs), x, *(states or ()), *own)
-            return step.outputs(output, rest)
-        if states is not None and x.dim() == 3:
-            self._kinds = _kinds(x, states)
-        return bound.forward(inputs, False)[0]
+        try:
+            if x.dtype in NARROW and (kernel := choose(step, backend, x.device, kind)) is not None:
+                if not kernel.narrow or x.dtype != kind or _wants_gradients(x, states, params):
+                    return _widened(self._run, inputs, params, backend, kind)
+                return self._inferred(kernel, inputs, params)
+            own, bound = self._bind(inputs, params, backend, kind)
+            if bound is not None:
+                inner = inputs._replace(masks=step.inner_masks(masks)) if masks else inputs
+                if _wants_gradients(x, states, own):
+                    call = Call(step, bound, inner, backend, kind)
+                    output, *rest = Recurrence.apply(call, *rooted([x, *(states or ()), *own]))
+                    return step.outputs(output, rest)
+                found = apart.forward(bound, inner, False)[0]
+                if states is not None and x.dim() == 3:
+                    self._kinds = _kinds(x, states)
+                return found
+        except FAILURES as error:
+            self._last = self._kinds = None
+            fall_back(step, backend, x.device, kind, error)
+        return run_eager(step, inputs, rooted(params))  # behind an error, which holds no memory any more
 
     def again(self, x: Tensor, states: Sequence[Tensor], params: Sequence[Tensor], backend: str) -> Outputs | None:
         """The same for a call like the last one, without gradients, lengths and masks; None if it is not like that one.
@@ -88,14 +96,19 @@ class Runner:
         if (
             last is None
             or self._kinds is None
-            or _seen_through()  # whose tensors may have no memory
+            or self.step.gave_up
+            or seen_through()  # whose tensors may have no memory
             or _kinds(x, states) != self._kinds
-            or last[0] != (backend, x.dtype, products_of(x), x.device)
+            or last[0] != (backend, x.dtype, products_of(x, backend), x.device)
             or (params and params[0].dtype != x.dtype)
             or not last[1].same(params)
         ):
             return None
-        return last[1].forward(Inputs(x, states), False)[0]
+        try:
+            return apart.forward(last[1], Inputs(x, states), False)[0]
+        except FAILURES:
+            self._last = self._kinds = None
+        return None  # the call itself, as it is elsewhere, says what failed
 
     def _inferred(self, kernel: Kernel, inputs: Inputs, params: Sequence[Tensor]) -> Outputs:
         """The same without gradients, where the kernel itself reads bfloat16 and writes it."""
@@ -105,7 +118,7 @@ class Runner:
         check_params(step, x.new_empty(0, dtype=torch.float32), wide)
         starts = None if states is None else [t.float() for t in states]
         bound = kernel.bind(wide if step.direct else step.derived(wide, given))
-        found, _ = bound.forward(Inputs(x, starts, lengths, reverse, step.inner_masks(given)), False)
+        found, _ = apart.forward(bound, Inputs(x, starts, lengths, reverse, step.inner_masks(given)), False)
         finals, statistics = (tuple([t.to(x.dtype) for t in part]) for part in found[1:])
         return Outputs(found.output, finals, statistics)
 
@@ -116,7 +129,7 @@ class Runner:
         step, x = self.step, inputs.x
         wanted = (backend, x.dtype, kind, x.device)
         last = self._last
-        if last is not None and last[0] == wanted and last[1].same(params):
+        if last is not None and last[0] == wanted and not step.gave_up and last[1].same(params):
             return params, last[1]
         self._last = None  # it holds the memory of parameters that are gone
         check_params(step, x, params)
@@ -124,20 +137,19 @@ class Runner:
         if kernel is None:
             return params, None
         if not step.direct:
-            own = step.derived(params, inputs.masks)
+            own = step.derived(rooted(params), inputs.masks)
             return own, kernel.bind(own)
         bound = kernel.bind(params)
         self._last = wanted, bound
         return params, bound
 
-    def _captured(self, inputs: Inputs, params: Sequence[Tensor], backend: str) -> Outputs:
+    def _captured(self, inputs: Inputs, params: Sequence[Tensor], backend: str, kind: torch.dtype) -> Outputs:
         step = self.step
         if inputs.x.dim() == 2:
-            return on_padded(lambda whole: self._captured(whole, params, backend), inputs, step.mask_shapes)
+            return on_padded(lambda whole: self._captured(whole, params, backend, kind), inputs, step.mask_shapes)
         x, states, lengths, reverse, masks = inputs
-        if x.dtype in NARROW and asked(backend) != "eager" and x.device.type == "cpu":
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=x.dtype == torch.bfloat16):
-                return _narrowed(self(*_widened(inputs, params), backend), x.dtype)
+        if x.dtype in NARROW and asked(backend) != "eager" and x.device.type in ("cpu", "cuda"):
+            return _widened(self._captured, inputs, params, backend, kind)
         own = params if step.direct else step.derived(params, masks)
         # a trace is run again with gradients, whatever it was taken with
         training = torch._C._get_tracing_state() is not None or _wants_gradients(x, states, own)
@@ -146,13 +158,15 @@ class Runner:
         tape = step.tape_values(x.shape[0], x.shape[1]) if training else 0
         output, rest, _ = recurrence_op(
             *(x, list(states), list(own), step.inner_masks(masks), lengths, step.core_text, step.core_sizes),
-            *(reverse, asked(backend), products_of(x) != x.dtype, tape),
+            *(reverse, asked(backend), name_of(kind), tape),
         )
         found = step.outputs(output, rest)
         return found._replace(statistics=tuple([s.detach() for s in found.statistics]))
 
 
-def _widened(inputs: Inputs, params: Sequence[Tensor]) -> tuple[Inputs, list[Tensor]]:
+def _widened(
+    run: Callable[..., Outputs], inputs: Inputs, params: Sequence[Tensor], backend: str, kind: torch.dtype
+) -> Outputs:
     """A kernel's sums and states are float32; bfloat16 and float16 are what comes in and goes out."""
     x, states, _, _, masks = inputs
     wide = inputs._replace(
@@ -160,13 +174,9 @@ def _widened(inputs: Inputs, params: Sequence[Tensor]) -> tuple[Inputs, list[Ten
         states=None if states is None else [t.float() for t in states],
         masks=[m.float() for m in masks],
     )
-    return wide, [t.float() for t in params]
-
-
-def _narrowed(found: Outputs, dtype: torch.dtype) -> Outputs:
-    """What comes out, in the dtype that came in."""
-    narrow = [tuple([t.to(dtype) for t in part]) for part in (found.finals, found.statistics)]
-    return Outputs(found.output.to(dtype), *narrow)
+    found = run(wide, [t.float() for t in params], backend, kind)
+    narrow = [tuple([t.to(x.dtype) for t in part]) for part in (found.finals, found.statistics)]
+    return Outputs(found.output.to(x.dtype), *narrow)
 
 
 def _kinds(x: Any, states: Any) -> list[Any] | None:
@@ -175,16 +185,6 @@ def _kinds(x: Any, states: Any) -> list[Any] | None:
         return [(type(t), t.shape, t.dtype, t.device, t.layout) for t in (x, *states)]
     except (TypeError, AttributeError, RuntimeError):  # RuntimeError: nested tensors have no shape
         return None
-
-
-def _seen_through() -> bool:
-    """Whether somebody wants to see the operations of a call: a transform of torch.func, a trace, another mode."""
-    return (
-        torch._C._are_functorch_transforms_active()
-        or torch._C._get_tracing_state() is not None
-        or forward_ad._current_level >= 0
-        or _get_current_dispatch_mode() is not None
-    )
 
 
 def _wants_gradients(x: Tensor, states: Sequence[Tensor] | None, params: Sequence[Tensor]) -> bool:

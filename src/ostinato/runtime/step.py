@@ -41,6 +41,7 @@ class Step:
         direct: the kernel takes the parameters as they are.
         kernels: the kernel chosen for a (backend, device type, dtype), None for eager; kept here since choosing costs
             more than a step.
+        gave_up: a kernel failed and is taken no more; nor is what was bound to one before.
     """
 
     def __init__(self, program: Program, sizes: Mapping[str, int]) -> None:
@@ -50,6 +51,7 @@ class Step:
         self.state_sizes = [size_value(s, self.sizes) for s in program.state_sizes.values()]
         self.output_size = size_value(program.output_size, self.sizes)
         self.kernels: dict[Any, Kernel | None] = {}
+        self.gave_up = False
         core = self.prologue.core
         self.core_text = core.dumps()
         self.core_sizes = [self.sizes[s] for s in core.symbols]

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from ..errors import OptionError
 from .options import Group, option
 
-__all__ = ["Batching", "Evaluation", "Length", "Machine", "Optimization"]
+__all__ = ["BACKENDS", "Batching", "Evaluation", "Length", "Machine", "Optimization"]
+
+BACKENDS = ("auto", "c", "triton", "eager")  # as `ostinato.runtime.CHOICES`, which imports torch
 
 
 @dataclass(frozen=True)
@@ -109,4 +111,4 @@ class Machine(Group):
         "32-true, bf16-mixed, 16-mixed (on a GPU), bf16-true or 64-true.",
         choices=("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"),
     )
-    backend: str = option("auto", "eager, c or auto.", choices=("auto", "c", "eager"), may_change=True)
+    backend: str = option("auto", "eager, c, triton (on a GPU) or auto.", choices=BACKENDS, may_change=True)

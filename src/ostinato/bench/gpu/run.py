@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,10 +12,12 @@ from ..measure.crew import Crew, Ended
 from .bounds import Need, floor_ms
 from .device import CEILINGS, FLUSH
 from .grid import GRID, PUBLISHED, REHEARSAL, Case, Stage, stages
+from .verdicts import verdicts
 
 __all__ = ["Options", "run"]
 
 COMPILE_S = 90.0  # for the kernels of a case
+FORMS = 3  # times as long where each has several forms
 CASE_S = 60.0  # for measuring one
 LAST_S = 2.0  # with less than that left no case is begun
 MOST = 14  # processes that compile, each with a context on the GPU
@@ -37,7 +38,7 @@ class Options:
         rehearse: tiny shapes on the CPU through Triton's interpreter, to see that everything runs.
     """
 
-    seconds: float = 540.0
+    seconds: float
     cells: tuple[str, ...] | None = None
     jobs: int = 1
     tune: str = "first"
@@ -78,10 +79,12 @@ def run(options: Options, on_change: Callable[[Record], None] = lambda _: None) 
             for found in _compile(stage, compilers, options, until, record):
                 record["compiled"].append(found)
                 on_change(record)
+            if time.monotonic() > until - LAST_S:
+                break
             for row in _measure(stage, device, options, until, record):
                 left.pop(row["case"])
                 record["rows"].append(row)
-                record["left_out"] = list(left)
+                record |= {"left_out": list(left), "verdicts": verdicts(record)}
                 on_change(record)
     record["complete"] = not left
     on_change(record)
@@ -100,6 +103,7 @@ def _head(options: Options, order: list[Stage]) -> Record:
         "method": None,
         "compiled": [],
         "rows": [],
+        "verdicts": [],
         "left_out": [str(case) for stage in order for case in stage.cases],
         "complete": False,
     }
@@ -109,7 +113,8 @@ def _compile(stage: Stage, crew: Crew, options: Options, until: float, record: R
     """The kernels of a stage that are not compiled yet; nothing is measured meanwhile."""
     known = {found["case"] for found in record["compiled"]}
     fresh = {str(case.kernels): case.kernels for case in stage.cases if str(case.kernels) not in known}
-    for end in crew.run([(case, options.rehearse) for case in fresh.values()], COMPILE_S, until - LAST_S):
+    tasks = [(case, options.rehearse) for case in fresh.values()]
+    for end in crew.run(tasks, lambda task: COMPILE_S * (FORMS if task[0].tuned else 1), until - LAST_S):
         case, _ = end.task
         yield {"case": str(case), "how": end.how, "said": end.said, "seconds": round(end.seconds, 2)}
 
@@ -139,8 +144,3 @@ def _row(case: Case, end: Ended | None, error: str | None, record: Record) -> di
         row["floor_ms"] = floor_ms(Need(row["flops"], row["operations"], row["bytes"]), case.dtype, record["ceilings"])
         row["share"] = row["floor_ms"] / row["ms"]
     return row
-
-
-def cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
