@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import pytest
 import torch
 
@@ -17,7 +19,13 @@ from tolerances import differences
 pytest.importorskip("triton", reason="triton is not installed (pip install triton==3.6.0 'numpy<2.4')")
 
 
-@pytest.mark.parametrize("case", cases(), ids=str)
+def some(case: Case) -> bool:
+    """Of the two forms that all cells are run in, one for each cell, in turn."""
+    both = ("the catalogue and transforms", "products by the library")
+    return THOROUGH or case.law not in both or zlib.crc32(case.cell.encode()) % 2 == both.index(case.law)
+
+
+@pytest.mark.parametrize("case", filter(some, cases()), ids=str)
 def test_the_laws_hold_in_the_interpreter(case):
     """The same cases as `scripts/gpu-check` looks at, on a GPU if there is one."""
     assert check(case) == []
@@ -39,12 +47,12 @@ class Replayed:
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
-@pytest.mark.parametrize("name", ["lstm", "gru", "batch_norm(lstm, 7)", "skip_in_time(lstm, 2)"])
+@pytest.mark.parametrize("name", ["lstm", "gru", "batch_norm(lstm, 5)", "skip_in_time(lstm, 2)"])
 def test_steps_of_a_graph_beyond_the_end_do_nothing(name, packed, monkeypatch):
     monkeypatch.setattr("ostinato.backends.triton.staged.STEPS", (4, 2))
     monkeypatch.setattr("ostinato.backends.triton.staged._Desk._may_record", lambda *_: True)
     monkeypatch.setattr("ostinato.backends.triton.staged._Desk._graph", lambda desk, _, steps: Replayed(desk, steps))
-    assert check(Case("steps of a graph", name, 7, 8, 4, 6, Form(batch=8, stages=True), packed=packed)) == []
+    assert check(Case("steps of a graph", name, 5, 8, 4, 6, Form(batch=8, stages=True), packed=packed)) == []
 
 
 @pytest.mark.parametrize("form", [Form(batch=8), Form(batch=8, stages=True)], ids=["whole", "stages"])
