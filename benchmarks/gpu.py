@@ -12,6 +12,7 @@ where a measurement failed.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -22,20 +23,18 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [path for path in (str(ROOT / "src"),) if path not in sys.path]
 
 from ostinato.bench.gpu.facts import describe, facts  # noqa: E402
-from ostinato.bench.gpu.run import Options, cores, run  # noqa: E402
-from ostinato.bench.gpu.table import page  # noqa: E402
-from ostinato.bench.gpu.verdicts import verdicts  # noqa: E402
 from ostinato.bench.measure.crew import Crew  # noqa: E402
 from ostinato.bench.report.record import check_writable, write_record, write_text  # noqa: E402
 from ostinato.errors import OstinatoError  # noqa: E402
 
+SECONDS = 540.0
 EVERY_S = 3.0  # between two writings of what was measured
 
 
 def main() -> int:
     """Measure, and write down what was found as it comes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=Options.seconds)
+    parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--cells", nargs="*", help="names of the catalogue; default: all")
     parser.add_argument("--jobs", type=int, default=cores(), help="processes that compile; default: the cores")
     parser.add_argument("--tune", choices=("first", "all", "none"), default="first", help="whose forms are measured")
@@ -48,6 +47,12 @@ def main() -> int:
     last: dict[str, Any] = {}
     written = 0.0
 
+    def measure() -> None:
+        from ostinato.bench.gpu.run import Options, run
+
+        cells = tuple(asked.cells) if asked.cells else None
+        run(Options(asked.seconds, cells, asked.jobs, asked.tune, asked.flush, asked.rehearse), note)
+
     def note(record: dict[str, Any]) -> None:
         nonlocal written
         last.update(record)
@@ -56,10 +61,13 @@ def main() -> int:
             written = time.monotonic()
 
     def write(record: dict[str, Any]) -> None:
+        from ostinato.bench.gpu.table import page
+
         lines = ["# The Triton backend on a GPU", "", f"`{head['command']}`", "", describe(head["facts"]), ""]
         write_record(asked.out / "gpu.json", head | record)
         write_text(asked.out / "gpu.md", "\n".join([*lines, *page(record)]) + "\n")
 
+    stopped = True
     try:
         asked.out.mkdir(parents=True, exist_ok=True)
         check_writable(asked.out / "gpu.json")
@@ -67,8 +75,8 @@ def main() -> int:
         if not asked.rehearse and (head["facts"] is None or head["facts"]["device"] != "cuda"):
             print("error: torch finds no GPU here; --rehearse goes through it on the CPU", file=sys.stderr)
             return 1
-        cells = tuple(asked.cells) if asked.cells else None
-        run(Options(asked.seconds, cells, asked.jobs, asked.tune, asked.flush, asked.rehearse), note)
+        measure()
+        stopped = False
     except KeyboardInterrupt:
         print("interrupted; what was measured is written", file=sys.stderr)
     except (OSError, RuntimeError, OstinatoError) as error:
@@ -78,9 +86,14 @@ def main() -> int:
     write(last)
     wrong = [row for row in last["rows"] if row["error"]]
     print(f"{len(last['rows'])} cases, {len(wrong)} failed, {len(last['left_out'])} not measured")
-    for verdict in verdicts(last):
+    for verdict in last["verdicts"]:
         print(f"{verdict['what']}: {verdict['got']}")
-    return int(bool(wrong) or not last["rows"])
+    return int(stopped or bool(wrong) or not last["rows"])
+
+
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def asked_in_time() -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ def work(task: tuple[str, str]) -> str:
     kind, value = task
     if kind == "hang":
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-        Path(value).write_text(f"{os.getpid()} {child.pid}")
+        Path(value).write_text(f"{os.getpid()} {child.pid} {tempfile.mkdtemp()}")
         time.sleep(600)
     if kind == "die":
         print(value, flush=True)

@@ -34,7 +34,9 @@ def test_a_task_that_hangs_is_ended_with_all_it_started(tmp_path: Path) -> None:
         late, done = each.run([("hang", str(note)), ("give", "a")], limit_s=2.0)
     assert (late.how, done.how) == ("late", "done")
     assert "ended after 2 s" in late.said and late.seconds < 10
-    assert all(gone(int(pid)) for pid in note.read_text().split())
+    *pids, folder = note.read_text().split()
+    assert all(gone(int(pid)) for pid in pids)
+    assert not Path(folder).exists()  # what it left there is gone too
 
 
 def test_what_fails_is_reported_and_the_rest_is_done() -> None:

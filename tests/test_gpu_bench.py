@@ -186,7 +186,7 @@ def test_the_page_lists_what_was_left_out_and_what_failed() -> None:
     found = row("lstm", "lstm B=1", error="it was ended after 60 s", cudnn=None)
     found |= {"stage": "s", "B": 1, "H": 64, "T": 128, "dtype": "float32", "pass": "train"}
     record = {"rehearsal": False, "ceilings": None, "rows": [found], "of_a_cell": 224, "published": PUBLISHED}
-    record |= {"order": [{"stage": "s", "cases": 2}], "compiled": [], "left_out": ["gru B=1"]}
+    record |= {"order": [{"stage": "s", "cases": 2}], "compiled": [], "left_out": ["gru B=1"], "verdicts": []}
     text = "\n".join(page(record))
     assert "### s: 1 of 2" in text and "- ours: it was ended after 60 s (1: lstm B=1)" in text
     assert "### Not measured: 1\n\ngru B=1." in text and "Published, not measured here" in text
@@ -241,6 +241,7 @@ def test_a_run_measures_all_and_says_what_share_of_the_floor_is_reached(monkeypa
     assert first["floor_ms"] == pytest.approx(1e6 / 4e12 * 1e3) and first["share"] == pytest.approx(
         first["floor_ms"] / 2
     )
+    assert [v["what"] for v in record["verdicts"]][:2] == [LEVEL, SLOWEST]
     assert "lstm | 16 | 768 | 1024 | bfloat16" in "\n".join(page(record))
 
 

@@ -50,19 +50,20 @@ def run(command: list[str], environment: dict[str, str]) -> subprocess.Completed
 @needs_triton
 def test_the_benchmark_is_rehearsed(bare: dict[str, str], tmp_path: Path) -> None:
     command = [sys.executable, "benchmarks/gpu.py", "--rehearse", "--seconds", "40", "--jobs", "1"]
-    done = run([*command, "--cells", "gru", "--out", str(tmp_path)], bare)
+    done = run([*command, "--cells", "elman", "--out", str(tmp_path)], bare)
     assert done.returncode == 0, done.stdout + done.stderr
     record = json.loads((tmp_path / "gpu.json").read_text())
     assert record["rehearsal"] and record["complete"] and record["left_out"] == []
     (train, infer) = record["rows"]
-    assert (train["cell"], train["pass"], train["error"]) == ("gru", "train", None)
+    assert (train["cell"], train["pass"], train["error"]) == ("elman", "train", None)
     assert train["ms"] > 0 and 0 < train["share"] < 1 and "batch" in train["form"]
     assert train["peers"]["eager"]["ratio"] > 0 and train["peers"]["lstm"]["ratio"] > 0
+    assert train["peers"]["cudnn"]["ms"] > 0 and train["peers"]["cudnn"]["by"] == "torch's own kernels on the CPU"
     assert train["peers"]["eager, graph"]["error"] == "there are no CUDA graphs on a CPU"
-    assert train["flops"] == 3 * infer["flops"] == 3 * (2 * 3 * 2 * 8 * 8 * 6)  # T, B, H, D and six matrices
+    assert train["flops"] == 3 * infer["flops"] == 3 * (2 * 3 * 2 * 8 * 8 * 2)  # T, B, H, D and two matrices
     assert train["operations"] > train["flops"] and train["bytes"] > infer["bytes"] > 4 * 3 * 2 * (8 + 8)
     text = (tmp_path / "gpu.md").read_text()
-    assert "A rehearsal on the CPU" in text and "| gru | 2 | 8 | 3 | float32 | forward and backward |" in text
+    assert "A rehearsal on the CPU" in text and "| elman | 2 | 8 | 3 | float32 | forward and backward |" in text
 
 
 def test_without_a_gpu_the_benchmark_says_so(bare: dict[str, str], tmp_path: Path) -> None:

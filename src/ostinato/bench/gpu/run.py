@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from ..measure.crew import Crew, Ended
 from .bounds import Need, floor_ms
 from .device import CEILINGS, FLUSH
 from .grid import GRID, PUBLISHED, REHEARSAL, Case, Stage, stages
+from .verdicts import verdicts
 
 __all__ = ["Options", "run"]
 
@@ -38,7 +38,7 @@ class Options:
         rehearse: tiny shapes on the CPU through Triton's interpreter, to see that everything runs.
     """
 
-    seconds: float = 540.0
+    seconds: float
     cells: tuple[str, ...] | None = None
     jobs: int = 1
     tune: str = "first"
@@ -84,7 +84,7 @@ def run(options: Options, on_change: Callable[[Record], None] = lambda _: None) 
             for row in _measure(stage, device, options, until, record):
                 left.pop(row["case"])
                 record["rows"].append(row)
-                record["left_out"] = list(left)
+                record |= {"left_out": list(left), "verdicts": verdicts(record)}
                 on_change(record)
     record["complete"] = not left
     on_change(record)
@@ -103,6 +103,7 @@ def _head(options: Options, order: list[Stage]) -> Record:
         "method": None,
         "compiled": [],
         "rows": [],
+        "verdicts": [],
         "left_out": [str(case) for stage in order for case in stage.cases],
         "complete": False,
     }
@@ -143,8 +144,3 @@ def _row(case: Case, end: Ended | None, error: str | None, record: Record) -> di
         row["floor_ms"] = floor_ms(Need(row["flops"], row["operations"], row["bytes"]), case.dtype, record["ceilings"])
         row["share"] = row["floor_ms"] / row["ms"]
     return row
-
-
-def cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -7,7 +7,6 @@ from typing import Any
 
 from .grid import GRID
 from .vendor import CUDNN
-from .verdicts import verdicts
 
 __all__ = ["page", "table"]
 
@@ -31,7 +30,7 @@ def page(record: Mapping[str, Any]) -> Iterator[str]:
         )
         yield ""
     marks = {True: "holds", False: "**does not hold**", None: "not judged"}
-    lines = [[v["what"], v["wanted"], v["got"], marks[v["met"]]] for v in verdicts(record)]
+    lines = [[v["what"], v["wanted"], v["got"], marks[v["met"]]] for v in record["verdicts"]]
     yield from table(["what", "wanted", "measured", ""], lines)
     for stage in record["order"]:
         rows = [row for row in record["rows"] if row["stage"] == stage["stage"]]

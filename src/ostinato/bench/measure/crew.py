@@ -6,6 +6,7 @@ import importlib
 import math
 import multiprocessing
 import os
+import shutil
 import signal
 import tempfile
 import time
@@ -19,6 +20,7 @@ from typing import Any
 
 __all__ = ["BROKEN", "Crew", "Ended"]
 
+LOG = "said"
 SAID = 600  # characters of what a process said last that a report of its end holds
 BROKEN = ("CUDA error", "device-side assert")  # behind these a process can use its GPU no more
 
@@ -48,7 +50,7 @@ class _Member:
 
     process: Any
     pipe: Connection
-    log: Path
+    folder: Path
     ready: bool = False
     task: Any = None
     busy: bool = False
@@ -58,12 +60,14 @@ class _Member:
     def said(self) -> str:
         """The end of what it wrote."""
         try:
-            return self.log.read_text(encoding="utf-8", errors="replace")[-SAID:].strip()
+            return (self.folder / LOG).read_text(encoding="utf-8", errors="replace")[-SAID:].strip()
         except OSError as error:
             return f"(nothing to be read of it: {error})"
 
     def end(self) -> None:
-        """End the process and all that it started; they are a group of their own, known by its number."""
+        """End the process and all that it started, a group of their own that is known by its number, and remove what
+        they left in their folder for what is passing.
+        """
         self.pipe.close()
         for kill in (os.killpg, os.kill):
             try:
@@ -71,7 +75,7 @@ class _Member:
             except ProcessLookupError:  # it has ended, or has not yet made its group
                 continue
         self.process.join(5.0)
-        self.log.unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Crew:
@@ -190,12 +194,11 @@ class Crew:
     def _started(self) -> _Member:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        handle, name = tempfile.mkstemp(prefix="ostinato-crew-")
-        os.close(handle)
-        process = context.Process(target=_serve, args=(theirs, self.target, name), daemon=True)
+        folder = tempfile.mkdtemp(prefix="ostinato-crew-")
+        process = context.Process(target=_serve, args=(theirs, self.target, str(Path(folder, LOG))), daemon=True)
         before = dict(os.environ)
         try:
-            for key, value in self._environment.items():
+            for key, value in {"TMPDIR": folder, **self._environment}.items():
                 if value is None:
                     os.environ.pop(key, None)
                 else:
@@ -205,7 +208,7 @@ class Crew:
             os.environ.clear()
             os.environ.update(before)
         theirs.close()
-        return _Member(process, ours, Path(name))
+        return _Member(process, ours, Path(folder))
 
 
 def _serve(pipe: Connection, target: str, log: str) -> None:
