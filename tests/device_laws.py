@@ -80,10 +80,10 @@ def cases(device: str = "cpu") -> list[Case]:
     found = [Case("the catalogue and transforms", n, 3, 18, 5, 7, Form(batch=32)) for n in every]
     found += [Case("products by the library", n, 3, 18, 5, 7, Form(batch=32, stages=True)) for n in every]
     found += [Case("products in parts side by side", n, 2, 17, 18, 33, Form(batch=32, splits=2)) for n in FEW]
-    found += [Case("programs that meet", n, 3, 18, 5, 36, Form(slices=2, splits=2)) for n in FEW]
+    found += [Case("programs that meet", n, 2, 18, 5, 36, Form(slices=2, splits=2)) for n in FEW]
     # sums over a vector are left out: programs that do not meet have no part in them
-    dealt_out = Form(batch=4, slices=2, stages=True)
-    found += [Case("products by the library, units dealt out", n, 3, 18, 5, 36, dealt_out) for n in some]
+    dealt_out = Form(batch=16, slices=2, stages=True)
+    found += [Case("products by the library, units dealt out", n, 2, 18, 5, 36, dealt_out) for n in some]
     packed = ("lstm", "time_skip", "zoneout(gru, 0.1)")
     for form in (Form(batch=32), Form(batch=32, stages=True)):
         found += [Case("packed sequences", n, 4, 7, 5, 6, form, packed=True) for n in packed]

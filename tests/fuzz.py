@@ -47,11 +47,24 @@ def check(picks: Sequence[int] | random.Random, backend: str, dtypes: Sequence[s
     from programs import draw
 
     drawn = draw(picks.randrange if isinstance(picks, random.Random) else replay(picks))
+    name, _, form = backend.partition(":")
     try:
-        verdict = compare(drawn, backend, [getattr(torch, d) for d in dtypes])
+        with dealt_as(form) if name == "triton" else contextlib.nullcontext():
+            verdict = compare(drawn, name, [getattr(torch, d) for d in dtypes])
     except Exception as error:  # noqa: BLE001 - any exception is a finding
         return Outcome(number, drawn.source, (f"{type(error).__name__}: {error}",))
     return Outcome(number, drawn.source, tuple(verdict.wrong), verdict.refused, verdict.compared)
+
+
+@contextlib.contextmanager
+def dealt_as(form: str):
+    """Within, the Triton backend's kernels are of this form: "whole", "stages", "meeting", or as it deals them."""
+    from device_laws import dealt, quiet
+    from ostinato.backends.triton import Form
+
+    forms = {"whole": Form(batch=16), "stages": Form(batch=16, stages=True), "meeting": Form(slices=2, splits=2)}
+    with dealt(forms[form] if form else None), quiet():
+        yield
 
 
 def replay(picks: Sequence[int]):
@@ -125,7 +138,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=1000, help="programs (default 1000)")
     parser.add_argument("--seed", default="0", help="any text (default 0)")
     parser.add_argument("--only", type=int, help="this program of the seed alone, shrunk if it fails")
-    parser.add_argument("--backend", default="c", help="what is compared with eager (default c)")
+    parser.add_argument(
+        "--backend",
+        default="c",
+        help="compared with eager: c (default), triton, triton:stages",
+    )
     parser.add_argument("--dtype", action="append", choices=("float32", "float64"), help="default: both")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
     parser.add_argument("--show", action="store_true", help="print every program")

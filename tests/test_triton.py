@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import zlib
+
 import pytest
 import torch
 
 from device_laws import Case, cases, check, dealt, quiet
+from fuzz import numbered
+from laws import THOROUGH
 from measured import build, doubled, inputs, measure, ragged, reference, states_for
 from ostinato import RNN, BackendError
 from ostinato.backends.triton import Form
@@ -15,10 +19,24 @@ from tolerances import differences
 pytest.importorskip("triton", reason="triton is not installed (pip install triton==3.6.0 'numpy<2.4')")
 
 
-@pytest.mark.parametrize("case", cases(), ids=str)
+def some(case: Case) -> bool:
+    """Of the two forms that all cells are run in, one for each cell, in turn."""
+    both = ("the catalogue and transforms", "products by the library")
+    return THOROUGH or case.law not in both or zlib.crc32(case.cell.encode()) % 2 == both.index(case.law)
+
+
+@pytest.mark.parametrize("case", [case for case in cases() if some(case)], ids=str)
 def test_the_laws_hold_in_the_interpreter(case):
     """The same cases as `scripts/gpu-check` looks at, on a GPU if there is one."""
     assert check(case) == []
+
+
+@pytest.mark.parametrize("number", range(20 if THOROUGH else 3))
+@pytest.mark.parametrize("form", ["whole", "stages"])
+def test_cells_drawn_at_random(form, number):
+    """Values and every gradient; `scripts/fuzz --backend triton:stages` goes over thousands."""
+    outcome = numbered("0", number, f"triton:{form}", ("float32",))
+    assert not outcome.wrong, "\n".join([outcome.source, *outcome.wrong])
 
 
 class Replayed:
@@ -29,12 +47,12 @@ class Replayed:
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
-@pytest.mark.parametrize("name", ["lstm", "gru", "batch_norm(lstm, 7)", "skip_in_time(lstm, 2)"])
+@pytest.mark.parametrize("name", ["lstm", "gru", "batch_norm(lstm, 5)", "skip_in_time(lstm, 2)"])
 def test_steps_of_a_graph_beyond_the_end_do_nothing(name, packed, monkeypatch):
     monkeypatch.setattr("ostinato.backends.triton.staged.STEPS", (4, 2))
     monkeypatch.setattr("ostinato.backends.triton.staged._Desk._may_record", lambda *_: True)
     monkeypatch.setattr("ostinato.backends.triton.staged._Desk._graph", lambda desk, _, steps: Replayed(desk, steps))
-    assert check(Case("steps of a graph", name, 7, 8, 4, 6, Form(batch=8, stages=True), packed=packed)) == []
+    assert check(Case("steps of a graph", name, 5, 8, 4, 6, Form(batch=8, stages=True), packed=packed)) == []
 
 
 @pytest.mark.parametrize("form", [Form(batch=8), Form(batch=8, stages=True)], ids=["whole", "stages"])
@@ -54,7 +72,7 @@ def test_calls_one_after_the_other(name, form):
 def test_programs_that_never_meet_are_an_error(monkeypatch):
     """One program alone waits for the other as long as its patience lasts."""
     monkeypatch.setattr("interpreted.AtOnce.__getitem__", lambda self, grid: self.function[(grid[0], 1)])
-    monkeypatch.setattr("ostinato.backends.triton.whole.PATIENCE", 20)
+    monkeypatch.setattr("ostinato.backends.triton.whole.PATIENCE", -100)
     with pytest.raises(BackendError, match="did not meet in time"):
         check(Case("programs that meet", "elman", 2, 3, 4, 20, Form(batch=32, slices=2)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +18,7 @@ from .call import Call, aligned
 from .choosing import Chooser
 from .form import Form
 from .layout import Layout
-from .outside import History, deferred, hoisted, weight_gradients
+from .outside import History, bias_gradients, deferred, hoisted, weight_gradients
 from .precision import tf32_allowed
 from .staged import Stages
 from .whole import Whole
@@ -91,6 +91,10 @@ class TritonKernel:
         Raises:
             LaunchError: it cannot be launched in any form.
         """
+        with torch.cuda.device(call.device) if call.x.is_cuda else nullcontext():
+            return self._in_some_form(name, call, bound, values)
+
+    def _in_some_form(self, name: str, call: Call, bound: TritonBound, values: dict[str, Any]) -> dict[str, Tensor]:
         if self._taken is not None and self._taken[0] == name:
             return self._run(self._taken[1], name, call, bound, values)
         if self._taken is None:
@@ -114,8 +118,12 @@ class TritonKernel:
                 f"{form.batch}; use smaller batches, or backend='eager'"
             )
         if name == "backward":
-            sums = {f"gv{i}": call.zeros(groups, layout.of(size)) for i, (_, size) in enumerate(plan.vectors)}
-            sums |= {f"gc{i}": call.zeros(groups, form.slices) for i in range(len(plan.scalars))}
+            none = call.x.new_empty(4)
+            sums = {f"gv{i}": none for i in range(len(plan.vectors))} | {
+                f"gc{i}": none for i in range(len(plan.scalars))
+            }
+            sums |= {f"gv{layout.vectors[v]}": call.zeros(groups, size) for v, size in layout.gathered.items()}
+            sums |= {f"gc{layout.scalars[v]}": call.zeros(groups, form.slices) for v in layout.gathered_scalars}
         given = call.given(list(bound.vectors.values()), list(bound.scalars.values()))
         kernel, timed = self.made(name, form), self._taken is not None and self._taken[0] == name and call.x.is_cuda
         if timed:
@@ -126,8 +134,8 @@ class TritonKernel:
             self._spans[-1][1].record()
         if name != "backward":
             return {}
-        found = {v: sums[f"gv{i}"].sum(0) for i, (v, _) in enumerate(plan.vectors)}
-        return found | {v: sums[f"gc{i}"].sum() for i, v in enumerate(plan.scalars)}
+        found = {v: sums[f"gv{layout.vectors[v]}"].sum(0) for v in layout.gathered}
+        return found | {v: sums[f"gc{layout.scalars[v]}"].sum() for v in layout.gathered_scalars}
 
 
 class TritonBound:
@@ -171,7 +179,10 @@ class TritonBound:
         rows = tape[: call.rows * width].view(call.rows, width)
         begin = layout.columns if training else layout.hoisted
         hoisted(call, rows, begin, self.matrices, self.vectors, kernel.factors)
-        finals = [call.start(i).clone() for i in range(len(layout.state_sizes))]
+        finals = [
+            call.new(call.batch, size) if call.rows else call.start(i).clone()
+            for i, size in enumerate(layout.state_sizes)
+        ]
         sizes = [layout.of(plan.steps[number]) for number in plan.statistics]
         statistics = [call.zeros(call.steps, size) for size in sizes]
         if call.rows:
@@ -195,9 +206,13 @@ class TritonBound:
             call.zeros(call.batch, size) if grad is None else aligned(grad[0])
             for grad, size in zip(grads.finals, layout.state_sizes, strict=True)
         ]
-        begun = [end.clone() for end in ends]
-        grad_x = call.zeros(call.rows, layout.of(plan.input_size))
-        named = {name: torch.zeros_like(v) for name, v in (self.vectors | self.scalars).items()}
+        begun = [
+            call.new(call.batch, size) if call.rows else end.clone()
+            for end, size in zip(ends, layout.state_sizes, strict=True)
+        ]
+        fresh = call.zeros if layout.adds_to_x else call.new
+        grad_x = fresh(call.rows, layout.of(plan.input_size))
+        named: dict[str, Tensor] = {}
         if call.rows:
             values = {"out": out, "tape": tape, "grad_out": grad_out, "grad_x": grad_x}
             values |= {f"end{i}": end for i, end in enumerate(ends)} | {f"begun{i}": b for i, b in enumerate(begun)}
@@ -210,9 +225,10 @@ class TritonBound:
 
         if wanted.x:
             deferred(grad_x, rows, layout, self.matrices, kernel.factors)
-        for name, number in plan.bias_grads:
-            named[name] = named[name] + column(number).sum(0)
-        named |= weight_gradients(History(call, out, column), rows, kernel.factors)
+        if any(wanted.params):
+            for name, total in bias_gradients(rows, layout).items():
+                named[name] = named[name] + total if name in named else total
+            named |= weight_gradients(History(call, out, column), rows, kernel.factors)
         params = self._gradients(named, wanted)
         states = tuple(b[None] for b in begun) if wanted.states else (None,) * len(begun)
         return Gradients(grad_x.view(inputs.x.shape) if wanted.x else None, states, params)

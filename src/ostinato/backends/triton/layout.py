@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...ir import size_value
-from ...schedule import Place, Plan
+from ...schedule import Loop, Place, Plan
 from ...schedule.plan import WIDEST
 
 __all__ = ["Layout"]
@@ -23,6 +23,8 @@ class Layout:
         hoisted, hoisted_row: the same without gradients: of the columns that are written before the first step alone.
         steps, step: where each vector of a step that is kept begins, and how much a step has.
         states, matrices, vectors, scalars, masks: the number of each by its name.
+        gathered, gathered_scalars: vectors, with their sizes, and scalars whose gradients a backward kernel adds to.
+        adds_to_x: whether the products for the gradient of x are added to what is there.
     """
 
     def __init__(self, plan: Plan, sizes: Sequence[int]) -> None:
@@ -41,6 +43,11 @@ class Layout:
         self.scalars = {v: i for i, v in enumerate(plan.scalars)}
         self.masks = {m: i for i, (m, _) in enumerate(plan.masks)}
         self.output_size = self.of(plan.output_size)
+        stores = [store.place for slot in plan.backward if isinstance(slot, Loop) for store in slot.stores]
+        summed = {place.name for place in stores if place.kind == "grad_vector"}
+        self.gathered = {v: self.of(size) for v, size in plan.vectors if v in summed}
+        self.gathered_scalars = [v for v in plan.scalars if Place("grad_scalar", v) in stores]
+        self.adds_to_x = not plan.deferred or any(place.kind == "grad_x" for place in stores)
 
     def of(self, size: str) -> int:
         """A size in numbers."""

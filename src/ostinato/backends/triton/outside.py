@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from .call import Call
 from .form import NARROW
 from .layout import Layout
 
-__all__ = ["History", "deferred", "factor", "hoisted", "multiply", "weight_gradients"]
+__all__ = ["History", "bias_gradients", "deferred", "factor", "hoisted", "multiply", "weight_gradients"]
 
 
 def factor(values: Tensor, factors: str) -> Tensor:
@@ -73,7 +73,7 @@ def hoisted(
             biased = any(e.bias for e in stack) and not run.accumulate
             base = place
             if biased:
-                base = _joined([sum((vectors[v] for v in e.bias), call.zeros(layout.width(e.column))) for e in stack])
+                base = _joined([_sum([vectors[v] for v in e.bias], call, layout.width(e.column)) for e in stack])
             if x.dtype == torch.float32 and (run.accumulate or biased):
                 torch.addmm(base, x, weight.T, out=place)
             elif run.accumulate:
@@ -85,11 +85,15 @@ def hoisted(
 
 
 def deferred(grad_x: Tensor, rows: Tensor, layout: Layout, matrices: Mapping[str, Tensor], factors: str) -> None:
-    """The products for the gradient of x, added to it: of gradients of sums, in the tape's rows."""
+    """The products for the gradient of x, in it or added to it: of gradients of sums, in the tape's rows."""
+    begun = layout.adds_to_x
     for run in layout.plan.deferred:
         for columns, stack in stacks(run.entries, layout.columns, layout.width):
             weight = factor(_joined([matrices[e.matrix] for e in stack]), factors)
-            if weight.dtype == torch.float32:
+            if not begun:
+                multiply(factor(rows[:, columns], factors), weight, grad_x)
+                begun = True
+            elif weight.dtype == torch.float32:
                 grad_x.addmm_(rows[:, columns], weight)
             else:
                 grad_x += multiply(factor(rows[:, columns], factors), weight)
@@ -97,6 +101,15 @@ def deferred(grad_x: Tensor, rows: Tensor, layout: Layout, matrices: Mapping[str
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
+def _sum(parts: Sequence[Tensor], call: Call, size: int) -> Tensor:
+    if not parts:
+        return call.zeros(size)
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
 
 
 class History:
@@ -177,13 +190,33 @@ def weight_gradients(history: History, rows: Tensor, factors: str) -> dict[str, 
     operands = list(dict.fromkeys(grad.operand for grad in layout.plan.weight_grads))
     for operand in operands:
         entries = [Entry(g.matrix, g.column) for g in layout.plan.weight_grads if g.operand == operand]
-        layers: list[list[Entry]] = []  # a column may be the gradient of several matrices
-        for entry in entries:
-            layer = next((each for each in layers if all(e.column != entry.column for e in each)), None)
-            layers.append([entry]) if layer is None else layer.append(entry)
-        for layer in layers:
-            for columns, stack in stacks(layer, layout.columns, layout.width):
-                product = history.product(rows[:, columns], operand, factors)
-                for entry, part in zip(stack, product.split([layout.width(e.column) for e in stack]), strict=True):
-                    found[entry.matrix] = found[entry.matrix] + part if entry.matrix in found else part
+        made = partial(_product, history, rows, operand, factors)
+        _share_out(found, entries, layout, made)
     return found
+
+
+def _product(history: History, rows: Tensor, operand: Place, factors: str, columns: slice) -> Tensor:
+    return history.product(rows[:, columns], operand, factors)
+
+
+def bias_gradients(rows: Tensor, layout: Layout) -> dict[str, Tensor]:
+    """The gradient of each vector that is added to a sum: gradients of sums, in the tape's rows, added up."""
+    found: dict[str, Tensor] = {}
+    entries = [Entry(vector, column) for vector, column in layout.plan.bias_grads]
+    _share_out(found, entries, layout, lambda columns: rows[:, columns].sum(0))
+    return found
+
+
+def _share_out(
+    found: dict[str, Tensor], entries: Sequence[Entry], layout: Layout, made: Callable[[slice], Tensor]
+) -> None:
+    """To each parameter its part of what is made of columns that lie together; a column may be of several of them."""
+    layers: list[list[Entry]] = []
+    for entry in entries:
+        layer = next((each for each in layers if all(e.column != entry.column for e in each)), None)
+        layers.append([entry]) if layer is None else layer.append(entry)
+    for layer in layers:
+        for columns, stack in stacks(layer, layout.columns, layout.width):
+            parts = made(columns).split([layout.width(e.column) for e in stack])
+            for entry, part in zip(stack, parts, strict=True):
+                found[entry.matrix] = found[entry.matrix] + part if entry.matrix in found else part

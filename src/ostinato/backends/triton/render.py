@@ -28,7 +28,7 @@ from ostinato.backends.triton import functions as f'''
 
 def given(plan: Plan, backward: bool) -> list[str]:
     """The names of a kernel's arguments, in order, before its constants."""
-    names = ["exchange", "totals", "counters", "patience", "earlier"]
+    names = ["exchange", "totals", "counters", "failed", "patience", "earlier"]
     names += [name for i in range(len(plan.matrices)) for name in (f"m{i}", f"ld{i}")]
     return names + arguments(plan, backward)
 
@@ -78,7 +78,7 @@ class _Kernel(Step):
             self.after.append(f"tl.store({pointer} + b * {size} + {j}, state{i}, mask=inside & ok{size}{own})")
         meeting = self.form.meeting
         if meeting:
-            self.after.append("tl.store(counters + (B + 1), 1, mask=left <= 0)")
+            self.after.append("tl.store(failed, 1, mask=left <= 0)")
         head = ["group = earlier + tl.program_id(0)", "part = tl.program_id(1)", "first = part == 0", *self.sequences()]
         head += ["rounds = 0", "left = patience", "lost = 0.0"] if meeting else []
         # num_stages: other programs write in the loop what is loaded there, so no load may be moved to an earlier step

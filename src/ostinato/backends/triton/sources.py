@@ -59,7 +59,7 @@ def kind(name: str, form: Form) -> str:
     """The type of an argument, as Triton writes it."""
     if name in ("lengths", "begin", "table"):
         return "*i64"
-    if name == "counters":
+    if name in ("counters", "failed"):
         return "*i32"
     if name in ("T", "B", "rows", "patience", "earlier", "ahead") or re.fullmatch(r"ld\d+|k\d+_steps", name):
         return "i32"

@@ -92,10 +92,16 @@ class _Desk:
             self.weights = [factor(weight, stages.form.factors).clone() for weight in stacked]
         for weight, new in zip(self.weights, stacked, strict=True):
             weight.copy_(new)
+        back = stages.name == "backward"
+        for i in range(len(stages.layout.state_sizes)):
+            if back:
+                values[f"begun{i}"].copy_(values[f"end{i}"])
+            else:
+                values[f"end{i}"].zero_() if call.states is None else values[f"end{i}"].copy_(call.states[i][0])
         for number, offset, state in stages.made.starts:
-            start = call.start(stages.layout.states[state])
+            start = values[f"end{stages.layout.states[state]}"]
             self.sources[number][:, offset : offset + start.shape[1]] = start
-        names = arguments(stages.layout.plan, stages.name == "backward")
+        names = arguments(stages.layout.plan, back)
         launch(stages.module.note, (1,), [self.table, *(values[name] for name in names)], {}, Form(warps=1))
         if not self.warm:
             # a step beyond the end, which does nothing: what cannot be launched is found out before the first

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...errors import BackendError
+from ...errors import BackendError, LaunchError
 from .call import Call
 from .device import facts
 from .form import Form
@@ -23,6 +24,7 @@ from .render import given, render
 __all__ = ["Whole"]
 
 PATIENCE = 1 << 24  # looks at a counter, over all of a call, before a program gives up: seconds
+_MOST = (1 << 31) - 1  # that a kernel counts to
 
 
 class Whole:
@@ -37,6 +39,7 @@ class Whole:
     def __init__(self, layout: Layout, form: Form, name: str) -> None:
         self.layout, self.form, self.name = layout, form, name
         self.text, self.rooms = render(layout, form, name)
+        self.used = set(re.findall(r"\bm\d+\b", self.text.split("):", 1)[1]))
 
     @cached_property
     def module(self) -> ModuleType:
@@ -50,50 +53,71 @@ class Whole:
             LaunchError: it cannot be launched.
             BackendError: the programs of an earlier kernel, or of this one, did not meet.
         """
-        form, device = self.form, call.device
-        groups, at_once = -(-call.batch // form.batch), facts(device).programs
-        like = getattr(torch, form.factors) if form.narrow else torch.float32
-        exchange = torch.zeros(self.rooms["exchange"] * call.batch + 1, dtype=like, device=device)
-        totals = torch.zeros(self.rooms["totals"] * call.batch + 1, device=device)
-        counters = torch.zeros(call.batch + 2, dtype=torch.int32, device=device)
-        arguments: dict[str, Any] = {"exchange": exchange, "totals": totals, "counters": counters, "patience": PATIENCE}
+        form, card = self.form, facts(call.device)
+        groups = -(-call.batch // form.batch)
+        together = max(1, card.programs // form.slices) if form.meeting else groups
+        arguments: dict[str, Any] = {"patience": min(PATIENCE + 64 * call.steps, _MOST)}
         for i, (matrix, *_) in enumerate(self.layout.plan.matrices):
-            arguments[f"m{i}"] = weight = factor(matrices[matrix], form.factors)
+            used = f"m{i}" in self.used
+            arguments[f"m{i}"] = weight = factor(matrices[matrix], form.factors) if used else matrices[matrix]
             arguments[f"ld{i}"] = weight.stride(0)
-        arguments |= values
+        arguments |= {**self._meeting(call), **values}
         names = given(self.layout.plan, self.name == "backward")
         function: Any = getattr(self.module, self.name)
-        together = max(1, at_once // form.slices) if form.meeting else groups
         for earlier in range(0, groups, together):
             grid = min(together, groups - earlier), form.slices
             arguments["earlier"] = earlier
             launch(function, grid, [arguments[name] for name in names], call.constants(), form)
         if form.meeting:
-            _met(counters[-1:])
+            flags(call.device).look()
+
+    def _meeting(self, call: Call) -> dict[str, Tensor]:
+        """What programs that meet have in common."""
+        form, device = self.form, call.device
+        if not form.meeting:
+            none = call.x.new_empty(4)
+            return dict.fromkeys(("exchange", "totals", "counters", "failed"), none)
+        slots = max(len(self.layout.plan.infer), len(self.layout.plan.backward))
+        if call.steps * form.slices * (slots + 1) > _MOST:
+            raise LaunchError(f"{call.steps} steps are more than programs that meet can count; use shorter pieces")
+        like = getattr(torch, form.factors) if form.narrow else torch.float32
+        return {
+            "exchange": torch.empty(self.rooms["exchange"] * call.batch + 1, dtype=like, device=device),
+            "totals": torch.empty(self.rooms["totals"] * call.batch + 1, device=device),
+            "counters": torch.zeros(call.batch + 1, dtype=torch.int32, device=device),
+            "failed": flags(device).here,
+        }
 
 
-def _met(flag: Tensor) -> None:
-    """Raise if programs gave up waiting for one another: of this call, or, where one would have to wait for it, of an
-    earlier one. Results that come of that are NaN.
-    """
-    if not flag.is_cuda:
-        waiting = [(flag, None)]
-    elif torch.cuda.is_current_stream_capturing():
-        return
-    else:
-        said = torch.empty(1, dtype=flag.dtype, pin_memory=True)
-        said.copy_(flag, non_blocking=True)
-        event = torch.cuda.Event()
-        event.record()
-        _waiting.append((said, event))
-        waiting = []
-        while _waiting and (_waiting[0][1] is None or _waiting[0][1].query()):
-            waiting.append(_waiting.pop(0))
-    if any(int(said) for said, _ in waiting):
-        raise BackendError(
-            "the programs of a kernel did not meet in time, and what came of it is NaN; the GPU may be shared with "
-            "others: try again, or use backend='eager'"
-        )
+class Flags:
+    """Whether programs of a device gave up waiting for one another: found out later, without waiting for the device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.here = torch.zeros(1, dtype=torch.int32, device=device)
+        self._said = torch.zeros(1, dtype=torch.int32, pin_memory=device.type == "cuda")
+
+    def look(self) -> None:
+        """Raise if programs are known to have given up: on a GPU those of an earlier call, most often.
+
+        What came of that call is NaN.
+        """
+        if not self.here.is_cuda:
+            self._said.copy_(self.here)
+        elif torch.cuda.is_current_stream_capturing():
+            return
+        failed = int(self._said)
+        if failed:
+            self.here.zero_()
+            self._said.zero_()
+            raise BackendError(
+                "the programs of a kernel did not meet in time, and what came of it is NaN; the GPU may be shared with "
+                "others: try again, or use backend='eager'"
+            )
+        if self.here.is_cuda:
+            self._said.copy_(self.here, non_blocking=True)
 
 
-_waiting: list[tuple[Tensor, torch.cuda.Event | None]] = []
+@lru_cache(maxsize=64)
+def flags(device: torch.device) -> Flags:
+    """Of a device."""
+    return Flags(device)
