@@ -17,6 +17,8 @@ def work(task: tuple[str, str]) -> str:
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         Path(value).write_text(f"{os.getpid()} {child.pid} {tempfile.mkdtemp()}")
         time.sleep(600)
+    if kind == "wait":
+        time.sleep(float(value))
     if kind == "die":
         print(value, flush=True)
         os._exit(3)

@@ -148,7 +148,7 @@ WRONG = {
     ),
     "dropout": (["text.txt", "--dropout", "1"], 2, "dropout is 1.0"),
     "device": (["text.txt", "--device", "toaster"], 2, "none of auto, cpu"),
-    "backend": (["text.txt", "--backend", "rust"], 2, "none of auto, c, eager"),
+    "backend": (["text.txt", "--backend", "rust"], 2, "none of auto, c, triton, eager"),
     "tied": (["text.txt", "--tied", "--embedding-size", "5"], 2, "tied weights"),
     "nothing to resume": (["text.txt", "--resume", "--out", "void"], 1, "does not exist"),
     "out is a file": (["text.txt", "--out", "text.txt"], 1, "is a file"),

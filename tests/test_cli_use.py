@@ -58,7 +58,7 @@ def test_what_is_wrong_with_an_evaluation_is_said(run, tmp_path):
         ([run, tmp_path / "empty.txt"], 2, "is empty"),
         ([tmp_path / "none"], 1, "there is no run"),
         ([run, "--checkpoint", "worst"], 1, "there is no checkpoint"),
-        ([run, "--backend", "rust"], 2, "none of auto, c, eager"),
+        ([run, "--backend", "rust"], 2, "none of auto, c, triton, eager"),
         ([run, "--part", "validation", "--pictures", tmp_path / "empty.txt"], 2, "has no pictures"),
         ([run, "--interval", 0.5], 2, "interval is 0.5, but the task text has no intervals"),
         *([] if torch.cuda.is_available() else [([run, "--device", "cuda"], 2, "device 'cuda' is not here")]),

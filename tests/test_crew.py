@@ -71,3 +71,11 @@ def test_what_there_is_no_time_for_is_said(tmp_path: Path) -> None:
 def test_a_target_that_cannot_be_imported_is_an_error() -> None:
     with Crew("no_such_module:work", 1) as each, pytest.raises(RuntimeError, match="no_such_module"):
         list(each.run([1], 1.0))
+
+
+def test_one_process_that_does_not_begin_leaves_the_others_at_work() -> None:
+    with crew() as each:
+        assert next(each.run([("give", "a")], 20.0)).how == "done"
+        each.workers, each.target = 2, "no_such_module:work"  # what is started from now on fails
+        assert [end.how for end in each.run([("wait", "0.5")] * 4, 20.0)] == ["done"] * 4
+        assert each.workers == 1

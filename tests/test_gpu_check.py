@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 TRITON = importlib.util.find_spec("triton") is not None
@@ -134,3 +136,37 @@ def test_a_kernel_that_does_not_compile_is_wrong(bare: dict[str, str], tmp_path:
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert done.returncode == 1 and {row["kernel"] for row in rows} == {"infer", "train", "backward"}
     assert all("no_such_cell" in row["wrong"] and row["registers"] is None for row in rows)
+
+
+# ---------------------------------------------------------------- forms
+
+
+@needs_triton
+def test_forms_that_would_be_measured_are_compiled_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    from device_laws import quiet
+    from ostinato.backends.triton import Form, TritonKernel
+    from ostinato.bench.gpu import ours as asking
+    from ostinato.bench.gpu.device import drawn
+    from ostinato.bench.gpu.grid import Case
+    from ostinato.bench.peers.ours import build_ours
+    from ostinato.bench.task.shapes import Shape
+
+    ran: list[tuple[str, Form]] = []
+    run_one = TritonKernel._run
+
+    def noted(self: TritonKernel, form: Form, name: str, *more: Any) -> Any:
+        ran.append((name, form))
+        return run_one(self, form, name, *more)
+
+    case = Case("", "elman", Shape(3, 2, 8), "float32", "train", (), True)
+    ours = build_ours(drawn(case, torch.device("cpu")), "triton", pass_="train")
+    likely = list(asking.tried(asking.kernel_of(ours), "train", 16, torch.device("cpu")))
+    assert 2 <= len(likely) <= asking.TRIED + 1 and any(form.stages for form in likely)
+    some = [Form(batch=8), Form(batch=4)]
+    monkeypatch.setattr(asking, "tried", lambda *_: iter(some))
+    monkeypatch.setattr(TritonKernel, "_run", noted)
+    with quiet():
+        asking.compile_form(ours, case, 1)
+        assert ("train", some[1]) in ran and ("backward", some[1]) in ran
+        asking.compile_form(ours, case, 2)
+    assert not any(form == some[0] for _, form in ran)

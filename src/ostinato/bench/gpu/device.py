@@ -21,7 +21,7 @@ from ..task.contest import Problem, difference, distances
 from ..task.forms import FORMS, Form
 from .clock import METHOD, Clock, DeviceClock, HostClock, ceilings, interleave, no_tf32
 from .grid import Case
-from .ours import compile_forms, form_of, need_of
+from .ours import compile_form, form_of, need_of
 from .vendor import ran_by
 
 __all__ = ["CEILINGS", "compiled", "measured"]
@@ -33,16 +33,20 @@ FORM = {"float32": FORMS["plain"], "bfloat16": FORMS["bfloat16"]}
 EXACT = Form("float64", torch.float64)
 
 
-def compiled(task: tuple[Case, bool]) -> str:
-    """Run the kernels of a case over a few steps, so that Triton's cache on the disk holds them; the form they have."""
-    case, rehearse = task
+def compiled(task: tuple[Case, bool, int]) -> str:
+    """Run the kernels of a case over a few steps, so that Triton's cache on the disk holds them; the form they have.
+
+    task: the case; whether it is a rehearsal; the number of the form, 0 for that which the model chooses.
+    """
+    case, rehearse, number = task
     os.environ[TUNE] = "0"  # other processes use the GPU meanwhile
     try:
         ours = build_ours(drawn(case, place(rehearse)), "triton", pass_=case.pass_, form=FORM[case.dtype])
         with torch.set_grad_enabled(case.pass_ == "train"):
-            ours.contestant.call(case.pass_)()
-            if case.tuned and not rehearse:
-                compile_forms(ours, case)
+            if number:
+                compile_form(ours, case, number)
+            else:
+                ours.contestant.call(case.pass_)()
         clock_for(rehearse).settle()
         return form_of(ours, case)
     finally:

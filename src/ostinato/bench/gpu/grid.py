@@ -115,7 +115,7 @@ class Stage:
 def stages(grid: Grid = GRID, cells: Sequence[str] | None = None, tune: str = "first") -> list[Stage]:
     """All that is to be measured, the most important first; no case twice.
 
-    tune: which cases are tuned, all, none, or the first parts: compiling the forms of one takes as many times as long.
+    tune: which cases are tuned: all, none, or the first two parts. Compiling all forms takes as many times as long.
 
     The order: the shape of the published figures with every peer; lstm at T = 1024, B = 16 over all widths; every cell
     at one shape; gru_reset_after (torch.nn's) as lstm; lstm at T = 128, B = 64; every cell at another shape; the rest
@@ -151,8 +151,8 @@ def stages(grid: Grid = GRID, cells: Sequence[str] | None = None, tune: str = "f
     rest = [(T, B) for T in grid.steps for B in grid.batches]
     part("lstm, first part", "lstm", [grid.begin], True)
     others("every cell", grid.others[0], "train")
-    part("gru, first part", "gru_reset_after", [grid.begin], True)
-    part("lstm, second part", "lstm", [grid.middle], True)
+    part("gru, first part", "gru_reset_after", [grid.begin])
+    part("lstm, second part", "lstm", [grid.middle])
     for at in grid.others[1:]:
         others("every cell, elsewhere", at, "train")
     part("lstm, the rest", "lstm", rest)

@@ -14,7 +14,7 @@ from ..peers.ours import Ours
 from .bounds import Need
 from .grid import Case
 
-__all__ = ["compile_forms", "form_of", "need_of"]
+__all__ = ["TRIED", "compile_form", "form_of", "need_of"]
 
 NAMES = {"infer": ("infer",), "train": ("train", "backward")}
 
@@ -57,11 +57,11 @@ def tried(kernel: TritonKernel, name: str, batch: int, device: Any) -> Iterator[
     yield from (each.form for each in likely if each.form.stages and each.form not in near)
 
 
-def compile_forms(ours: Ours, case: Case) -> None:
-    """Run every form that would be measured once, so that all of them are compiled."""
+def compile_form(ours: Ours, case: Case, number: int) -> None:
+    """Run one of the forms that would be measured, so that it is compiled; nothing, where there are not so many."""
     kernel, device, call = kernel_of(ours), ours.contestant.x.device, ours.contestant.call(case.pass_)
     for name in NAMES[case.pass_]:
-        for form in tried(kernel, name, case.shape.B, device):
+        for form in [*tried(kernel, name, case.shape.B, device)][number : number + 1]:
             try:
                 with kernel.taking(name, form):
                     call()

@@ -12,12 +12,12 @@ from ..measure.crew import Crew, Ended
 from .bounds import Need, floor_ms
 from .device import CEILINGS, FLUSH
 from .grid import GRID, PUBLISHED, REHEARSAL, Case, Stage, stages
+from .ours import TRIED
 from .verdicts import verdicts
 
 __all__ = ["Options", "run"]
 
 COMPILE_S = 90.0  # for the kernels of a case
-FORMS = 3  # times as long where each has several forms
 CASE_S = 60.0  # for measuring one
 LAST_S = 2.0  # with less than that left no case is begun
 MOST = 14  # processes that compile, each with a context on the GPU
@@ -110,17 +110,23 @@ def _head(options: Options, order: list[Stage]) -> Record:
 
 
 def _compile(stage: Stage, crew: Crew, options: Options, until: float, record: Record) -> Iterator[dict[str, Any]]:
-    """The kernels of a stage that are not compiled yet; nothing is measured meanwhile."""
+    """The kernels of a stage that are not compiled yet; nothing is measured meanwhile.
+
+    First those in the forms that the model chooses, which other forms stand beside when they are run.
+    """
     known = {found["case"] for found in record["compiled"]}
     fresh = {str(case.kernels): case.kernels for case in stage.cases if str(case.kernels) not in known}
-    tasks = [(case, options.rehearse) for case in fresh.values()]
-    for end in crew.run(tasks, lambda task: COMPILE_S * (FORMS if task[0].tuned else 1), until - LAST_S):
-        case, _ = end.task
-        yield {"case": str(case), "how": end.how, "said": end.said, "seconds": round(end.seconds, 2)}
+    numbers = range(1 if options.rehearse else TRIED + 1)  # and one with products by the library
+    tasks = [(case, options.rehearse, n) for n in numbers for case in fresh.values() if n == 0 or case.tuned]
+    for end in crew.run(tasks, COMPILE_S, until - LAST_S):
+        case, _, number = end.task
+        said = {"how": end.how, "said": end.said, "seconds": round(end.seconds, 2)}
+        yield {"case": str(case), "form": number, **said}
 
 
 def _measure(stage: Stage, crew: Crew, options: Options, until: float, record: Record) -> Iterator[dict[str, Any]]:
-    failed = {found["case"]: found for found in record["compiled"] if found["how"] not in ("done", "not run")}
+    chosen = [found for found in record["compiled"] if found["form"] == 0]
+    failed = {found["case"]: found for found in chosen if found["how"] not in ("done", "not run")}
     sound = [case for case in stage.cases if str(case.kernels) not in failed]
     for case in stage.cases:
         if (found := failed.get(str(case.kernels))) is not None:

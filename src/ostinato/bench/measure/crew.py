@@ -172,8 +172,8 @@ class Crew:
         said, code = member.said(), member.process.exitcode
         member.end()
         if not member.ready:
-            raise RuntimeError(f"a process for {self.target} ended as it began (exit status {code}): {said}")
-        if member.busy:
+            self._without(f"a process for {self.target} ended as it began (exit status {code}): {said}")
+        elif member.busy:
             why = f"its process ended with status {code}: {said}"
             yield Ended(member.task, "died", said=why, seconds=time.monotonic() - member.since)
 
@@ -184,9 +184,16 @@ class Crew:
             self._members.remove(member)
             member.end()
             if not member.ready:
-                raise RuntimeError(f"a process for {self.target} had not begun after {self.start_s:g} s: {said}")
+                self._without(f"a process for {self.target} had not begun after {self.start_s:g} s: {said}")
+                continue
             why = f"it was ended after {member.limit:g} s" + (f": {said}" if said else "")
             yield Ended(member.task, "late", said=why, seconds=now - member.since)
+
+    def _without(self, why: str) -> None:
+        """Go on with one process less, if there is another that has begun."""
+        if not any(member.ready for member in self._members):
+            raise RuntimeError(why)
+        self.workers = max(1, self.workers - 1)
 
     def _allowed(self, member: _Member) -> float:
         return member.limit if member.ready else self.start_s
