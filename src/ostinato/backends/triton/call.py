@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..base import Inputs
+from ..base import Inputs, on_device
 from .layout import Layout
 
 __all__ = ["Call"]
@@ -67,8 +67,8 @@ class Call:
         """What kernels are given of it, by the names of `arguments`."""
         none = self.x.new_empty(4)
         found: dict[str, Any] = {"x": self.x, "T": self.steps, "B": self.batch, "rows": self.rows}
-        found["lengths"] = none if self.lengths is None else self.lengths.to(self.device)
-        found["begin"] = self.begin.to(self.device) if self.packed else none
+        found["lengths"] = none if self.lengths is None else on_device(self.lengths, self.device)
+        found["begin"] = on_device(self.begin, self.device) if self.packed else none
         found |= {f"v{i}": aligned(v) for i, v in enumerate(vectors)}
         found |= {f"c{i}": aligned(v) for i, v in enumerate(scalars)}
         for i, mask in enumerate(self.masks):

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ...errors import BackendError, LaunchError
-from ..base import Inputs, OutputGradients, Wanted
+from ...errors import LaunchError, StalledError
+from ..base import AT_ONCE, Inputs, OutputGradients, Wanted
 from . import measured
 from .call import Call
 from .device import facts, interpreted
@@ -46,7 +46,7 @@ class Chooser:
 
     def forms(self, kernel: TritonKernel, name: str, batch: int, device: torch.device) -> list[Form]:
         """The forms that may be taken, the best first."""
-        key = (name, batch, device, kernel.factors)
+        key = (name, batch, device, kernel.factors, AT_ONCE.get())
         if key not in self._known:
             if interpreted():  # one program after the other: none may wait
                 self._known[key] = [Form(batch=power_of_two(batch), factors=kernel.factors)]
@@ -64,7 +64,7 @@ class Chooser:
         """Measure, if it is time to."""
         if call.device.type != "cuda" or torch.cuda.is_current_stream_capturing():
             return
-        key = (name, power_of_two(call.batch), call.device, kernel.factors)
+        key = (name, power_of_two(call.batch), call.device, kernel.factors, AT_ONCE.get())
         self._calls[key] = calls = self._calls.get(key, 0) + 1
         when = {"0": 0, "1": 1}.get(os.environ.get("OSTINATO_TUNE", ""), CALLS)
         if calls == when and measured.recall(_key(kernel, name, call.batch, call.device)) is None:
@@ -80,9 +80,9 @@ class Chooser:
         for form in tried:
             try:
                 found[form] = _timed(kernel, name, form, call, bound)
-            except (LaunchError, torch.cuda.OutOfMemoryError):
+            except (LaunchError, torch.OutOfMemoryError):
                 self.refuse(name, form)
-            except BackendError as error:  # its programs did not meet
+            except StalledError as error:
                 _log.warning("%s in %s: %s", name, form, error)
                 self.refuse(name, form)
         if found:
@@ -108,6 +108,7 @@ def _timed(kernel: TritonKernel, name: str, form: Form, call: Call, bound: Trito
     wanted = Wanted(True, True, [True] * (len(bound.matrices) + len(bound.vectors) + len(bound.scalars)))
     times: list[float] = []
     for _ in range(REPEATS + 2):
+        torch.cuda.synchronize(device)  # nothing else runs beside it
         with kernel.taking(name, form) as spans:
             output, tape = bound.forward(inputs, name != "infer")
             if name == "backward":
@@ -122,7 +123,8 @@ def _timed(kernel: TritonKernel, name: str, form: Form, call: Call, bound: Trito
 def _key(kernel: TritonKernel, name: str, batch: int, device: torch.device) -> str:
     """What a measurement is filed under: the card, the versions, the kernel, the size of batch to a power of two."""
     size = power_of_two(batch)
-    said = (facts(device).name, torch.__version__, _triton_version(), kernel.digest, kernel.factors, name, size)
+    card = facts(device)
+    said = (card.name, card.programs, torch.__version__, _triton_version(), kernel.digest, kernel.factors, name, size)
     return f"{name} {size} {hashlib.sha256(repr(said).encode()).hexdigest()[:24]}"
 
 

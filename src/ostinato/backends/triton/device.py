@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
+
+from ..base import AT_ONCE
 
 __all__ = ["Facts", "facts", "interpreted"]
 
@@ -44,7 +46,8 @@ def _facts(index: int) -> Facts:
 
 
 def facts(device: torch.device) -> Facts:
-    """Of a GPU; of an H200 for a CPU, on which kernels are interpreted."""
-    if device.type != "cuda":
-        return H200
-    return _facts(torch.cuda.current_device() if device.index is None else device.index)
+    """Of a GPU, or of its share where several kernels run at once; of an H200 for a CPU, which interprets kernels."""
+    index = torch.cuda.current_device() if device.type == "cuda" and device.index is None else device.index
+    card = _facts(index) if device.type == "cuda" else H200
+    sharing = AT_ONCE.get()
+    return card if sharing == 1 else replace(card, programs=max(1, card.programs // sharing))

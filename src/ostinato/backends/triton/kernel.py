@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -91,10 +91,6 @@ class TritonKernel:
         Raises:
             LaunchError: it cannot be launched in any form.
         """
-        with torch.cuda.device(call.device) if call.x.is_cuda else nullcontext():
-            return self._in_some_form(name, call, bound, values)
-
-    def _in_some_form(self, name: str, call: Call, bound: TritonBound, values: dict[str, Any]) -> dict[str, Tensor]:
         if self._taken is not None and self._taken[0] == name:
             return self._run(self._taken[1], name, call, bound, values)
         if self._taken is None:

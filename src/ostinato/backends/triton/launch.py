@@ -27,7 +27,7 @@ def launch(
         options["launch_cooperative_grid"] = True  # refused where its programs do not all run at once
     try:
         function[grid](*given, **constants, **options)
-    except torch.cuda.OutOfMemoryError:
+    except torch.OutOfMemoryError:
         raise
     except Exception as error:
         if not _of_triton(error):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...schedule import Entry, Place
+from ..base import on_device
 from .call import Call
 from .form import NARROW
 from .layout import Layout
@@ -155,9 +156,9 @@ class History:
         call = self.call
         sequence = torch.arange(call.batch)
         if not call.reverse:
-            return sequence.to(call.device)
+            return on_device(sequence, call.device)
         last = torch.full((call.batch,), call.steps - 1) if call.lengths is None else (call.lengths - 1).clamp(min=0)
-        return (last * call.batch + sequence).to(call.device)
+        return on_device(last * call.batch + sequence, call.device)
 
     def _before(self, state: str) -> Tensor:
         """A state before each step, [rows, S]: what it was behind the step before, or what it started from."""
@@ -180,7 +181,7 @@ class History:
         earlier = torch.where(first, sequence, rows)
         if call.packed:
             earlier = earlier[t < length]
-        return earlier.reshape(-1).to(call.device)
+        return on_device(earlier.reshape(-1), call.device)
 
 
 def weight_gradients(history: History, rows: Tensor, factors: str) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import BackendError, LaunchError
+from ...errors import LaunchError, StalledError
 from .call import Call
 from .device import facts
 from .form import Form
@@ -51,7 +51,7 @@ class Whole:
 
         Raises:
             LaunchError: it cannot be launched.
-            BackendError: the programs of an earlier kernel, or of this one, did not meet.
+            StalledError: the programs of an earlier kernel, or of this one, did not meet.
         """
         form, card = self.form, facts(call.device)
         groups = -(-call.batch // form.batch)
@@ -109,7 +109,7 @@ class Flags:
         if failed:
             self.here.zero_()
             self._said.zero_()
-            raise BackendError(
+            raise StalledError(
                 "the programs of a kernel did not meet in time, and what came of it is NaN; the GPU may be shared with "
                 "others: try again, or use backend='eager'"
             )
