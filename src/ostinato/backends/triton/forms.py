@@ -24,6 +24,8 @@ CLOCK = 1.8e9  # cycles a second
 MEMORY = 2000.0  # bytes a cycle, of the whole card
 RATES = {"float32": 17000.0, "tf32": 60000.0, "bfloat16": 200000.0, "float16": 200000.0}  # products a cycle, likewise
 KEPT = 176 << 10  # bytes of weights that a program may keep
+REGISTERS = 140  # of a thread that hold weights
+WAITING = 0.5  # cycles that a warp waits for each product, which others of its scheduler fill
 
 
 class Candidate(NamedTuple):
@@ -75,16 +77,15 @@ def _whole(step: _Step, widest: int, batch: int, factors: str) -> list[Form]:
     tiles = [most] if step.means else [m for m in (1, 2, 4, 8, 16, 32, 64) if m <= most]
     deals = {-(-widest // lanes) for lanes in (8, 16, 32, 64, 128, 256) if lanes < widest} | {1}
     found: list[Form] = []
+    depth = max((d for d, _ in step.products), default=0)
     for tile in tiles:
         for slices in sorted(deals):
-            splits = 8 if slices > 1 else 1
-            depth = max((d for d, _ in step.products), default=0)
-            while splits > 1 and depth < splits * LEAST:
-                splits //= 2
-            found.append(Form(tile, slices, splits, 8, factors))
-            if slices == 1:
-                found.append(Form(tile, 1, 1, 4, factors))
-    return found
+            for warps in (4, 8):
+                for splits in {1, warps} if slices == 1 else {warps}:
+                    while splits > 1 and depth < splits * LEAST:
+                        splits //= 2
+                    found.append(Form(tile, slices, splits, warps, factors))
+    return list(dict.fromkeys(found))
 
 
 def _judged(form: Form, step: _Step, layout: Layout, batch: int, card: Facts) -> Candidate | None:
@@ -93,7 +94,8 @@ def _judged(form: Form, step: _Step, layout: Layout, batch: int, card: Facts) ->
     widest = max(layout.state_sizes, default=1)
     lanes = form.lanes(widest)
     kept = sum(_depth(form, depth) * form.lanes(width) * size for depth, width in step.products)
-    if kept > KEPT or form.batch * sum(form.lanes(s) for s in layout.state_sizes) > 16384:
+    registers = kept / (128 * form.warps) if form.factors != "float32" else 0  # others are read from shared memory
+    if kept > KEPT or registers > REGISTERS or form.batch * sum(form.lanes(s) for s in layout.state_sizes) > 16384:
         return None
     groups = -(-batch // form.batch)
     if form.meeting:
@@ -103,17 +105,19 @@ def _judged(form: Form, step: _Step, layout: Layout, batch: int, card: Facts) ->
         waves = -(-groups // at_once)
     else:
         waves = -(-groups // card.programs)
-    matrix = form.factors != "float32"
-    cycles = FIXED
+    cycles, turns = FIXED, max(1.0, form.warps / 4)  # a multiprocessor has four schedulers
     for depth, width in step.products:
-        deep, wide = _depth(form, depth), form.lanes(width)
-        if matrix:
-            cycles += max(form.batch, 16) / 16 * wide / 8 * deep / 16 * 1.5
-            cycles += max(form.batch, 16) * wide * form.splits / 32 if form.splits > 1 else 0
+        deep, wide = _depth(form, depth) / form.splits, form.lanes(width)
+        threads = 32 * form.warps / form.splits
+        if form.factors == "float32":
+            cycles += max(1.0, form.batch * wide / threads) * deep * (1.35 * turns + WAITING)
         else:
-            cycles += max(form.batch * deep * wide / 128 * 1.3, deep * wide / 32)
+            tiles = max(form.batch, 16) / 16 * max(wide, 8) / 8
+            cycles += max(1.0, tiles * 32 / threads) * deep / 16 * (5 * turns + 10 * WAITING)
+        if form.splits > 1:
+            cycles += 40 + form.batch * wide * form.splits / (32 * form.warps) * 3 * turns
         if form.meeting:
-            cycles += form.batch * deep * size / 48
+            cycles += form.batch * depth * size / 48
     share = lanes / widest
     cycles += form.batch * step.pointwise * share / 100
     cycles += step.meetings * MEETING if form.meeting else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 from .form import Form
@@ -38,7 +39,8 @@ def sources(layout: Layout, form: Form, name: str) -> dict[str, Any]:
     """A kernel's functions with the types of their arguments, for calls with states and no lengths."""
     back = name == "backward"
     if not form.stages:
-        return {name: _source(load(render(layout, form, name)[0]), name, given(layout.plan, back), form)}
+        whole = {f"ld{i}" for i, (*_, width) in enumerate(layout.plan.matrices) if not layout.of(width) % 16}
+        return {name: _source(load(render(layout, form, name)[0]), name, given(layout.plan, back), form, whole)}
     made = render_stages(layout, form, name)
     module = load(made.text)
     numbers = [each for each in made.order if isinstance(each, int)]
@@ -46,13 +48,22 @@ def sources(layout: Layout, form: Form, name: str) -> dict[str, Any]:
     return found | {f"stage_{i}": _source(module, f"stage_{i}", list(STAGE), form) for i in numbers}
 
 
-def _source(module: Any, function: str, names: list[str], form: Form, constants: tuple[str, ...] = CONSTANTS) -> Any:
+def _source(
+    module: Any,
+    function: str,
+    names: list[str],
+    form: Form,
+    sixteens: Collection[str] = (),
+    constants: tuple[str, ...] = CONSTANTS,
+) -> Any:
+    """A function as the compiler takes it; `sixteens` are numbers that 16 divides."""
     from triton.compiler import ASTSource  # pyright: ignore[reportMissingImports]
 
     kinds = {name: kind(name, form) for name in names} | dict.fromkeys(constants, "constexpr")
     values = {(len(names) + i,): name == "HAS_START" for i, name in enumerate(constants)}
-    whole = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if kinds[name].startswith("*")}
-    return ASTSource(fn=getattr(module, function), signature=kinds, constexprs=values, attrs=whole)
+    whole = [i for i, name in enumerate(names) if kinds[name].startswith("*") or name in sixteens]
+    attributes = {(i,): [["tt.divisibility", 16]] for i in whole}
+    return ASTSource(fn=getattr(module, function), signature=kinds, constexprs=values, attrs=attributes)
 
 
 def kind(name: str, form: Form) -> str:
