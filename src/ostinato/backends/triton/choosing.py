@@ -72,12 +72,8 @@ class Chooser:
 
     def measure(self, kernel: TritonKernel, name: str, call: Call, bound: TritonBound) -> dict[Form, float]:
         """The microseconds of a step in each of the likely forms, over random numbers; the fastest is taken then."""
-        likely = self._candidates(kernel, name, call.batch, call.device)
-        likely = [c for c in likely if (name, c.form) not in self._refused]
-        tried = [c.form for c in likely if c.cycles <= FACTOR * likely[0].cycles][:TRIED]
-        tried += [c.form for c in likely if c.form.stages and c.form not in tried]
         found: dict[Form, float] = {}
-        for form in tried:
+        for form in self.tried(kernel, name, call.batch, call.device):
             try:
                 found[form] = _timed(kernel, name, form, call, bound)
             except (LaunchError, torch.OutOfMemoryError):
@@ -90,6 +86,13 @@ class Chooser:
             measured.remember(_key(kernel, name, call.batch, call.device), best, found[best])
             self._known.clear()
         return found
+
+    def tried(self, kernel: TritonKernel, name: str, batch: int, device: torch.device) -> list[Form]:
+        """The forms that are measured: the most promising ones, and that with the vendor's products."""
+        likely = self._candidates(kernel, name, batch, device)
+        likely = [c for c in likely if (name, c.form) not in self._refused]
+        near = [c.form for c in likely if c.cycles <= FACTOR * likely[0].cycles][:TRIED]
+        return near + [c.form for c in likely if c.form.stages and c.form not in near]
 
     def _candidates(self, kernel: TritonKernel, name: str, batch: int, device: torch.device) -> list[Candidate]:
         return candidates(kernel.layout, name, batch, kernel.factors, facts(device))

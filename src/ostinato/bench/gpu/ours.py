@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-from ...backends.triton import Form, TritonKernel, candidates, facts, work
-from ...backends.triton.choosing import FACTOR, TRIED
+from ...backends.triton import Form, TritonKernel, work
+from ...backends.triton.choosing import TRIED
 from ...errors import LaunchError
 from ...runtime import choose
 from ..peers.ours import Ours
@@ -49,19 +48,11 @@ def shown(form: Form) -> str:
     return ", ".join(words)
 
 
-def tried(kernel: TritonKernel, name: str, batch: int, device: Any) -> Iterator[Form]:
-    """The forms that the backend measures before it chooses."""
-    likely = candidates(kernel.layout, name, batch, kernel.factors, facts(device))
-    near = [each.form for each in likely if each.cycles <= FACTOR * likely[0].cycles][:TRIED]
-    yield from near
-    yield from (each.form for each in likely if each.form.stages and each.form not in near)
-
-
 def compile_form(ours: Ours, case: Case, number: int) -> None:
     """Run one of the forms that would be measured, so that it is compiled; nothing, where there are not so many."""
     kernel, device, call = kernel_of(ours), ours.contestant.x.device, ours.contestant.call(case.pass_)
     for name in NAMES[case.pass_]:
-        for form in [*tried(kernel, name, case.shape.B, device)][number : number + 1]:
+        for form in kernel.chooser.tried(kernel, name, case.shape.B, device)[number : number + 1]:
             try:
                 with kernel.taking(name, form):
                     call()
