@@ -6,7 +6,7 @@ from .adjoint import adjoint
 from .build import Builder
 from .levels import INPUT, PARAMETERS, STATE, levels, without_params
 from .node import Mask, Node, Shape, Statistic, size_sum, size_value
-from .ops import OPS, Op, written
+from .ops import INFIX, OPS, Op, written
 from .program import FORMAT, Program
 from .show import equations, expression, value_names
 from .simplify import prune, simplify
@@ -15,6 +15,7 @@ from .variants import evaluation, output_as_state, with_states_out, without_outp
 
 __all__ = [
     "FORMAT",
+    "INFIX",
     "INPUT",
     "OPS",
     "PARAMETERS",

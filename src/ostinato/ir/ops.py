@@ -53,6 +53,10 @@ class Op:
     derivative: Rule | None = None
 
 
+# what C and languages of its family write between two operands
+INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+
+
 def written(template: str, values: Sequence[str], attr: str = "") -> str:
     """A template of the table with its operands in place: ``{0}``, ``{all}`` of them, and the attribute."""
     whole = {"attr": attr, "all": "; ".join(values), **{str(i): value for i, value in enumerate(values)}}

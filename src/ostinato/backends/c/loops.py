@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ...ir import OPS
+from ...ir import INFIX, OPS
 from ...schedule import Loop, Place, Plan, StepLoop, Store
 
 _CALLS = ("tanh", "relu", "exp", "log", "sqrt", "abs")
 _CALLS += ("sin", "cos", "floor", "maximum", "minimum")
 _DOWN = ("sigmoid", "softplus")  # computed from exp(-|x|), which those of x and of -x share
-_INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 
 
 class Tables:
@@ -217,8 +216,8 @@ class LoopText:
         if node.op == "const":
             value = float(node.attr or 0.0)
             return f"splat((real){_number(value)})"
-        if node.op in _INFIX:
-            return f"{args[0]} {_INFIX[node.op]} {args[1]}"
+        if node.op in INFIX:
+            return f"{args[0]} {INFIX[node.op]} {args[1]}"
         if node.op == "broadcast":
             return args[0]
         if node.op == "neg":

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ...ir import Node
+from ...ir import INFIX, Node
 
 __all__ = ["expression"]
 
-_INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _LANGUAGE = ("exp", "log", "sqrt", "sin", "cos", "floor", "abs")  # functions of Triton's own
 _OURS = ("tanh", "sigmoid", "softplus", "relu", "maximum", "minimum")  # of functions.py
 
@@ -18,8 +17,8 @@ def expression(node: Node, args: Sequence[str]) -> str:
     """A node, given its operands."""
     if node.op == "const":
         return number(float(node.attr or 0.0))
-    if node.op in _INFIX:
-        return f"{args[0]} {_INFIX[node.op]} {args[1]}"
+    if node.op in INFIX:
+        return f"{args[0]} {INFIX[node.op]} {args[1]}"
     if node.op == "broadcast":
         return args[0]
     if node.op == "neg":
