@@ -75,7 +75,8 @@ def test_a_backend_that_cannot_run_leaves_a_run_as_it_was(run, tmp_path, monkeyp
     for out, more in ((tmp_path / "new", ()), (kept, ("--force",))):
         code, _, err = ostinato("train", "text", beer, *SMALL, "--out", out, *refused, *more)
         assert code == 2 and why in err and "use backend='auto'" in err, err
-    assert ostinato("train", "text", "--out", kept, "--resume", "--epochs", 2, "--backend", "triton")[0] == 2
+    if precision == "32-true":  # which a run keeps
+        assert ostinato("train", "text", "--out", kept, "--resume", "--epochs", 2, "--backend", "triton")[0] == 2
     assert {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()} == before
     assert not (tmp_path / "new").exists()
 
