@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import grad
 from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from laws import BACKENDS, in_turn
 from measured import build, inputs, numbers
@@ -217,3 +218,17 @@ def test_parameters_that_a_parametrization_makes_cannot_be_drawn() -> None:
     nn.utils.parametrize.remove_parametrizations(layer, "U_n_l0")
     layer.reset_parameters()
     assert not torch.equal(layer.U_z_l0, before)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_lengths_stay_on_the_cpu_whatever_the_default_device_is(backend: str) -> None:
+    """As under torch.set_default_device("cuda"), for which "meta" stands here; rows are packed where states differ."""
+    x, lengths = torch.randn(4, 3, 5), [4, 2, 1]
+    layer = RNN("gru", 5, 6, 2, bidirectional=True, backend=backend)
+    rows = pack_padded_sequence(x, torch.tensor(lengths))
+    expected, packed = layer(x, lengths=lengths)[0], layer(rows)[0]
+    last = layer(x, lengths=lengths, return_sequences=False)[0]
+    with torch.device("meta"):
+        assert torch.equal(layer(x, lengths=lengths)[0], expected)
+        assert torch.equal(layer(rows)[0].data, packed.data)
+        assert torch.equal(layer(x, lengths=lengths, return_sequences=False)[0], last)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import zlib
+from contextlib import contextmanager
 
 import pytest
 import torch
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from device_laws import Case, cases, check, dealt, quiet
 from fuzz import numbered
+from interpreted import products_of_bfloat16
 from laws import THOROUGH
 from measured import build, doubled, inputs, measure, ragged, reference, states_for
 from ostinato import RNN, BackendError
@@ -157,3 +160,40 @@ def test_a_proof_leaves_the_users_random_numbers_alone():
         found = torch.rand(())
         torch.manual_seed(3)
         assert torch.equal(found, torch.rand(()))
+
+
+@contextmanager
+def default_dtype(dtype):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@pytest.mark.usefixtures("proving")
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    "around",
+    [
+        torch.inference_mode,
+        lambda: default_dtype(torch.bfloat16),
+        lambda: torch.device("meta"),
+        lambda: torch.autocast("cpu", torch.bfloat16),
+    ],
+    ids=["inference mode", "default dtype", "default device", "autocast"],
+)
+def test_a_proof_is_the_same_whatever_is_set_around_a_call(around, packed):
+    x, lengths = inputs(3, 5, 4, torch.float32), torch.tensor([3, 3, 2, 1, 1])
+    given = pack_padded_sequence(x, lengths) if packed else x
+    with dealt(Form(batch=8, stages=packed)), quiet(), products_of_bfloat16():
+        layer, meant = (build(named("lstm"), 4, 6, backend, torch.float32) for backend in ("triton", "eager"))
+        meant.load_state_dict(layer.state_dict())
+        expected, _ = meant(given)
+        with around():
+            output, _ = layer(given)
+        found, wanted = (output.data, expected.data) if packed else (output, expected)
+        if found.requires_grad:
+            found.sum().backward()
+    assert (found - wanted).abs().max() < 3e-2  # as bfloat16 under autocast has them

@@ -87,7 +87,7 @@ def lengths_tensor(lengths: Lengths, batch: int, steps: int) -> Tensor:
             raise ShapeError(f"lengths is {type(lengths).__name__}; give a list of numbers or a tensor [B]") from None
         if not torch.compiler.is_compiling():
             check_lengths(values, steps)  # before they have to fit into 64 bits
-        result = torch.tensor(values, dtype=torch.int64)
+        result = torch.tensor(values, dtype=torch.int64, device="cpu")
     if result.dim() != 1 or result.shape[0] != batch:
         raise ShapeError(f"lengths has shape {list(result.shape)}, but the batch has {batch} sequences; give [{batch}]")
     if not torch.compiler.is_compiling():

@@ -62,7 +62,7 @@ class _Whole:
 def run_loop(step: Callable[[Any, Any], tuple[Any, Any]], call: Call, reverse: bool) -> tuple[Any, Any]:
     """The same, step by step, in torch."""
     steps, batch = call.xs.shape[:2]
-    lengths = torch.full((batch,), steps) if call.lengths is None else call.lengths
+    lengths = torch.full((batch,), steps, device="cpu") if call.lengths is None else call.lengths
     across = torch.arange(batch, device=call.xs.device)
     whole = _Whole(step, call)
     states, rows = call.states, list[list[Tensor]]()
@@ -79,7 +79,7 @@ def run_loop(step: Callable[[Any, Any], tuple[Any, Any]], call: Call, reverse: b
     else:
         stacks = [torch.stack(column) for column in zip(*rows, strict=True)]
     if reverse and stacks:  # the y of step t stands at t
-        times = torch.arange(steps).unsqueeze(1)
+        times = torch.arange(steps, device="cpu").unsqueeze(1)
         place = torch.where(times < lengths, lengths - 1 - times, times).to(across.device)
         stacks = [stack[place, across] for stack in stacks]
     return finals, None if whole.spec is None else call.give(stacks, whole.spec, 1)

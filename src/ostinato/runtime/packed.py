@@ -51,12 +51,12 @@ def packed(whole: Tensor, lengths: Tensor) -> Tensor:
 def last_rows(rows: Tensor, lengths: Tensor) -> Tensor:
     """The last row of each sequence, [B, S]."""
     number = _numbered(lengths)[1]
-    return rows.index_select(0, on_device(number[lengths - 1, torch.arange(len(lengths))], rows.device))
+    return rows.index_select(0, on_device(number[lengths - 1, torch.arange(len(lengths), device="cpu")], rows.device))
 
 
 def _numbered(lengths: Tensor) -> tuple[Tensor, Tensor]:
     """Which sequences run at a step, [T, B], and the number of the row of each."""
     batch = len(lengths)
-    running = torch.arange(int(lengths[0])).unsqueeze(1) < lengths
+    running = torch.arange(int(lengths[0]), device="cpu").unsqueeze(1) < lengths
     count = running.sum(1)
-    return running, (count.cumsum(0) - count).unsqueeze(1) + torch.arange(batch)
+    return running, (count.cumsum(0) - count).unsqueeze(1) + torch.arange(batch, device="cpu")

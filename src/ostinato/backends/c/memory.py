@@ -36,7 +36,7 @@ class Memory:
         """An uninitialised tensor of `count` values; its memory comes back when nothing refers to it any more."""
         size = count * dtype.itemsize
         if size < _SMALLEST or not hasattr(mmap, "MAP_ANONYMOUS"):
-            return torch.empty(count, dtype=dtype)
+            return torch.empty(count, dtype=dtype, device="cpu")
         block = self._take(size)
         view = memoryview(block)  # the tensor's storage holds the view, and the view's end is the sign
         weakref.finalize(view, self._give, block).atexit = False

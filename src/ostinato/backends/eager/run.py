@@ -163,7 +163,7 @@ def _ragged(
     steps, batch = x.shape[0], x.shape[1]
     order = sorted(range(batch), key=lambda b: -lengths[b])
     running = [sum(1 for n in lengths if n > t) for t in range(max(lengths, default=0))]
-    rank = on_device(torch.tensor(order, dtype=torch.long), x.device)
+    rank = on_device(torch.tensor(order, dtype=torch.long, device="cpu"), x.device)
     back = torch.argsort(rank)
     # Where step t of a sequence lies in its rows of x. Past its end stands the longest sequence's row: it is not used,
     # and what is computed of it for all steps at once is as finite as the rest, so that no gradient of 0 becomes NaN.
@@ -171,7 +171,7 @@ def _ragged(
     times = [[lengths[b] - 1 - t if reverse else t for b in row] for t, row in enumerate(rows)]
 
     def table(values: list[list[int]]) -> Tensor:
-        return on_device(torch.tensor(values, dtype=torch.long), x.device).reshape(len(running), batch)
+        return on_device(torch.tensor(values, dtype=torch.long, device="cpu"), x.device).reshape(len(running), batch)
 
     def arrange(given: Tensor) -> Tensor:
         if given.dim() < 3:
@@ -192,7 +192,7 @@ def _ragged(
     whole = functional.pad(stacked, (0, 0, 0, 0, 0, steps - stacked.shape[0]))[:, back]
     if reverse:  # put step t of the reversed run where it came from
         where = [[(n - 1 - t if t < n else t) for n in lengths] for t in range(steps)]
-        at = on_device(torch.tensor(where, dtype=torch.long), x.device).reshape(steps, batch)
+        at = on_device(torch.tensor(where, dtype=torch.long, device="cpu"), x.device).reshape(steps, batch)
         whole = whole[at, torch.arange(batch, device=x.device)]
     return whole, finals, statistics
 

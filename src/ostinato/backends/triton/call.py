@@ -43,8 +43,8 @@ class Call:
     def begin(self) -> Tensor:
         """Where the rows of each step begin."""
         if not self.packed or self.lengths is None:
-            return torch.arange(self.steps) * self.batch
-        running = (self.lengths[None] > torch.arange(self.steps)[:, None]).sum(1)
+            return torch.arange(self.steps, device="cpu") * self.batch
+        running = (self.lengths[None] > torch.arange(self.steps, device="cpu")[:, None]).sum(1)
         return torch.cat([running.new_zeros(1), running.cumsum(0)])[:-1]
 
     def new(self, *shape: int) -> Tensor:

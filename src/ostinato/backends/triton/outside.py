@@ -168,10 +168,11 @@ class History:
     def _first(self) -> Tensor:
         """The row of each sequence's first step."""
         call = self.call
-        sequence = torch.arange(call.batch)
+        sequence = torch.arange(call.batch, device="cpu")
         if not call.reverse:
             return on_device(sequence, call.device)
-        last = torch.full((call.batch,), call.steps - 1) if call.lengths is None else (call.lengths - 1).clamp(min=0)
+        lengths = torch.full((call.batch,), call.steps, device="cpu") if call.lengths is None else call.lengths
+        last = (lengths - 1).clamp(min=0)
         return on_device(last * call.batch + sequence, call.device)
 
     def _before(self, state: str) -> Tensor:
@@ -186,9 +187,9 @@ class History:
     def _earlier(self) -> Tensor:
         """For each row that of the step before in [start; rows]."""
         call = self.call
-        sequence = torch.arange(call.batch)
-        t = torch.arange(call.steps)[:, None]
-        length = torch.full((call.batch,), call.steps) if call.lengths is None else call.lengths
+        sequence = torch.arange(call.batch, device="cpu")
+        t = torch.arange(call.steps, device="cpu")[:, None]
+        length = torch.full((call.batch,), call.steps, device="cpu") if call.lengths is None else call.lengths
         before = t + 1 if call.reverse else t - 1
         first = (t >= length - 1) if call.reverse else (t == 0) & (sequence >= 0)
         rows = call.begin[before.clamp(0, max(call.steps - 1, 0))] + sequence + call.batch

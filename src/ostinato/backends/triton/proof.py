@@ -57,7 +57,7 @@ def _inputs(kernel: TritonKernel, form: Form, call: Call) -> Inputs:
     layout, draw = kernel.layout, _Numbers(call.device)
     means = any(isinstance(slot, BatchMean) for slot in layout.plan.infer)
     batch = min(call.batch, form.batch + (not means))
-    lengths = None if call.lengths is None else STEPS - torch.arange(batch) % STEPS
+    lengths = None if call.lengths is None else STEPS - torch.arange(batch, device="cpu") % STEPS
     states = None if call.states is None else [draw(1, batch, size) for size in layout.state_sizes]
     masks = [draw(STEPS, batch, layout.of(size)).abs() for _, size in layout.plan.masks]
     x = draw(STEPS, batch, layout.of(layout.plan.input_size))
@@ -71,4 +71,4 @@ class _Numbers:
         self.device, self.generator = device, torch.Generator(device).manual_seed(5)
 
     def __call__(self, *shape: int) -> Tensor:
-        return torch.randn(shape, device=self.device, generator=self.generator)
+        return torch.randn(shape, dtype=torch.float32, device=self.device, generator=self.generator)

@@ -94,7 +94,7 @@ class Flags:
 
     def __init__(self, device: torch.device) -> None:
         self.here = torch.zeros(1, dtype=torch.int32, device=device)
-        self._said = torch.zeros(1, dtype=torch.int32, pin_memory=device.type == "cuda")
+        self._said = torch.zeros(1, dtype=torch.int32, device="cpu", pin_memory=device.type == "cuda")
 
     def look(self) -> None:
         """Raise if programs are known to have given up: on a GPU those of an earlier call, most often.
