@@ -217,21 +217,25 @@ def test_narrow_numbers_in_triton(dtype: torch.dtype, name: str, autocast: bool)
 
 # ---- TF32
 
-SWITCH = """
-import sys, warnings
+SWITCHES = """
+import os, sys, warnings
 import torch
 from ostinato.backends.triton.precision import tf32_allowed
 matmul = torch.backends.cuda.matmul
-before = tf32_allowed()
-exec(sys.argv[1])
-print(before, tf32_allowed())
+for code in sys.argv[1:]:  # each in a process of its own: some switches cannot be set back
+    if not (child := os.fork()):
+        before = tf32_allowed()
+        exec(code)
+        print(before, tf32_allowed(), flush=True)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0, code
 """
 
 
-def switched(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", SWITCH, code], capture_output=True, text=True, check=False)
+def switched(codes: list[str]) -> dict[str, str]:
+    done = subprocess.run([sys.executable, "-c", SWITCHES, *codes], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    return dict(zip(codes, done.stdout.splitlines(), strict=True))
 
 
 OLD = {
@@ -251,10 +255,10 @@ NEW = {
 HAS_NEW = hasattr(torch.backends.cuda.matmul, "fp32_precision")
 
 
-@pytest.mark.parametrize("code", [*OLD, *(NEW if HAS_NEW else {})])
-def test_tf32_only_where_torch_is_told_so(code: str) -> None:
+def test_tf32_only_where_torch_is_told_so() -> None:
     """Both of torch's ways of saying it, and both at once."""
-    assert switched(code) == (OLD | NEW)[code]
+    meant = OLD | (NEW if HAS_NEW else {})
+    assert switched(list(meant)) == meant
 
 
 @pytest.mark.parametrize("allowed", [False, True])

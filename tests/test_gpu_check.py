@@ -145,6 +145,7 @@ def test_a_kernel_that_does_not_compile_is_wrong(bare: dict[str, str], tmp_path:
 def test_forms_that_would_be_measured_are_compiled_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     from device_laws import quiet
     from ostinato.backends.triton import Form, TritonKernel
+    from ostinato.backends.triton.choosing import Chooser
     from ostinato.bench.gpu import ours as asking
     from ostinato.bench.gpu.device import drawn
     from ostinato.bench.gpu.grid import Case
@@ -160,10 +161,10 @@ def test_forms_that_would_be_measured_are_compiled_one_by_one(monkeypatch: pytes
 
     case = Case("", "elman", Shape(3, 2, 8), "float32", "train", (), True)
     ours = build_ours(drawn(case, torch.device("cpu")), "triton", pass_="train")
-    likely = list(asking.tried(asking.kernel_of(ours), "train", 16, torch.device("cpu")))
+    likely = Chooser().tried(asking.kernel_of(ours), "train", 16, torch.device("cpu"))
     assert 2 <= len(likely) <= asking.TRIED + 1 and any(form.stages for form in likely)
     some = [Form(batch=8), Form(batch=4)]
-    monkeypatch.setattr(asking, "tried", lambda *_: iter(some))
+    monkeypatch.setattr(Chooser, "tried", lambda *_: some)
     monkeypatch.setattr(TritonKernel, "_run", noted)
     with quiet():
         asking.compile_form(ours, case, 1)

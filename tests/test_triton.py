@@ -13,6 +13,7 @@ from laws import THOROUGH
 from measured import build, doubled, inputs, measure, ragged, reference, states_for
 from ostinato import RNN, BackendError
 from ostinato.backends.triton import Form
+from ostinato.errors import LaunchError
 from ostinato.named import named
 from tolerances import differences
 
@@ -96,3 +97,63 @@ def test_without_a_gpu_it_is_refused(dtype, words, monkeypatch):
 def test_float64_is_refused():
     with pytest.raises(BackendError, match=r"float64, and this backend takes float32"):
         RNN("lstm", 3, 4, backend="triton", dtype=torch.float64)(torch.zeros(2, 1, 3, dtype=torch.float64))
+
+
+@pytest.fixture
+def proving(monkeypatch):
+    """Forms are compared with eager as on a GPU."""
+    monkeypatch.setattr("ostinato.backends.triton.kernel.provable", lambda call: True)
+
+
+@pytest.mark.usefixtures("proving")
+@pytest.mark.parametrize(
+    ("name", "stages", "packed"),
+    [
+        ("lstm", False, True),
+        ("batch_norm(gru, 5)", True, False),
+        ("zoneout(gru, 0.1)", False, False),
+        ("lmu", True, True),
+    ],
+)
+def test_a_right_kernel_is_proved(name, stages, packed):
+    case = Case("a kernel that is proved", name, 5, 6, 4, 7, Form(batch=8, stages=stages), packed=packed)
+    assert check(case) == []
+
+
+@pytest.mark.usefixtures("proving")
+@pytest.mark.parametrize("kernel", ["infer", "train", "backward"])
+def test_a_kernel_that_computes_something_else_is_refused(kernel, monkeypatch):
+    """One that has tanh halved."""
+    from ostinato.backends.triton import whole
+
+    rendered = whole.render
+
+    def wrong(layout, form, name):
+        text, rooms = rendered(layout, form, name)
+        return (text.replace("f.tanh(", "0.5 * f.tanh(") if name == kernel else text), rooms
+
+    monkeypatch.setattr(whole, "render", wrong)
+    with dealt(Form(batch=8)), quiet():
+        layer = build(named("lstm"), 4, 6, "triton", torch.float32)
+        x = inputs(3, 5, 4, torch.float32)
+
+        def run():
+            with torch.set_grad_enabled(kernel != "infer"):
+                output, _ = layer(x)
+            if kernel != "infer":
+                output.sum().backward()
+
+        with pytest.raises(LaunchError, match=rf"else than eager on this GPU: result \d+ of {kernel} is off"):
+            run()
+
+
+@pytest.mark.usefixtures("proving")
+def test_a_proof_leaves_the_users_random_numbers_alone():
+    with dealt(Form(batch=8)), quiet():
+        layer = build(named("lstm"), 4, 6, "triton", torch.float32)
+        x = inputs(3, 5, 4, torch.float32)
+        torch.manual_seed(3)
+        layer(x)
+        found = torch.rand(())
+        torch.manual_seed(3)
+        assert torch.equal(found, torch.rand(()))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import warnings
+from functools import partial
 from typing import Any
 
 import torch
 
 from ..backends.base import Backend, Kernel
 from ..backends.c import CBackend
-from ..backends.triton import TritonBackend
+from ..backends.triton import TritonBackend, TritonKernel
 from ..errors import BackendError, CacheError, LaunchError, StalledError, UnsafeCacheError
 from .asked import CHOICES, asked, check_choice
+from .meant import reference
 from .step import Step
 
 __all__ = ["CHOICES", "FAILURES", "asked", "check_choice", "choose", "fall_back", "say_once", "warn_once"]
@@ -67,7 +69,10 @@ def _compiled(step: Step, name: str, device: torch.device, dtype: torch.dtype) -
         say_once(f"{step.program.name} runs on the eager backend; {backend.title}: {reason}")
         return None
     try:
-        return backend.compile(plan, dtype, step.plan_sizes)
+        kernel = backend.compile(plan, dtype, step.plan_sizes)
+        if isinstance(kernel, TritonKernel):
+            kernel.reference = partial(reference, step)
+        return kernel
     except UnsafeCacheError:
         raise
     except torch.OutOfMemoryError as error:

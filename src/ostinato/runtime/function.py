@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
@@ -10,11 +9,10 @@ import torch
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor, is_legacy_batchedtensor
 
-from ..backends import eager
-from ..backends.base import AT_ONCE, Bound, Inputs, OutputGradients, Outputs, Wanted
+from ..backends.base import AT_ONCE, Bound, Inputs, OutputGradients, Wanted
 from . import apart
 from .choose import FAILURES, fall_back
-from .packed import on_padded
+from .meant import run_eager
 from .step import Step
 
 
@@ -114,22 +112,3 @@ def _eager_gradients(
 def _many(grad: Tensor) -> bool:
     """Whether a gradient stands for a batch of them, and has no memory that a kernel could read."""
     return is_functorch_wrapped_tensor(grad) or is_legacy_batchedtensor(grad)
-
-
-def run_eager(step: Step, inputs: Inputs, params: Sequence[Tensor], core: bool = False) -> Outputs:
-    """The eager backend on a step, or (`core`) on what is left of it behind the prologue; `params` and the masks are
-    those of what it runs.
-    """
-    program = step.prologue.core if core else step.program
-    if inputs.x.dim() == 2:
-        shapes = [program.mask_shapes[mask.name] for mask in program.masks]
-        return on_padded(lambda whole: run_eager(step, whole, params, core), inputs, shapes)
-    x, states, lengths, reverse, masks = inputs
-    starts = [x.new_zeros(x.shape[1], s) for s in step.state_sizes] if states is None else [s[0] for s in states]
-    kind = x.device.type
-    cast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    with torch.autocast(kind, enabled=False) if cast else contextlib.nullcontext():
-        output, finals, statistics = eager.recurrence(
-            program, x, starts, params, step.sizes, None if lengths is None else lengths.tolist(), reverse, masks
-        )
-    return Outputs(output, tuple([s.unsqueeze(0) for s in finals]), tuple(statistics))

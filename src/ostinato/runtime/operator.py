@@ -26,7 +26,7 @@ from ..ir import Program
 from . import apart
 from .choose import FAILURES, choose, fall_back
 from .dtypes import DTYPES
-from .function import run_eager
+from .meant import run_eager
 from .step import Step, check_masks, check_params
 
 _GIVEN = (

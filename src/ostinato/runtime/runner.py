@@ -15,7 +15,8 @@ from . import apart
 from .asked import asked
 from .choose import FAILURES, choose, fall_back, say_once
 from .dtypes import NARROW, name_of, products_of
-from .function import Call, Recurrence, run_eager
+from .function import Call, Recurrence
+from .meant import run_eager
 from .operator import recurrence_op
 from .packed import on_padded
 from .step import Step, check_masks, check_params

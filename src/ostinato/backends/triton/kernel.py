@@ -21,6 +21,7 @@ from .form import Form
 from .layout import Layout
 from .outside import History, bias_gradients, deferred, hoisted, weight_gradients
 from .precision import tf32_allowed
+from .proof import Reference, fault
 from .staged import Stages
 from .whole import Whole
 
@@ -55,6 +56,8 @@ class TritonKernel:
         self.chooser = chooser or Chooser()
         self.layout = Layout(plan, sizes)
         self._tape = plan.tape_size(sizes)
+        self.reference: Reference | None = None  # what its results are compared with when a form is first used on a GPU
+        self._proved: set[tuple[str, Form, torch.device]] = set()
         self._made: dict[tuple[str, Form], Whole | Stages] = {}
 
     @property
@@ -109,11 +112,28 @@ class TritonKernel:
         failed: LaunchError | None = None
         for form in self.chooser.forms(self, name, call.batch, call.device):
             try:
+                self._prove(form, name, call, bound)
                 return self._run(form, name, call, bound, values)
             except LaunchError as error:
                 failed = error
                 self.chooser.refuse(name, form)
         raise failed or LaunchError(f"{name} can be launched in no form; use backend='eager'")
+
+    def _prove(self, form: Form, name: str, call: Call, bound: TritonBound) -> None:
+        """Compare what a form gives with the reference, the first time that a GPU runs it.
+
+        Raises:
+            LaunchError: it is wrong.
+        """
+        key = name, form, call.device
+        if self.reference is None or key in self._proved or not provable(call):
+            return
+        self._proved.add(key)
+        if said := fault(self, name, form, call, bound, self.reference):
+            raise LaunchError(
+                f"a Triton kernel with {form} computes something else than eager on this GPU: {said}; it is not used: "
+                "please report it, with what scripts/gpu-check says"
+            )
 
     def _run(self, form: Form, name: str, call: Call, bound: TritonBound, values: dict[str, Any]) -> dict[str, Tensor]:
         """The same in a given form."""
@@ -147,11 +167,16 @@ class TritonKernel:
         return found | {v: sums[f"gc{layout.scalars[v]}"].sum() for v in layout.gathered_scalars}
 
 
+def provable(call: Call) -> bool:
+    """Whether it is a GPU that a call runs on, and nobody records it."""
+    return call.x.is_cuda and not torch.cuda.is_current_stream_capturing()
+
+
 class TritonBound:
     """See `ostinato.backends.base.Bound`."""
 
     def __init__(self, kernel: TritonKernel, params: Sequence[Tensor]) -> None:
-        self.kernel, self._given = kernel, list(params)
+        self.kernel, self.params = kernel, list(params)
         held = [p.detach() for p in params]
         order = sorted(range(len(held)), key=lambda i: -held[i].dim())
         plan = kernel.plan
@@ -169,7 +194,7 @@ class TritonBound:
 
     def again(self, params: Sequence[Tensor]) -> TritonBound:
         """See the protocol."""
-        for old, new in zip(self._given, params, strict=True):
+        for old, new in zip(self.params, params, strict=True):
             if old.shape != new.shape or old.dtype != new.dtype or old.device != new.device:
                 raise ShapeError(
                     f"a parameter was {old.dtype} {list(old.shape)} on {old.device} in forward and is {new.dtype} "
@@ -249,6 +274,6 @@ class TritonBound:
         names = [*(name for name, *_ in plan.matrices), *(name for name, _ in plan.vectors), *plan.scalars]
         for i, name in zip(self._order, names, strict=True):
             if wanted.params[i]:
-                p = self._given[i]
+                p = self.params[i]
                 made[i] = named[name].reshape(p.shape) if name in named else torch.zeros_like(p)
         return tuple(made)

@@ -1,0 +1,74 @@
+"""The first use of a form on a GPU is compared with eager, on a few steps: a wrong kernel is refused, not believed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ...schedule import BatchMean
+from ..base import Inputs, OutputGradients, Wanted
+from .call import Call
+from .form import Form
+
+if TYPE_CHECKING:
+    from .kernel import TritonBound, TritonKernel
+
+__all__ = ["Reference", "fault"]
+
+Reference = Callable[[Inputs, Sequence[Tensor], "Sequence[Tensor] | None"], list["Tensor | None"]]
+"""Given inputs, parameters, and gradients of the output and the final states, or None: the output and the final states,
+and behind them, where gradients are given, those of x, of the states and of the parameters."""
+
+STEPS = 4
+# of the greatest number of a result: a mistake is larger, rounding is not
+MOST = {"float32": 1e-3, "tf32": 3e-2, "bfloat16": 1e-1, "float16": 3e-2}
+
+
+def fault(kernel: TritonKernel, name: str, form: Form, call: Call, bound: TritonBound, meant: Reference) -> str:
+    """What a kernel in this form gets wrong over a few steps of a few sequences, in words; "" for nothing."""
+    inputs = _inputs(kernel, form, call)
+    with kernel.taking(name, form):
+        outputs, tape = bound.forward(inputs, name != "infer")
+        found: list[Tensor | None] = [outputs.output, *outputs.finals]
+        grads = None
+        if name == "backward":
+            assert tape is not None
+            draw = _Numbers(call.device)
+            grads = [draw(*t.shape) for t in (outputs.output, *outputs.finals)]
+            wanted = Wanted(True, inputs.states is not None, [True] * len(bound.params))
+            given = OutputGradients(grads[0], grads[1:])
+            made = bound.backward(tape, inputs, outputs.output, given, wanted)
+            found += [made.x, *(made.states if inputs.states is not None else ()), *made.params]
+    expected = meant(inputs, bound.params, grads)
+    for number, (has, wants) in enumerate(zip(found, expected, strict=True)):
+        if has is None or wants is None or not wants.isfinite().all() or not wants.numel():
+            continue
+        off = float((has - wants).abs().max() / wants.abs().max().clamp(min=1e-6))
+        if not off <= MOST[form.factors]:
+            return f"result {number} of {name} is off by {off:.1e} of its greatest number"
+    return ""
+
+
+def _inputs(kernel: TritonKernel, form: Form, call: Call) -> Inputs:
+    """Random numbers of the kind that a call is given; the user's own generator stays where it is."""
+    layout, draw = kernel.layout, _Numbers(call.device)
+    means = any(isinstance(slot, BatchMean) for slot in layout.plan.infer)
+    batch = min(call.batch, form.batch + (not means))
+    lengths = None if call.lengths is None else STEPS - torch.arange(batch) % STEPS
+    states = None if call.states is None else [draw(1, batch, size) for size in layout.state_sizes]
+    masks = [draw(STEPS, batch, layout.of(size)).abs() for _, size in layout.plan.masks]
+    x = draw(STEPS, batch, layout.of(layout.plan.input_size))
+    return Inputs(x, states, lengths, call.reverse, masks)
+
+
+class _Numbers:
+    """Random numbers, the same ones every time."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.generator = device, torch.Generator(device).manual_seed(5)
+
+    def __call__(self, *shape: int) -> Tensor:
+        return torch.randn(shape, device=self.device, generator=self.generator)
