@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 
@@ -11,7 +12,7 @@ import torch
 from device_laws import dealt, quiet
 from measured import build
 from ostinato import cells
-from ostinato.backends.triton import Form, TritonKernel, choosing
+from ostinato.backends.triton import Form, TritonKernel, choosing, staged
 from ostinato.backends.triton.call import Call
 from ostinato.backends.triton.load import load
 from ostinato.backends.triton.staged import Stages
@@ -104,6 +105,28 @@ def test_a_graph_of_the_users_has_buffers_of_its_own(kernel, bound, monkeypatch)
         monkeypatch.setattr("ostinato.backends.triton.staged._captured", lambda call: False)
         assert torch.equal(bound.forward(choosing.Inputs(x), False)[0].output, captured)
         assert len(stages._desks) == 1
+
+
+def test_graphs_that_may_run_at_once_are_recorded_on_streams_of_their_own(monkeypatch):
+    """Torch hands out streams in turn, and products recorded on one share the memory that they work in."""
+    given = itertools.count()
+
+    class Stream:
+        def __init__(self, device, priority):
+            self.cuda_stream = next(given) % 32
+
+    class Desk:
+        pass
+
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(staged, "_free", {})
+    device = torch.device("cuda", 0)
+    desks = [Desk() for _ in range(32)]
+    streams = [staged._recording(desk, device).cuda_stream for desk in desks]
+    assert sorted(streams) == list(range(32))
+    del desks[7]
+    assert staged._recording(desks[0], device).cuda_stream == streams[7]
+    assert staged._recording(desks[0], device).cuda_stream in range(32)  # more are shared
 
 
 def test_only_the_thread_that_measures_has_the_form_that_is_measured(kernel, monkeypatch):

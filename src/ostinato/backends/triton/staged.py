@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cached_property
 from types import ModuleType
 from typing import Any
@@ -95,6 +95,7 @@ class _Desk:
         self.products = [each for each in made.order if isinstance(each, Product)]
         self.weights = [factor(weight, stages.form.factors).clone() for weight in self._stacked(matrices)]
         self.graphs: dict[int, torch.cuda.CUDAGraph | None] = {}
+        self.beside: torch.cuda.Stream | None = None  # where they are recorded
         self.warm = False
 
     def run(self, call: Call, matrices: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
@@ -158,13 +159,13 @@ class _Desk:
         """So many steps as a graph; None where none can be recorded."""
         if steps not in self.graphs:
             self.graphs[steps] = None
-            graph, here, beside = torch.cuda.CUDAGraph(), torch.cuda.current_stream(device), torch.cuda.Stream(device)
+            graph, here = torch.cuda.CUDAGraph(), torch.cuda.current_stream(device)
+            beside = self.beside = self.beside or _recording(self, device)
             beside.wait_stream(here)
-            pool = [other.pool() for other in self.graphs.values() if other is not None][:1]
             torch.cuda.current_blas_handle()  # this thread's, which cannot be made while a graph is recorded
             try:
-                with torch.cuda.stream(beside), _own_workspace():
-                    graph.capture_begin(*pool, capture_error_mode="thread_local")
+                with torch.cuda.stream(beside):
+                    graph.capture_begin(capture_error_mode="thread_local")
                     try:
                         self._steps(steps)
                     finally:
@@ -181,15 +182,23 @@ def _captured(call: Call) -> bool:
     return call.x.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
-@contextmanager
-def _own_workspace() -> Iterator[None]:
-    """Products recorded within have memory to work in that is their graph's own.
+_free: dict[torch.device, list[torch.cuda.Stream]] = {}  # streams to record on that no desk has
 
-    Else torch would give them that of the stream on which they are recorded. Torch hands out 32 streams in turn: of two
-    graphs that run at the same time both could then work in the same memory.
+
+def _recording(desk: _Desk, device: torch.device) -> torch.cuda.Stream:
+    """A stream to record on, the desk's own as long as it lives.
+
+    Products that are recorded work in memory that torch keeps for their stream, also when their graph runs on another
+    one. Of two graphs recorded on one stream, which may run at the same time, both would work in the same memory.
+    Torch hands out 32 streams of each priority in turn; those of this one, few ask for.
     """
-    torch._C._cuda_clearCublasWorkspaces()  # pyright: ignore[reportAttributeAccessIssue]
-    try:
-        yield
-    finally:
-        torch._C._cuda_clearCublasWorkspaces()  # pyright: ignore[reportAttributeAccessIssue]
+    if device not in _free:
+        _free[device] = list(
+            {s.cuda_stream: s for s in (torch.cuda.Stream(device, priority=-1) for _ in range(32))}.values()
+        )
+    free = _free[device]
+    if not free:  # so many desks: what is shared then is shared with the graphs of nobody else
+        return torch.cuda.Stream(device, priority=-1)
+    stream = free.pop()
+    weakref.finalize(desk, free.append, stream)
+    return stream
