@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import shutil
 import threading
 
 import pytest
@@ -13,6 +14,7 @@ from device_laws import dealt, quiet
 from measured import build
 from ostinato import cells
 from ostinato.backends.triton import Form, TritonKernel, choosing, staged
+from ostinato.backends.triton import load as loading
 from ostinato.backends.triton.call import Call
 from ostinato.backends.triton.load import load
 from ostinato.backends.triton.staged import Stages
@@ -191,3 +193,10 @@ def test_powers_of_all_kinds_of_numbers(exponent):
     found = torch.zeros(8)
     load(POWERS).powers[1,](x, found, exponent)
     torch.testing.assert_close(found, x**exponent, equal_nan=True)
+
+
+def test_kernels_are_loaded_after_their_folder_was_taken_away():
+    """Old files are cleaned away, and a forked process that ends takes along what it thinks is its own."""
+    load(POWERS)
+    shutil.rmtree(loading._folder())
+    assert load(f"{POWERS}# again").powers is not None
