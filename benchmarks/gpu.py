@@ -86,6 +86,8 @@ def main() -> int:
     write(last)
     wrong = [row for row in last["rows"] if row["error"]]
     print(f"{len(last['rows'])} cases, {len(wrong)} failed, {len(last['left_out'])} not measured")
+    if asked.rehearse:
+        print("a rehearsal, of which no figure means anything")
     for verdict in last["verdicts"]:
         print(f"{verdict['what']}: {verdict['got']}")
     return int(stopped or bool(wrong) or not last["rows"])

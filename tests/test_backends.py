@@ -89,6 +89,16 @@ def test_the_environment_decides_for_auto_alone(variable: str, touched: bool, mo
     assert not calls
 
 
+def test_a_refusal_names_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the environment asked, "auto" in the code would ask the same again."""
+    x = torch.zeros(4, 2, 3, device="meta")
+    with pytest.raises(BackendError, match="tensors are on meta, .*; use backend='auto'$"):
+        ostinato.RNN("elman", 3, 5, backend="c", device="meta")(x)
+    monkeypatch.setenv("OSTINATO_BACKEND", "c")
+    with pytest.raises(BackendError, match="tensors are on meta, .*; set OSTINATO_BACKEND to auto$"):
+        ostinato.RNN("elman", 3, 5, device="meta")(x)
+
+
 def test_what_c_refuses_runs_eagerly_under_auto_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     """Nothing falls back in silence."""
     x = torch.zeros(4, 2, 3, device="meta")

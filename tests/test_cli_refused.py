@@ -58,8 +58,27 @@ def test_a_backend_that_needs_a_gpu_is_said_in_one_line(run, tmp_path, monkeypat
         code, _, err = ostinato(*arguments)
         assert code == 2 and "this backend runs on a GPU" in err and "Traceback" not in err, arguments
         assert len([line for line in err.splitlines() if "error" in line]) == 1
+    assert not (tmp_path / "triton").exists()
     assert BACKENDS == CHOICES
     assert ostinato("evaluate", run, beer, "--backend", "cuda")[0] == 2
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true", "64-true"])
+def test_a_backend_that_cannot_run_leaves_a_run_as_it_was(run, tmp_path, monkeypatch, precision):
+    """It is asked before a folder is made, or overwritten, or gone on with; of the numbers that training will have."""
+    monkeypatch.setenv("TRITON_INTERPRET", "1" if precision == "64-true" else "0")
+    beer, kept = run.parent / "beer.txt", tmp_path / "kept"
+    shutil.copytree(run, kept)
+    before = {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
+    why = "the tensors are torch.float64" if precision == "64-true" else "runs on a GPU"
+    refused = ("--backend", "triton", "--precision", precision)
+    for out, more in ((tmp_path / "new", ()), (kept, ("--force",))):
+        code, _, err = ostinato("train", "text", beer, *SMALL, "--out", out, *refused, *more)
+        assert code == 2 and why in err and "use backend='auto'" in err, err
+    if precision == "32-true":  # which a run keeps
+        assert ostinato("train", "text", "--out", kept, "--resume", "--epochs", 2, "--backend", "triton")[0] == 2
+    assert {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()} == before
+    assert not (tmp_path / "new").exists()
 
 
 def test_places_that_cannot_be_written_are_said(run, tmp_path):

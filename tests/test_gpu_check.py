@@ -54,6 +54,7 @@ def test_the_benchmark_is_rehearsed(bare: dict[str, str], tmp_path: Path) -> Non
     command = [sys.executable, "benchmarks/gpu.py", "--rehearse", "--seconds", "40", "--jobs", "1"]
     done = run([*command, "--cells", "elman", "--out", str(tmp_path)], bare)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "a rehearsal, of which no figure means anything" in done.stdout
     record = json.loads((tmp_path / "gpu.json").read_text())
     assert record["rehearsal"] and record["complete"] and record["left_out"] == []
     (train, infer) = record["rows"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from ..backends.base import Inputs, Outputs, extent_of, on_device
+from .asked import asked
 from .choose import CHOICES, check_choice, choose, say_once
+from .dtypes import products_of
 from .packed import last_rows, packed, unpacked
 from .runner import Runner
 from .step import Step
@@ -15,12 +17,14 @@ __all__ = [
     "Outputs",
     "Runner",
     "Step",
+    "asked",
     "check_choice",
     "choose",
     "extent_of",
     "last_rows",
     "on_device",
     "packed",
+    "products_of",
     "say_once",
     "together",
     "unpacked",

@@ -49,11 +49,12 @@ def choose(step: Step, backend: str, device: torch.device, dtype: torch.dtype) -
     key = (backend, device.type, dtype)
     if key not in step.kernels:
         named = asked(backend)
-        step.kernels[key] = None if named == "eager" else _compiled(step, named, device, dtype)
+        remedy = "set OSTINATO_BACKEND to auto" if backend == "auto" else "use backend='auto'"
+        step.kernels[key] = None if named == "eager" else _compiled(step, named, device, dtype, remedy)
     return step.kernels[key]
 
 
-def _compiled(step: Step, name: str, device: torch.device, dtype: torch.dtype) -> Kernel | None:
+def _compiled(step: Step, name: str, device: torch.device, dtype: torch.dtype, remedy: str) -> Kernel | None:
     """By the backend of this name; for "auto" by that of the device, if it can. Triton's interpreter is for tests."""
     on_gpu = device.type == "cuda" if name == "auto" else name == "triton"
     backend: Backend = _TRITON if on_gpu else _C
@@ -63,9 +64,7 @@ def _compiled(step: Step, name: str, device: torch.device, dtype: torch.dtype) -
     reason = backend.refuses(plan, device, dtype)
     if reason is not None:
         if name != "auto":
-            raise BackendError(
-                f"the {backend.title} backend cannot run {step.program.name}: {reason}; use backend='eager'"
-            )
+            raise BackendError(f"the {backend.title} backend cannot run {step.program.name}: {reason}; {remedy}")
         say_once(f"{step.program.name} runs on the eager backend; {backend.title}: {reason}")
         return None
     try:

@@ -19,7 +19,7 @@ from ..training.files import make_folder
 from ..training.finder import Found, draw_search, find_rate
 from ..training.interrupt import Interrupt
 from ..training.loop import Trainer
-from ..training.machine import agreed, joined, make_fabric, placed
+from ..training.machine import agreed, check_layers, joined, make_fabric, placed
 from ..training.report import Outcome, Reporter, RunInfo, Silent
 from ..training.run_folder import RunFolder, check_new, is_run
 from ..training.task import Task
@@ -75,6 +75,7 @@ def train(
             if fabric.is_global_zero:
                 check_new(out, force)
             begun = entry.task_type().begin(settled, cell)  # an error in it comes before anything is overwritten
+            check_layers(begun.model, fabric)
             folder = held.enter_context(RunFolder(out)) if fabric.is_global_zero else None
             if folder is not None:
                 check_new(out, force)  # again, for another run may have come and gone before the folder was ours
@@ -116,6 +117,7 @@ def resume(out: str | Path, *, checkpoint: str = "last", reporter: Reporter | No
             folder = held.enter_context(RunFolder(out)) if fabric.is_global_zero else None
             found = read_checkpoint(found.path)  # again, for it may have changed before the folder was ours
             task = entry.task_type().resume(settled, found)
+            check_layers(task.model, fabric)
         return _fit(settled, task, fabric, out, folder, reporter or Silent(), found)
 
 

@@ -8,12 +8,15 @@ from contextlib import contextmanager
 
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
 from ..errors import OptionError, OstinatoError, RunError
+from ..nn import RNN
+from ..nn.backend import check_backend
 from .config import Machine
 from .devices import found_device
 
-__all__ = ["agreed", "joined", "make_fabric", "placed"]
+__all__ = ["agreed", "check_layers", "joined", "make_fabric", "placed"]
 
 
 def placed(machine: Machine) -> Machine:
@@ -64,6 +67,19 @@ def make_fabric(machine: Machine) -> Fabric:
     if several:
         fabric.launch()
     return fabric
+
+
+def check_layers(model: nn.Module, fabric: Fabric) -> None:
+    """Refuse a model whose layers' backend cannot train them here, before anything is written.
+
+    Raises:
+        BackendError: the backend that is asked for cannot run this; "auto" finds one that can.
+    """
+    with fabric.autocast():  # which sets the dtype of new tensors too, where a precision is not of 32 bits
+        like = torch.empty(0, device=fabric.device)
+        for layer in model.modules():
+            if isinstance(layer, RNN):
+                check_backend(layer, like)
 
 
 @contextmanager

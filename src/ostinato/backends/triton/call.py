@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -28,7 +29,6 @@ class Call:
 
     Attributes:
         steps, batch, rows: T, B, and how many rows x has.
-        begin: where each step's rows begin if x is packed.
     """
 
     def __init__(self, layout: Layout, inputs: Inputs, zeroed: bool = False) -> None:
@@ -39,16 +39,21 @@ class Call:
         if self.packed:
             assert self.lengths is not None
             self.steps, self.batch = int(self.lengths[0]), len(self.lengths)
-            running = (self.lengths[None] > torch.arange(self.steps)[:, None]).sum(1)
-            self.begin = torch.cat([running.new_zeros(1), running.cumsum(0)])[:-1]
         else:
             self.steps, self.batch = x.shape[:2]
-            self.begin = torch.arange(self.steps) * self.batch
         self.rows = x.shape[0] if self.packed else self.steps * self.batch
         if zeroed and self.lengths is not None and not self.packed:
             steps = torch.arange(self.steps, device=self.device)[:, None]
             x = x.masked_fill((steps >= on_device(self.lengths, self.device))[:, :, None], 0.0)
         self.x = aligned(x.reshape(self.rows, x.shape[-1]))
+
+    @cached_property
+    def begin(self) -> Tensor:
+        """Where the rows of each step begin."""
+        if not self.packed or self.lengths is None:
+            return torch.arange(self.steps) * self.batch
+        running = (self.lengths[None] > torch.arange(self.steps)[:, None]).sum(1)
+        return torch.cat([running.new_zeros(1), running.cumsum(0)])[:-1]
 
     def new(self, *shape: int) -> Tensor:
         """Memory of its own, with anything in it."""

@@ -211,8 +211,7 @@ class TritonBound:
         width = layout.row if training else layout.hoisted_row
         tape = new(kernel.tape_values(call.steps, call.rows) if training else call.rows * width)
         rows = tape[: call.rows * width].view(call.rows, width)
-        begin = layout.columns if training else layout.hoisted
-        hoisted(call, rows, begin, self.matrices, self.vectors, kernel.factors)
+        hoisted(call, rows, not training, self.matrices, self.vectors, kernel.factors)
         finals = [
             call.new(call.batch, size) if call.rows else call.start(i).clone()
             for i, size in enumerate(layout.state_sizes)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from ...ir import size_value
-from ...schedule import Loop, Place, Plan
+from ...schedule import Entry, Loop, Place, Plan
 from ...schedule.plan import WIDEST
 
 __all__ = ["Layout"]
@@ -24,12 +25,15 @@ class Layout:
         steps, step: where each vector of a step that is kept begins, and how much a step has.
         states, matrices, vectors, scalars, masks: the number of each by its name.
         gathered, gathered_scalars: vectors, with their sizes, and scalars whose gradients a backward kernel adds to.
+        stacked: what `outside.stacks` found.
         adds_to_x: whether the products for the gradient of x are added to what is there.
     """
 
     def __init__(self, plan: Plan, sizes: Sequence[int]) -> None:
         self.plan = plan
         self.size = dict(zip(plan.symbols, sizes, strict=True))
+        self._numbers: dict[str, int] = {}
+        self.stacked: dict[Any, list[tuple[slice, list[Entry]]]] = {}
         widths = [self.of(column.size) for column in plan.columns]
         self.columns, end = _placed(dict(enumerate(widths)))
         self.row = end + WIDEST
@@ -51,7 +55,9 @@ class Layout:
 
     def of(self, size: str) -> int:
         """A size in numbers."""
-        return size_value(size, self.size)
+        if size not in self._numbers:
+            self._numbers[size] = size_value(size, self.size)
+        return self._numbers[size]
 
     def width(self, column: int) -> int:
         """The size of a column."""

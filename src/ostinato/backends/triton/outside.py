@@ -38,10 +38,24 @@ def _wide_sums() -> bool:
     return "dtype_out" in torch.ops.aten.mm.overloads()
 
 
-def stacks(
+def stacks(entries: Sequence[Entry], layout: Layout, hoisted_alone: bool = False) -> list[tuple[slice, list[Entry]]]:
+    """Entries whose columns lie one behind the other, together; and where in a row they lie.
+
+    Args:
+        entries: products, or what is summed.
+        layout: where columns begin.
+        hoisted_alone: in rows without gradients.
+    """
+    key = tuple(entries), hoisted_alone
+    if key not in layout.stacked:
+        begin = layout.hoisted if hoisted_alone else layout.columns
+        layout.stacked[key] = list(_stacks(entries, begin, layout.width))
+    return layout.stacked[key]
+
+
+def _stacks(
     entries: Sequence[Entry], begin: Mapping[int, int], width: Callable[[int], int]
 ) -> Iterator[tuple[slice, list[Entry]]]:
-    """Entries whose columns lie one behind the other, together; and where in a row they lie."""
     together: list[Entry] = []
     first = end = 0
     for entry in sorted(entries, key=lambda e: begin[e.column]):
@@ -59,16 +73,16 @@ def stacks(
 def hoisted(
     call: Call,
     rows: Tensor,
-    begin: Mapping[int, int],
+    alone: bool,
     matrices: Mapping[str, Tensor],
     vectors: Mapping[str, Tensor],
     factors: str,
 ) -> None:
-    """The products of x, for all steps at once, in the columns of the tape's rows, which begin as `begin` says."""
+    """The products of x, for all steps at once, in the columns of rows: of the tape, or of what is hoisted `alone`."""
     layout = call.layout
     x = factor(call.x, factors) if layout.plan.hoist else call.x
     for run in layout.plan.hoist:
-        for columns, stack in stacks(run.entries, begin, layout.width):
+        for columns, stack in stacks(run.entries, layout, alone):
             place = rows[:, columns]
             weight = factor(_joined([matrices[e.matrix] for e in stack]), factors)
             biased = any(e.bias for e in stack) and not run.accumulate
@@ -89,7 +103,7 @@ def deferred(grad_x: Tensor, rows: Tensor, layout: Layout, matrices: Mapping[str
     """The products for the gradient of x, in it or added to it: of gradients of sums, in the tape's rows."""
     begun = layout.adds_to_x
     for run in layout.plan.deferred:
-        for columns, stack in stacks(run.entries, layout.columns, layout.width):
+        for columns, stack in stacks(run.entries, layout):
             weight = factor(_joined([matrices[e.matrix] for e in stack]), factors)
             if not begun:
                 multiply(factor(rows[:, columns], factors), weight, grad_x)
@@ -216,7 +230,7 @@ def _share_out(
         layer = next((each for each in layers if all(e.column != entry.column for e in each)), None)
         layers.append([entry]) if layer is None else layer.append(entry)
     for layer in layers:
-        for columns, stack in stacks(layer, layout.columns, layout.width):
+        for columns, stack in stacks(layer, layout):
             parts = made(columns).split([layout.width(e.column) for e in stack])
             for entry, part in zip(stack, parts, strict=True):
                 found[entry.matrix] = found[entry.matrix] + part if entry.matrix in found else part
