@@ -107,6 +107,16 @@ def test_what_triton_cannot_launch_is_said(error):
         launch(Refusing(error), (1,), [], {}, Form())
 
 
+@pytest.mark.parametrize("module", ["triton.runtime.build", "triton.runtime.driver", "triton.backends.nvidia.driver"])
+def test_what_stops_triton_before_a_launch_is_said(module):
+    """No C compiler, no driver: errors that do not name Triton."""
+    space = {"__name__": module}
+    exec("def call(*given, **more): raise RuntimeError('Failed to find C compiler.')", space)
+    function = type("Function", (), {"__getitem__": lambda self, grid: space["call"]})()
+    with pytest.raises(LaunchError, match=r"could not be launched: Failed to find C compiler.; .*backend='eager'"):
+        launch(function, (1,), [], {}, Form())
+
+
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("no memory"), TypeError("a mistake of ours")])
 def test_other_errors_stay_what_they_are(error):
     with pytest.raises(type(error)):

@@ -9,10 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...errors import LaunchError
 from ..base import Inputs, on_device
 from .layout import Layout
 
-__all__ = ["Call"]
+__all__ = ["MOST", "Call", "aligned"]
+
+MOST = (1 << 31) - 1  # that a kernel counts to
 
 
 class Call:
@@ -21,12 +24,14 @@ class Call:
     Args:
         layout: the Plan at its sizes.
         inputs: see the protocol; all float32.
+        zeroed: x has zeros behind the ends of sequences, whatever the user left there: gradients of weights multiply
+            it by gradients that are zeros, and NaN would stay NaN.
 
     Attributes:
         steps, batch, rows: T, B, and how many rows x has.
     """
 
-    def __init__(self, layout: Layout, inputs: Inputs) -> None:
+    def __init__(self, layout: Layout, inputs: Inputs, zeroed: bool = False) -> None:
         x, self.states, self.lengths, self.reverse, self.masks = inputs
         self.layout = layout
         self.packed = x.dim() == 2
@@ -37,6 +42,9 @@ class Call:
         else:
             self.steps, self.batch = x.shape[:2]
         self.rows = x.shape[0] if self.packed else self.steps * self.batch
+        if zeroed and self.lengths is not None and not self.packed:
+            steps = torch.arange(self.steps, device=self.device)[:, None]
+            x = x.masked_fill((steps >= on_device(self.lengths, self.device))[:, :, None], 0.0)
         self.x = aligned(x.reshape(self.rows, x.shape[-1]))
 
     @cached_property
@@ -58,6 +66,18 @@ class Call:
     def start(self, i: int) -> Tensor:
         """What state i starts from, [B, S]."""
         return self.zeros(self.batch, self.layout.state_sizes[i]) if self.states is None else self.states[i][0]
+
+    def check(self, width: int) -> None:
+        """Refuse a batch with so many numbers for each sequence that kernels cannot count them.
+
+        Raises:
+            LaunchError: see above.
+        """
+        if self.batch * width > MOST:
+            raise LaunchError(
+                f"{self.batch} sequences with {width} numbers each are more than the {MOST} that a kernel counts; use "
+                "smaller batches, or backend='eager'"
+            )
 
     def constants(self) -> dict[str, bool]:
         """What kernels are compiled for."""

@@ -47,14 +47,16 @@ class Chooser:
     def forms(self, kernel: TritonKernel, name: str, batch: int, device: torch.device) -> list[Form]:
         """The forms that may be taken, the best first."""
         key = (name, batch, device, kernel.factors, AT_ONCE.get())
-        if key not in self._known:
+        known = self._known.get(key)
+        if known is None:
             if interpreted():  # one program after the other: none may wait
-                self._known[key] = [Form(batch=power_of_two(batch), factors=kernel.factors)]
+                known = [Form(batch=power_of_two(batch), factors=kernel.factors)]
             else:
                 likely = [c.form for c in self._candidates(kernel, name, batch, device)]
                 found = measured.recall(_key(kernel, name, batch, device))
-                self._known[key] = likely if found is None else [found[0], *(f for f in likely if f != found[0])]
-        return [form for form in self._known[key] if (name, form) not in self._refused]
+                known = likely if found is None else [found[0], *(f for f in likely if f != found[0])]
+            self._known[key] = known
+        return [form for form in known if (name, form) not in self._refused]
 
     def refuse(self, name: str, form: Form) -> None:
         """A form cannot be launched."""
@@ -76,7 +78,9 @@ class Chooser:
         for form in self.tried(kernel, name, call.batch, call.device):
             try:
                 found[form] = _timed(kernel, name, form, call, bound)
-            except (LaunchError, torch.OutOfMemoryError):
+            except torch.OutOfMemoryError:  # beside what the user has there; the call itself may fit
+                _log.info("%s is not measured in %s: out of memory", name, form)
+            except LaunchError:
                 self.refuse(name, form)
             except StalledError as error:
                 _log.warning("%s in %s: %s", name, form, error)
@@ -102,8 +106,10 @@ def _timed(kernel: TritonKernel, name: str, form: Form, call: Call, bound: Trito
     """The median microseconds of a step."""
     layout, steps, device = kernel.layout, min(STEPS, max(call.steps, 1)), call.device
 
+    drawn = torch.Generator(device).manual_seed(0)  # the user's own stays where it is
+
     def numbers(*shape: int) -> torch.Tensor:
-        return torch.randn(shape, device=device)
+        return torch.randn(shape, device=device, generator=drawn)
 
     x = numbers(steps, call.batch, layout.of(layout.plan.input_size))
     masks = [torch.ones(steps, call.batch, layout.of(size), device=device) for _, size in layout.plan.masks]

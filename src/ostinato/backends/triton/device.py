@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -10,12 +12,19 @@ import torch
 
 from ..base import AT_ONCE
 
-__all__ = ["Facts", "facts", "interpreted"]
+__all__ = ["Facts", "facts", "interpreted", "lasting"]
 
 
 def interpreted() -> bool:
     """Whether Triton's interpreter runs kernels, on the CPU and slowly: for tests."""
     return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@contextmanager
+def lasting() -> Iterator[None]:
+    """What is made within outlasts the call: nothing outside inference mode may write to what is made in it."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
 
 
 @dataclass(frozen=True)

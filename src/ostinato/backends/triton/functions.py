@@ -58,6 +58,8 @@ def minimum(x, y):
 @triton.jit
 def power(x, exponent: tl.constexpr):
     """x to a number: by its logarithm; a negative x has a power where the exponent is whole."""
+    if exponent == 0:
+        return tl.full(x.shape, 1.0, tl.float32)
     by_log = tl.exp(exponent * tl.log(tl.abs(x)))
     if exponent == exponent // 1:
         if exponent % 2 == 1:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +26,17 @@ from .staged import Stages
 from .whole import Whole
 
 __all__ = ["TritonBound", "TritonKernel"]
+
+
+class _Taking(NamedTuple):
+    """A form that a kernel has while it is measured, and the events around its runs."""
+
+    name: str
+    form: Form
+    spans: list[tuple[torch.cuda.Event, torch.cuda.Event]]
+
+
+_taking: ContextVar[_Taking | None] = ContextVar("_taking", default=None)  # other threads may call the same kernel
 
 
 class TritonKernel:
@@ -47,8 +59,6 @@ class TritonKernel:
         self.reference: Reference | None = None  # what its results are compared with when a form is first used on a GPU
         self._proved: set[tuple[str, Form, torch.device]] = set()
         self._made: dict[tuple[str, Form], Whole | Stages] = {}
-        self._taken: tuple[str, Form] | None = None
-        self._spans: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
 
     @property
     def factors(self) -> str:
@@ -81,12 +91,12 @@ class TritonKernel:
     @contextmanager
     def taking(self, name: str, form: Form) -> Iterator[list[tuple[torch.cuda.Event, torch.cuda.Event]]]:
         """Within it a kernel has this form and no other; gives the events around each of its runs on a GPU."""
-        before = self._taken, self._spans
-        self._taken, self._spans = (name, form), []
+        taking = _Taking(name, form, [])
+        before = _taking.set(taking)
         try:
-            yield self._spans
+            yield taking.spans
         finally:
-            self._taken, self._spans = before
+            _taking.reset(before)
 
     def run(self, name: str, call: Call, bound: TritonBound, values: dict[str, Any]) -> dict[str, Tensor]:
         """Run a kernel in the form that is chosen; gives the sums for gradients of vectors and scalars, by name.
@@ -94,9 +104,10 @@ class TritonKernel:
         Raises:
             LaunchError: it cannot be launched in any form.
         """
-        if self._taken is not None and self._taken[0] == name:
-            return self._run(self._taken[1], name, call, bound, values)
-        if self._taken is None:
+        taking = _taking.get()
+        if taking is not None and taking.name == name:
+            return self._run(taking.form, name, call, bound, values)
+        if taking is None:
             self.chooser.before(self, name, call, bound)
         failed: LaunchError | None = None
         for form in self.chooser.forms(self, name, call.batch, call.device):
@@ -141,13 +152,15 @@ class TritonKernel:
             sums |= {f"gv{layout.vectors[v]}": call.zeros(groups, size) for v, size in layout.gathered.items()}
             sums |= {f"gc{layout.scalars[v]}": call.zeros(groups, form.slices) for v in layout.gathered_scalars}
         given = call.given(list(bound.vectors.values()), list(bound.scalars.values()))
-        kernel, timed = self.made(name, form), self._taken is not None and self._taken[0] == name and call.x.is_cuda
-        if timed:
-            self._spans.append((torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)))
-            self._spans[-1][0].record()
-        kernel.run(call, bound.matrices, given | values | sums)
-        if timed:
-            self._spans[-1][1].record()
+        kernel, taking = self.made(name, form), _taking.get()
+        if taking is not None and taking.name == name and call.x.is_cuda:
+            begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            begin.record()
+            kernel.run(call, bound.matrices, given | values | sums)
+            end.record()
+            taking.spans.append((begin, end))
+        else:
+            kernel.run(call, bound.matrices, given | values | sums)
         if name != "backward":
             return {}
         found = {v: sums[f"gv{layout.vectors[v]}"].sum(0) for v in layout.gathered}
@@ -192,7 +205,7 @@ class TritonBound:
     def forward(self, inputs: Inputs, training: bool) -> tuple[Outputs, Tensor | None]:
         """See the protocol."""
         kernel, layout, plan = self.kernel, self.kernel.layout, self.kernel.plan
-        call = Call(layout, inputs)
+        call = Call(layout, inputs, zeroed=training)
         new = call.new if call.lengths is None else call.zeros
         out = new(call.rows, layout.output_size)
         width = layout.row if training else layout.hoisted_row
@@ -219,7 +232,7 @@ class TritonBound:
     ) -> Gradients:
         """See the protocol."""
         kernel, layout, plan = self.kernel, self.kernel.layout, self.kernel.plan
-        call = Call(layout, inputs)
+        call = Call(layout, inputs, zeroed=True)
         out = aligned(output.reshape(call.rows, layout.output_size))
         grad_out = torch.zeros_like(out) if grads.output is None else aligned(grads.output.reshape(out.shape))
         ends = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,11 +39,17 @@ def launch(
         ) from error
 
 
+_COMPILING = ("triton.runtime.build", "triton.runtime.driver", "triton.runtime.cache", "triton.compiler")
+
+
 def _of_triton(error: Exception) -> bool:
-    """Whether an error is the compiler's, the assembler's or the driver's."""
-    return type(error).__module__.startswith("triton") or (
-        isinstance(error, RuntimeError) and ("Triton" in str(error) or "CUDA" in str(error))
-    )
+    """Whether an error is the compiler's, the assembler's or the driver's; or there is no C compiler, or no disk."""
+    if type(error).__module__.startswith("triton"):
+        return True
+    if isinstance(error, RuntimeError) and ("Triton" in str(error) or "CUDA" in str(error)):
+        return True
+    frames = (str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(name.startswith((*_COMPILING, "triton.backends")) for name in frames)
 
 
 def _first_line(error: Exception) -> str:

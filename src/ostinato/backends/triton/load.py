@@ -13,17 +13,21 @@ from types import ModuleType
 __all__ = ["load"]
 
 
-@lru_cache(maxsize=1)
-def _folder() -> tempfile.TemporaryDirectory[str]:
+_kept: list[tempfile.TemporaryDirectory[str]] = []
+
+
+def _folder() -> Path:
     """A folder of this process's own, which goes with it: nobody else can write what is run from it."""
-    return tempfile.TemporaryDirectory(prefix="ostinato-triton-")
+    if not _kept or not Path(_kept[-1].name).is_dir():  # a forked process took it along, or old files were cleaned away
+        _kept.append(tempfile.TemporaryDirectory(prefix="ostinato-triton-", ignore_cleanup_errors=True))
+    return Path(_kept[-1].name)
 
 
 @lru_cache(maxsize=512)
 def load(text: str) -> ModuleType:
     """The module of a rendered text."""
     name = f"ostinato_kernel_{hashlib.sha256(text.encode()).hexdigest()[:20]}"
-    path = Path(_folder().name) / f"{name}.py"
+    path = _folder() / f"{name}.py"
     path.write_text(text)
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None

@@ -146,10 +146,9 @@ class History:
         call, i = self.call, self.layout.states[operand.name]
         place = self.layout.plan.history[i]
         assert place is not None
-        beyond = place.kind == "x" and call.reverse and call.lengths is not None  # x is not zeros behind an end
-        if call.packed or place.kind == "prev" or beyond:
+        if call.packed or place.kind == "prev":
             return multiply(grads.T, factor(self._before(operand.name), factors))
-        # a step before is a whole batch of rows before; behind a sequence's end gradients are zeros
+        # a step before is a whole batch of rows before; behind a sequence's end all of this is zeros
         after, size = factor(self._rows(place), factors), call.batch
         later, earlier = (grads[:-size], after[size:]) if call.reverse else (grads[size:], after[:-size])
         total = multiply(later.T, earlier)

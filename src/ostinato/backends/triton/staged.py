@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
 from functools import cached_property
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .call import Call
+from .device import lasting
 from .form import Form
 from .launch import launch
 from .layout import Layout
@@ -42,6 +45,7 @@ class Stages:
         self.layout, self.form, self.name = layout, form, name
         self.made = render_stages(layout, form, name)
         self._desks: OrderedDict[tuple[Any, ...], _Desk] = OrderedDict()
+        self._lock = threading.Lock()  # calls of two threads on one stream have one desk, one after the other
 
     @cached_property
     def module(self) -> ModuleType:
@@ -54,19 +58,28 @@ class Stages:
         Raises:
             LaunchError: a kernel cannot be launched.
         """
+        made = self.made
+        call.check(max(sum(made.sources), sum(made.sums), made.kept, *self.layout.state_sizes))
+        if _captured(call):  # that graph knows buffers by address, and memory of its own pool stays as long as it does
+            _Desk(self, call, matrices).run(call, matrices, values)
+            return
         stream = torch.cuda.current_stream(call.device).cuda_stream if call.x.is_cuda else 0
         key = (call.batch, call.device, stream, tf32_allowed(), *call.constants().values())
-        desk = self._desks.pop(key, None) or _Desk(self, call)
-        self._desks[key] = desk
-        if len(self._desks) > ROOM:
-            self._desks.popitem(last=False)
-        desk.run(call, matrices, values)
+        with self._lock:
+            desk = self._desks.pop(key, None)
+            if desk is None:
+                with lasting():
+                    desk = _Desk(self, call, matrices)
+            self._desks[key] = desk
+            if len(self._desks) > ROOM:
+                self._desks.popitem(last=False)
+            desk.run(call, matrices, values)
 
 
 class _Desk:
     """The buffers of a step for a batch of one size on one stream, and its graphs, which know them by address."""
 
-    def __init__(self, stages: Stages, call: Call) -> None:
+    def __init__(self, stages: Stages, call: Call, matrices: Mapping[str, Tensor]) -> None:
         self.stages, made, batch = stages, stages.made, call.batch
         like = getattr(torch, stages.form.factors) if stages.form.narrow else torch.float32
         self.constants = call.constants()
@@ -80,17 +93,15 @@ class _Desk:
         self.sources = [t.view(batch, -1) for t in self.source[:-1].split([w * batch for w in made.sources])]
         self.results = [t.view(batch, -1) for t in self.sums[:-1].split([w * batch for w in made.sums])]
         self.products = [each for each in made.order if isinstance(each, Product)]
-        self.weights: list[Tensor] = []
+        self.weights = [factor(weight, stages.form.factors).clone() for weight in self._stacked(matrices)]
         self.graphs: dict[int, torch.cuda.CUDAGraph | None] = {}
+        self.beside: torch.cuda.Stream | None = None  # where they are recorded
         self.warm = False
 
     def run(self, call: Call, matrices: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Do all steps of a call."""
         stages = self.stages
-        stacked = [torch.cat([matrices[name] for name in product.matrices]) for product in self.products]
-        if not self.weights:
-            self.weights = [factor(weight, stages.form.factors).clone() for weight in stacked]
-        for weight, new in zip(self.weights, stacked, strict=True):
+        for weight, new in zip(self.weights, self._stacked(matrices), strict=True):
             weight.copy_(new)
         back = stages.name == "backward"
         for i in range(len(stages.layout.state_sizes)):
@@ -121,9 +132,13 @@ class _Desk:
                 graph.replay()
             done += steps
 
+    def _stacked(self, matrices: Mapping[str, Tensor]) -> list[Tensor]:
+        """The matrices of each product, one below the other."""
+        return [torch.cat([matrices[name] for name in product.matrices]) for product in self.products]
+
     def _may_record(self, call: Call) -> bool:
         """On a GPU, but not within somebody's own graph."""
-        return call.x.is_cuda and not torch.cuda.is_current_stream_capturing()
+        return call.x.is_cuda and not _captured(call)
 
     def _steps(self, count: int) -> None:
         """So many steps, one after the other."""
@@ -144,8 +159,10 @@ class _Desk:
         """So many steps as a graph; None where none can be recorded."""
         if steps not in self.graphs:
             self.graphs[steps] = None
-            graph, here, beside = torch.cuda.CUDAGraph(), torch.cuda.current_stream(device), torch.cuda.Stream(device)
+            graph, here = torch.cuda.CUDAGraph(), torch.cuda.current_stream(device)
+            beside = self.beside = self.beside or _recording(self, device)
             beside.wait_stream(here)
+            torch.cuda.current_blas_handle()  # this thread's, which cannot be made while a graph is recorded
             try:
                 with torch.cuda.stream(beside):
                     graph.capture_begin(capture_error_mode="thread_local")
@@ -158,3 +175,30 @@ class _Desk:
                 _log.warning("steps of a recurrence could not be recorded as a CUDA graph, and are launched: %s", error)
             here.wait_stream(beside)
         return self.graphs[steps]
+
+
+def _captured(call: Call) -> bool:
+    """Whether somebody records a graph of their own."""
+    return call.x.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
+_free: dict[torch.device, list[torch.cuda.Stream]] = {}  # streams to record on that no desk has
+
+
+def _recording(desk: _Desk, device: torch.device) -> torch.cuda.Stream:
+    """A stream to record on, the desk's own as long as it lives.
+
+    Products that are recorded work in memory that torch keeps for their stream, also when their graph runs on another
+    one. Of two graphs recorded on one stream, which may run at the same time, both would work in the same memory.
+    Torch hands out 32 streams of each priority in turn; those of this one, few ask for.
+    """
+    if device not in _free:
+        _free[device] = list(
+            {s.cuda_stream: s for s in (torch.cuda.Stream(device, priority=-1) for _ in range(32))}.values()
+        )
+    free = _free[device]
+    if not free:  # so many desks: what is shared then is shared with the graphs of nobody else
+        return torch.cuda.Stream(device, priority=-1)
+    stream = free.pop()
+    weakref.finalize(desk, free.append, stream)
+    return stream

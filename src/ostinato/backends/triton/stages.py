@@ -21,7 +21,7 @@ from .step import Step, arguments, function
 
 __all__ = ["STAGE", "Product", "Staged", "render_stages"]
 
-_COUNTED = ("T", "B", "rows")
+_COUNTED = ("T", "B")  # in 32 bits
 STAGE = ("table", "source", "sums", "kept", "of_step", "ahead")
 
 
@@ -271,9 +271,9 @@ class _Stages(Step):
         head = ["group = tl.program_id(0)", "part = tl.program_id(1)", "first = part == 0"]
         for i, name in enumerate(table(self.plan, self.back)[1:], 1):
             found = f"tl.load(table + {i})"
-            if name in _COUNTED or name.endswith("_steps"):
+            if name in _COUNTED:
                 found = f"{found}.to(tl.int32)"
-            else:
+            elif name != "rows" and not name.endswith("_steps"):
                 kind = "tl.int64" if name in ("lengths", "begin") else "tl.float32"
                 found = f"tl.multiple_of({found}.to(tl.pointer_type({kind})), 16)"
             head += [f"{name} = {found}"] if name in used else []

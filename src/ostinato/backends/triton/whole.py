@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ...errors import LaunchError, StalledError
-from .call import Call
-from .device import facts
+from .call import MOST, Call
+from .device import facts, lasting
 from .form import Form
 from .launch import launch
 from .layout import Layout
@@ -24,7 +24,6 @@ from .render import given, render
 __all__ = ["Whole"]
 
 PATIENCE = 1 << 24  # looks at a counter, over all of a call, before a program gives up: seconds
-_MOST = (1 << 31) - 1  # that a kernel counts to
 
 
 class Whole:
@@ -54,9 +53,10 @@ class Whole:
             StalledError: the programs of an earlier kernel, or of this one, did not meet.
         """
         form, card = self.form, facts(call.device)
+        call.check(max(*self.rooms.values(), *self.layout.state_sizes, 1))
         groups = -(-call.batch // form.batch)
         together = max(1, card.programs // form.slices) if form.meeting else groups
-        arguments: dict[str, Any] = {"patience": min(PATIENCE + 64 * call.steps, _MOST)}
+        arguments: dict[str, Any] = {"patience": min(PATIENCE + 64 * call.steps, MOST)}
         for i, (matrix, *_) in enumerate(self.layout.plan.matrices):
             used = f"m{i}" in self.used
             arguments[f"m{i}"] = weight = factor(matrices[matrix], form.factors) if used else matrices[matrix]
@@ -78,7 +78,7 @@ class Whole:
             none = call.x.new_empty(4)
             return dict.fromkeys(("exchange", "totals", "counters", "failed"), none)
         slots = max(len(self.layout.plan.infer), len(self.layout.plan.backward))
-        if call.steps * form.slices * (slots + 1) > _MOST:
+        if call.steps * form.slices * (slots + 1) > MOST:
             raise LaunchError(f"{call.steps} steps are more than programs that meet can count; use shorter pieces")
         like = getattr(torch, form.factors) if form.narrow else torch.float32
         return {
@@ -120,4 +120,5 @@ class Flags:
 @lru_cache(maxsize=64)
 def flags(device: torch.device) -> Flags:
     """Of a device."""
-    return Flags(device)
+    with lasting():
+        return Flags(device)
