@@ -39,9 +39,10 @@ def reference(
     """What a kernel has to give: the output and the final states, and, given their gradients, those of x, of the states
     where there are any, and of the parameters that a kernel takes.
     """
-    x, *rest = [t.detach().requires_grad_() for t in (inputs.x, *(inputs.states or ()), *params)]
-    first = len(rest) - len(params)
     with torch.inference_mode(False), torch.enable_grad():
+        # copies: parameters made in inference mode could not be kept for backward
+        x, *rest = [t.detach().clone().requires_grad_() for t in (inputs.x, *(inputs.states or ()), *params)]
+        first = len(rest) - len(params)
         again = inputs._replace(x=x, states=None if inputs.states is None else rest[:first])
         output, finals, _ = run_eager(step, again, rest[first:], core=True)
         values = [output, *finals]
