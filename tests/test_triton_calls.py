@@ -13,7 +13,7 @@ import torch
 from device_laws import dealt, quiet
 from measured import build
 from ostinato import cells
-from ostinato.backends.triton import Form, TritonKernel, choosing, staged
+from ostinato.backends.triton import Form, TritonKernel, choosing, proof, staged
 from ostinato.backends.triton import load as loading
 from ostinato.backends.triton.call import Call
 from ostinato.backends.triton.load import load
@@ -200,3 +200,46 @@ def test_kernels_are_loaded_after_their_folder_was_taken_away():
     load(POWERS)
     shutil.rmtree(loading._folder())
     assert load(f"{POWERS}# again").powers is not None
+
+
+@pytest.fixture
+def proved(monkeypatch):
+    """Forms are compared with eager, as on a GPU."""
+    monkeypatch.setattr("ostinato.backends.triton.kernel.provable", lambda call: True)
+
+
+@pytest.mark.usefixtures("proved")
+def test_a_first_call_in_inference_mode_is_proved_too():
+    with quiet():
+        for dtype in (torch.float32, torch.float16):
+            with torch.inference_mode():  # parameters and all
+                layer = build(named("lstm"), 4, 6, "triton", dtype)
+                assert layer(torch.randn(3, 5, 4, dtype=dtype))[0].isfinite().all()
+        layer = build(named("lstm"), 4, 7, "triton", torch.float32)
+        with torch.inference_mode():
+            layer(torch.randn(3, 5, 4))
+        layer(torch.randn(3, 5, 4))[0].sum().backward()
+
+
+@pytest.mark.usefixtures("proved")
+def test_too_little_memory_to_prove_a_form_is_no_reason_to_refuse_it(monkeypatch):
+    def fault(*_):
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr("ostinato.backends.triton.kernel.fault", fault)
+    with quiet():
+        build(named("lstm"), 4, 6, "triton", torch.float32)(torch.randn(3, 5, 4))[0].sum().backward()
+
+
+def test_rounding_that_crosses_a_threshold_is_no_fault_and_wrong_lanes_are():
+    wants = torch.randn(4, 17, 256, generator=torch.Generator().manual_seed(0))
+    few, nothing, lanes, nan = wants.clone(), wants * 0, wants.clone(), wants.clone()
+    few[0, 3, 5] = 0.0  # a relu on the other side
+    lanes[..., 64:72] = 0.0
+    nan[0, 0, 0] = math.nan
+    noise = nothing + 1e-6
+    assert proof._difference([few, noise, None], [wants, nothing, wants], "backward", proof.MOST["float32"]) == ""
+    for wrong in (lanes, nan):
+        said = proof._difference([wants, wrong], [wants, wants], "backward", proof.MOST["bfloat16"])
+        assert said.startswith("result 1 of backward is off by ")
+    assert proof._difference([wants], [wants / 0.0], "infer", 1e-2) == ""  # nothing can be said

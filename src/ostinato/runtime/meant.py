@@ -40,20 +40,15 @@ def reference(
     where there are any, and of the parameters that a kernel takes.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        x, *rest = [_ordinary(t).detach().requires_grad_() for t in (inputs.x, *(inputs.states or ()), *params)]
+        # copies: parameters made in inference mode could not be kept for backward
+        x, *rest = [t.detach().clone().requires_grad_() for t in (inputs.x, *(inputs.states or ()), *params)]
         first = len(rest) - len(params)
-        states, masks = None if inputs.states is None else rest[:first], [_ordinary(t) for t in inputs.masks]
-        again = inputs._replace(x=x, states=states, masks=masks)
+        again = inputs._replace(x=x, states=None if inputs.states is None else rest[:first])
         output, finals, _ = run_eager(step, again, rest[first:], core=True)
         values = [output, *finals]
         if grads is None:
             return [value.detach() for value in values]
-        pairs = [(value, _ordinary(grad)) for value, grad in zip(values, grads, strict=True) if value.requires_grad]
+        pairs = [(value, grad) for value, grad in zip(values, grads, strict=True) if value.requires_grad]
         outputs, given = [value for value, _ in pairs], [grad for _, grad in pairs]
         made = torch.autograd.grad(outputs, [x, *rest], given, allow_unused=True) if pairs else ()
     return [*(value.detach() for value in values), *made]
-
-
-def _ordinary(t: Tensor) -> Tensor:
-    """A tensor that autograd may keep, as those that are made in inference mode are not."""
-    return t.clone() if t.is_inference() else t

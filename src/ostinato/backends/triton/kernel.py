@@ -129,7 +129,12 @@ class TritonKernel:
         if self.reference is None or key in self._proved or not provable(call):
             return
         self._proved.add(key)
-        if said := fault(self, name, form, call, bound, self.reference):
+        try:
+            said = fault(self, name, form, call, bound, self.reference)
+        except torch.OutOfMemoryError:  # beside what the user has there; the call itself may fit
+            self._proved.discard(key)
+            return
+        if said:
             raise LaunchError(
                 f"a Triton kernel with {form} computes something else than eager on this GPU: {said}; it is not used: "
                 "please report it, with what scripts/gpu-check says"
