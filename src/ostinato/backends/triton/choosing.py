@@ -18,6 +18,7 @@ from .call import Call
 from .device import facts, interpreted
 from .form import Form, power_of_two
 from .forms import Candidate, candidates
+from .whole import flags
 
 if TYPE_CHECKING:
     from .kernel import TritonBound, TritonKernel
@@ -74,6 +75,7 @@ class Chooser:
 
     def measure(self, kernel: TritonKernel, name: str, call: Call, bound: TritonBound) -> dict[Form, float]:
         """The microseconds of a step in each of the likely forms, over random numbers; the fastest is taken then."""
+        flags(call.device).look()  # at what the user did before: what comes now is of the forms
         found: dict[Form, float] = {}
         for form in self.tried(kernel, name, call.batch, call.device):
             try:
@@ -85,10 +87,16 @@ class Chooser:
             except StalledError as error:
                 _log.warning("%s in %s: %s", name, form, error)
                 self.refuse(name, form)
-        if found:
-            best = min(found, key=lambda form: found[form])
+        for best in sorted(found, key=lambda form: found[form]):
+            try:
+                kernel.prove(best, name, call, bound)
+            except LaunchError as error:
+                _log.warning("%s", error)
+                self.refuse(name, best)
+                continue
             measured.remember(_key(kernel, name, call.batch, call.device), best, found[best])
             self._known.clear()
+            break
         return found
 
     def tried(self, kernel: TritonKernel, name: str, batch: int, device: torch.device) -> list[Form]:

@@ -31,10 +31,14 @@ def sigmoid(x):
 
 @triton.jit
 def softplus(x):
-    """log(1 + exp(x)); of a small exponential by its series."""
+    """log(1 + exp(x)): log(1 + e) = 2 artanh(e / (2 + e)), whose argument is at most 1/3, by its series."""
     e = tl.exp(-tl.abs(x))
-    small = e * (1.0 - e * (0.5 - e * (0.33333333333 - e * 0.25)))
-    return tl.maximum(x, 0.0, propagate_nan=tl.PropagateNan.ALL) + tl.where(e < 0.01, small, tl.log(1.0 + e))
+    s = e / (2.0 + e)
+    q = s * s
+    rest = 0.14285714286 + q * (0.11111111111 + q * (0.09090909091 + q * (0.07692307692 + q * 0.06666666667)))
+    return tl.maximum(x, 0.0, propagate_nan=tl.PropagateNan.ALL) + 2.0 * s * (
+        1.0 + q * (0.33333333333 + q * (0.2 + q * rest))
+    )
 
 
 @triton.jit

@@ -23,7 +23,7 @@ from .outside import History, bias_gradients, deferred, hoisted, weight_gradient
 from .precision import tf32_allowed
 from .proof import Reference, fault
 from .staged import Stages
-from .whole import Whole
+from .whole import Whole, flags
 
 __all__ = ["TritonBound", "TritonKernel"]
 
@@ -112,14 +112,14 @@ class TritonKernel:
         failed: LaunchError | None = None
         for form in self.chooser.forms(self, name, call.batch, call.device):
             try:
-                self._prove(form, name, call, bound)
+                self.prove(form, name, call, bound)
                 return self._run(form, name, call, bound, values)
             except LaunchError as error:
                 failed = error
                 self.chooser.refuse(name, form)
         raise failed or LaunchError(f"{name} can be launched in no form; use backend='eager'")
 
-    def _prove(self, form: Form, name: str, call: Call, bound: TritonBound) -> None:
+    def prove(self, form: Form, name: str, call: Call, bound: TritonBound) -> None:
         """Compare what a form gives with the reference, the first time that a GPU runs it.
 
         Raises:
@@ -135,6 +135,9 @@ class TritonKernel:
             self._proved.discard(key)
             return
         if said:
+            flags(
+                call.device
+            ).forget()  # a form whose programs do not meet is wrong, and nothing of the user's came of it
             raise LaunchError(
                 f"a Triton kernel with {form} computes something else than eager on this GPU: {said}; it is not used: "
                 "please report it, with what scripts/gpu-check says"

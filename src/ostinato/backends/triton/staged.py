@@ -28,7 +28,7 @@ from .step import arguments
 __all__ = ["Stages"]
 
 STEPS = (64, 8)  # of a graph, and of one for the rest; those beyond T do nothing
-ROOM = 8  # extents whose graphs and buffers are kept
+ROOM = 4  # extents whose graphs and buffers are kept
 _log = logging.getLogger("ostinato")
 
 

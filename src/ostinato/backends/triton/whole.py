@@ -105,16 +105,19 @@ class Flags:
             self._said.copy_(self.here)
         elif torch.cuda.is_current_stream_capturing():
             return
-        failed = int(self._said)
-        if failed:
-            self.here.zero_()
-            self._said.zero_()
+        if int(self._said):
+            self.forget()
             raise StalledError(
                 "the programs of a kernel did not meet in time, and what came of it is NaN; the GPU may be shared with "
                 "others: try again, or use backend='eager'"
             )
         if self.here.is_cuda:
             self._said.copy_(self.here, non_blocking=True)
+
+    def forget(self) -> None:
+        """Nothing is known of any."""
+        self.here.zero_()
+        self._said.zero_()
 
 
 @lru_cache(maxsize=64)
