@@ -31,7 +31,8 @@ from ostinato.bench.measure.crew import Crew  # noqa: E402
 
 SHARED = 227 * 1024  # bytes that one program may have
 KERNELS = ("infer", "train", "backward")
-SHAPES = ("whole", "stages")
+SHAPES = ("whole", "stages", "meeting")
+WIDE = 256  # units, at least, of kernels whose programs meet
 BATCH = 16
 LIMIT_S = 60.0
 
@@ -117,18 +118,27 @@ def line(row: Row) -> str:
 def measured(task: tuple[str, str, int, str]) -> dict[str, Any]:
     """What one kernel of a cell takes, where all its sizes are H, or half of it beside D and H.
 
-    In the form that the model puts first for an H200 and a batch of 16, or with products by the vendor's library.
+    In the form that the model puts first for an H200 and a batch of 16; with products by the vendor's library; or, of
+    bfloat16 factors and at least `WIDE` units, in the first form whose programs meet.
     """
     from ostinato.backends.triton import Layout, candidates, compiled, facts
     from ostinato.runtime.step import Step
 
     name, kernel, hidden, shape = task
+    hidden = max(hidden, WIDE) if shape == "meeting" else hidden
     program = getattr(cells, name).program()
     sizes = {symbol: hidden if symbol in ("D", "H") else max(1, hidden // 2) for symbol in program.symbols}
     step = Step.of(program, True, {"D": hidden, "H": hidden, **sizes})
     layout = Layout(step.plan.anonymous(), step.plan_sizes)
-    likely = candidates(layout, kernel, BATCH, "float32", facts(torch.device("cpu")))
-    form = next(each.form for each in likely if each.form.stages == (shape == "stages"))
+    factors = "bfloat16" if shape == "meeting" else "float32"
+    likely = candidates(layout, kernel, BATCH, factors, facts(torch.device("cpu")))
+    if shape == "meeting":
+        found = [each.form for each in likely if each.form.meeting]
+    else:
+        found = [each.form for each in likely if each.form.stages == (shape == "stages")]
+    if not found:
+        return {"registers": 0, "spilled": 0, "shared": 0, "form": "none: there is nothing to share"}
+    form = found[0]
     made = [taken(each) for each in compiled(layout, form, kernel).values()]
     return {what: max(each[what] for each in made) for what in ("registers", "spilled", "shared")} | {"form": str(form)}
 

@@ -19,6 +19,7 @@ from laws import needs_c
 from measured import build, expected, inputs, measure, ragged, results, states_for
 from ostinato.backends.c import CBackend
 from ostinato.backends.triton import TritonBackend
+from ostinato.errors import BackendError
 from ostinato.named import named
 from ostinato.runtime.dtypes import factors_of, products_of
 from tolerances import differences
@@ -203,7 +204,8 @@ def test_narrow_numbers_in_triton(dtype: torch.dtype, name: str, autocast: bool)
     pytest.importorskip("triton", reason="triton is not installed (pip install triton==3.6.0 'numpy<2.4')")
     own = F32 if autocast else dtype
     layer = build(named(name), 5, 7, "triton", F32, bidirectional=True).to(own)
-    reason = TritonBackend().refuses(layer._stack.places[0].step.plan, torch.device("cpu"), dtype)
+    with products_of_bfloat16():
+        reason = TritonBackend().refuses(layer._stack.places[0].step.plan, torch.device("cpu"), dtype)
     if reason is not None:
         pytest.skip(reason)
     x, state, lengths = inputs(4, 3, 5, own), states_for(layer, 3, own), ragged(4, 3)
@@ -213,6 +215,13 @@ def test_narrow_numbers_in_triton(dtype: torch.dtype, name: str, autocast: bool)
     assert {v.dtype for v in found.values() if v is not None} == {own}
     lines = differences(found, meant, dtype)
     assert [line for line in lines if ": is torch.float32" not in line] == []
+
+
+def test_the_interpreters_own_products_of_bfloat16_are_refused() -> None:
+    pytest.importorskip("triton", reason="triton is not installed (pip install triton==3.6.0 'numpy<2.4')")
+    layer = build(named("lstm"), 3, 4, "triton", torch.bfloat16)
+    with pytest.raises(BackendError, match="interpreter multiplies bfloat16 numbers as the integers"):
+        layer(torch.zeros(2, 1, 3, dtype=torch.bfloat16))
 
 
 # ---- TF32
