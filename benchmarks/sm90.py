@@ -4,7 +4,8 @@
 
 Needs triton (3.6). Registers and spills are what ptxas says, shared memory what Triton asks for. Every kernel is
 compiled in a child process, which is ended if it takes longer than `--limit` seconds. The exit status is 1 where a
-kernel does not compile in time, spills registers, or asks for more shared memory than a program of the card may have.
+kernel does not compile in time, spills registers within a loop (one or two beside the loop over the steps cost
+nothing), or asks for more shared memory than a program of the card may have.
 """
 
 from __future__ import annotations
@@ -91,14 +92,14 @@ def _rows(crew: Crew, tasks: Sequence[Any], hidden: int, limit: float, until: fl
         for end in crew.run(tasks, limit, until):
             name, kernel, _, shape = end.task
             row: Row = {"cell": name, "hidden_size": hidden, "kernel": kernel, "shape": shape}
-            row |= {"registers": None, "spilled": None}
+            row |= {"registers": None, "spilled": None, "in_loops": None}
             row |= {"shared": None, "seconds": round(end.seconds, 2)} | (end.value or {})
             yield row | {"wrong": end.said if end.how != "done" else fault(row)}
 
 
 def fault(row: Row) -> str:
     """What is wrong with a kernel that did compile; nothing: ""."""
-    faults = [f"{row['spilled']} B of registers are spilled"] if row["spilled"] else []
+    faults = [f"{row['in_loops']} instructions of a loop move spilled registers"] if row["in_loops"] else []
     faults += [f"it asks for {row['shared']:,} B of shared memory, and there are {SHARED:,}"] * (row["shared"] > SHARED)
     return "; ".join(faults)
 
@@ -137,10 +138,10 @@ def measured(task: tuple[str, str, int, str]) -> dict[str, Any]:
     else:
         found = [each.form for each in likely if each.form.stages == (shape == "stages")]
     if not found:
-        return {"registers": 0, "spilled": 0, "shared": 0, "form": "none: there is nothing to share"}
+        return dict.fromkeys(TAKEN, 0) | {"form": "none: there is nothing to share"}
     form = found[0]
     made = [taken(each) for each in compiled(layout, form, kernel).values()]
-    return {what: max(each[what] for each in made) for what in ("registers", "spilled", "shared")} | {"form": str(form)}
+    return {what: max(each[what] for each in made) for what in TAKEN} | {"form": str(form)}
 
 
 def taken(made: Any) -> dict[str, int]:
@@ -148,21 +149,45 @@ def taken(made: Any) -> dict[str, int]:
     said = assembled(made.asm["ptx"])
     found = {what: re.search(pattern, said) for what, pattern in PATTERNS.items()}
     numbers = {what: int(match.group(1)) if match else 0 for what, match in found.items()}
-    return numbers | {"shared": made.metadata.shared}
+    return numbers | {"in_loops": in_loops(made.asm["cubin"]), "shared": made.metadata.shared}
 
 
+def in_loops(cubin: bytes) -> int:
+    """Instructions between a label and a jump back to it that store or load spilled registers."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.cubin"
+        path.write_bytes(cubin)
+        command = [str(tool("nvdisasm")), "-c", str(path)]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    labels: dict[str, int] = {}
+    spills, loops = list[int](), list[tuple[int, int]]()
+    for number, written in enumerate(text.splitlines()):
+        if label := re.match(r"\s*(\.L_\w+):", written):
+            labels[label.group(1)] = number
+        elif re.search(r"\b(LDL|STL)\b", written):
+            spills.append(number)
+        elif (jump := re.search(r"\bBRA\b.*?(\.L_\w+)", written)) and jump.group(1) in labels:
+            loops.append((labels[jump.group(1)], number))
+    return sum(any(first <= spill <= last for first, last in loops) for spill in spills)
+
+
+def tool(name: str) -> Path:
+    """A program that Triton brings."""
+    from triton.backends import nvidia
+
+    return Path(next(iter(nvidia.__path__))) / "bin" / name
+
+
+TAKEN = ("registers", "spilled", "in_loops", "shared")
 PATTERNS = {"registers": r"Used (\d+) registers", "spilled": r"(\d+) bytes spill stores"}
 
 
 def assembled(ptx: str) -> str:
     """What the assembler that Triton brings says of a kernel."""
-    from triton.backends import nvidia
-
-    program = Path(next(iter(nvidia.__path__))) / "bin" / "ptxas"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.ptx"
         path.write_text(ptx, encoding="utf-8")
-        command = [str(program), "-v", "--gpu-name=sm_90a", str(path), "-o", str(path.with_suffix(".cubin"))]
+        command = [str(tool("ptxas")), "-v", "--gpu-name=sm_90a", str(path), "-o", str(path.with_suffix(".cubin"))]
         return subprocess.run(command, capture_output=True, text=True, check=True).stderr
 
 
