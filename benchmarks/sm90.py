@@ -4,8 +4,8 @@
 
 Needs triton (3.6). Registers and spills are what ptxas says, shared memory what Triton asks for. Every kernel is
 compiled in a child process, which is ended if it takes longer than `--limit` seconds. The exit status is 1 where a
-kernel does not compile in time, spills registers within a loop (one or two beside the loop over the steps cost
-nothing), or asks for more shared memory than a program of the card may have.
+kernel does not compile in time, spills registers (of which it says how many instructions within loops move them),
+or asks for more shared memory than a program of the card may have.
 """
 
 from __future__ import annotations
@@ -99,7 +99,8 @@ def _rows(crew: Crew, tasks: Sequence[Any], hidden: int, limit: float, until: fl
 
 def fault(row: Row) -> str:
     """What is wrong with a kernel that did compile; nothing: ""."""
-    faults = [f"{row['in_loops']} instructions of a loop move spilled registers"] if row["in_loops"] else []
+    where = f"{row['in_loops']} instructions within loops move them"
+    faults = [f"{row['spilled']} B of registers are spilled; {where}"] if row["spilled"] else []
     faults += [f"it asks for {row['shared']:,} B of shared memory, and there are {SHARED:,}"] * (row["shared"] > SHARED)
     return "; ".join(faults)
 
