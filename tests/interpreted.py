@@ -82,7 +82,8 @@ class AtOnce:
 
     def __getitem__(self, grid: tuple[int, int]) -> Callable[..., None]:
         def call(*given: Any, **more: Any) -> None:
-            more.pop("num_warps")
+            for option in Form().options:
+                more.pop(option)
             shared: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
             args = [_shared(each, shared) for each in given]
             programs = [(x, y) for x in range(grid[0]) for y in range(grid[1])]

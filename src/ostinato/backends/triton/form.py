@@ -9,6 +9,8 @@ __all__ = ["NARROW", "Form", "Piece", "power_of_two"]
 
 LEAST = 16  # the least depth of a product that the units for products take; vectors up to it are not dealt out
 NARROW = ("bfloat16", "float16")  # factors that take less memory than what they are made of
+REGISTERS = 65536  # of a multiprocessor; a thread may have 255 of them
+BESIDE = 3  # programs that a multiprocessor runs at the same time at least, where products are the vendor's
 
 
 def power_of_two(n: int) -> int:
@@ -55,6 +57,16 @@ class Form:
     def meeting(self) -> bool:
         """Whether programs wait for one another."""
         return self.slices > 1 and not self.stages
+
+    @property
+    def options(self) -> dict[str, int]:
+        """What the compiler is told.
+
+        Left to itself the assembler spills registers to fit more programs on a multiprocessor, which here has one of
+        those over whole sequences and nothing else to do.
+        """
+        threads = 32 * self.warps * (BESIDE if self.stages else 1)
+        return {"num_warps": self.warps, "maxnreg": min(255, REGISTERS // threads)}
 
     def sliced(self, size: int) -> bool:
         """Whether each program of a group has a part of a vector of this size; small ones each has whole."""

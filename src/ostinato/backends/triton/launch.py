@@ -23,7 +23,7 @@ def launch(
     Raises:
         LaunchError: it asks for more than the card has, does not compile, or the driver refuses it.
     """
-    options: dict[str, Any] = {"num_warps": form.warps}
+    options: dict[str, Any] = {**form.options}
     if form.meeting and not interpreted():
         options["launch_cooperative_grid"] = True  # refused where its programs do not all run at once
     try:

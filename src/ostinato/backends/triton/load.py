@@ -6,11 +6,14 @@ import hashlib
 import importlib.util
 import sys
 import tempfile
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["load"]
+from .form import Form
+from .layout import Layout
+
+__all__ = ["Rendered", "load"]
 
 
 _kept: list[tempfile.TemporaryDirectory[str]] = []
@@ -35,3 +38,22 @@ def load(text: str) -> ModuleType:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+class Rendered:
+    """What is rendered of a Plan, and its module once it is asked for.
+
+    Args:
+        layout: the Plan at its sizes.
+        form: how the work is dealt to programs.
+        name: infer, train or backward.
+        text: the module's.
+    """
+
+    def __init__(self, layout: Layout, form: Form, name: str, text: str) -> None:
+        self.layout, self.form, self.name, self.text = layout, form, name, text
+
+    @cached_property
+    def module(self) -> ModuleType:
+        """The module of the text."""
+        return load(self.text)

@@ -81,7 +81,6 @@ class _Kernel(Step):
             self.after.append("tl.store(failed, 1, mask=left <= 0)")
         head = ["group = earlier + tl.program_id(0)", "part = tl.program_id(1)", "first = part == 0", *self.sequences()]
         head += ["rounds = 0", "left = patience", "lost = 0.0"] if meeting else []
-        # num_stages: other programs write in the loop what is loaded there, so no load may be moved to an earlier step
         following = [*self.place_of("_next"), *self.upcoming]
         i = self.body.index(AHEAD) if AHEAD in self.body else 0
         number = "s_next = T - 1 - tl.cast({}, tl.int32)" if self.back else "s_next = tl.cast({}, tl.int32)"

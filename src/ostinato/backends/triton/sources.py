@@ -30,7 +30,7 @@ def compiled(layout: Layout, form: Form, name: str, capability: int = 90) -> dic
 
     target = GPUTarget("cuda", capability, 32)
     return {
-        function: triton.compile(source, target=target, options={"num_warps": form.warps})
+        function: triton.compile(source, target=target, options=form.options)
         for function, source in sources(layout, form, name).items()
     }
 

@@ -7,8 +7,6 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
-from functools import cached_property
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -19,7 +17,7 @@ from .device import lasting
 from .form import Form
 from .launch import launch
 from .layout import Layout
-from .load import load
+from .load import Rendered
 from .outside import factor, multiply
 from .precision import tf32_allowed
 from .stages import Product, render_stages, table
@@ -32,7 +30,7 @@ ROOM = 4  # extents whose graphs and buffers are kept
 _log = logging.getLogger("ostinato")
 
 
-class Stages:
+class Stages(Rendered):
     """The kernels and products of a step.
 
     Args:
@@ -42,15 +40,10 @@ class Stages:
     """
 
     def __init__(self, layout: Layout, form: Form, name: str) -> None:
-        self.layout, self.form, self.name = layout, form, name
         self.made = render_stages(layout, form, name)
+        super().__init__(layout, form, name, self.made.text)
         self._desks: OrderedDict[tuple[Any, ...], _Desk] = OrderedDict()
         self._lock = threading.Lock()  # calls of two threads on one stream have one desk, one after the other
-
-    @cached_property
-    def module(self) -> ModuleType:
-        """The kernels' module."""
-        return load(self.made.text)
 
     def run(self, call: Call, matrices: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Do all steps.

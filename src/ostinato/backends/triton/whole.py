@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cached_property, lru_cache
-from types import ModuleType
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from .device import facts, lasting
 from .form import Form
 from .launch import launch
 from .layout import Layout
-from .load import load
+from .load import Rendered
 from .outside import factor
 from .render import given, render
 
@@ -26,7 +25,7 @@ __all__ = ["Whole"]
 PATIENCE = 1 << 24  # looks at a counter, over all of a call, before a program gives up: seconds
 
 
-class Whole:
+class Whole(Rendered):
     """A kernel over whole sequences.
 
     Args:
@@ -36,14 +35,9 @@ class Whole:
     """
 
     def __init__(self, layout: Layout, form: Form, name: str) -> None:
-        self.layout, self.form, self.name = layout, form, name
-        self.text, self.rooms = render(layout, form, name)
+        text, self.rooms = render(layout, form, name)
+        super().__init__(layout, form, name, text)
         self.used = set(re.findall(r"\bm\d+\b", self.text.split("):", 1)[1]))
-
-    @cached_property
-    def module(self) -> ModuleType:
-        """The kernel's module."""
-        return load(self.text)
 
     def run(self, call: Call, matrices: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Launch it, as often as the card must be filled.
