@@ -10,6 +10,7 @@ from torch import Tensor
 from torch._C._functorch import is_batchedtensor, is_functorch_wrapped_tensor
 
 from ..errors import ShapeError
+from ..runtime import casting
 
 Lengths = Tensor | Sequence[int]
 
@@ -43,7 +44,7 @@ def check_input(x: Any, width: int, weight: Tensor, batch_first: bool) -> None:
         raise ShapeError(f"the input is {x.dtype}; convert it with x.float()")
     if x.layout != torch.strided:
         raise ShapeError(f"the input's layout is {x.layout}; give a dense tensor, x.to_dense()")
-    if x.dtype != weight.dtype and not _casting(x):
+    if x.dtype != weight.dtype and not casting(x.device.type):
         raise ShapeError(
             f"the input is {x.dtype}, but the weights are {weight.dtype}; use x.to({weight.dtype}) or "
             f"layer.to({x.dtype})"
@@ -140,7 +141,7 @@ def check_states(
             raise _unfit(name, tensor, want, device, counts)
         if tensor.dtype != dtype:
             fits = False
-            if not _casting(x):
+            if not casting(x.device.type):
                 raise ShapeError(f"the state {name} is {tensor.dtype}, but the input is {dtype}; use .to({dtype})")
     if not fits:  # under autocast
         given = [tensor.to(dtype) for tensor in given]
@@ -236,8 +237,3 @@ def check_generator(generator: Any) -> None:
         raise ShapeError(
             f"generator is {type(generator).__name__}; give a torch.Generator, as torch.Generator().manual_seed(0)"
         )
-
-
-def _casting(x: Tensor) -> bool:
-    """Whether autocast is on for this device."""
-    return torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type)

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ..errors import CellError, ProgramError, ShapeError
 from ..ir import Program
 from ..lang import trace_step
-from ..runtime import Step
+from ..runtime import Step, casting
 from .scan_call import Call, pair
 
 
@@ -81,8 +81,7 @@ def _trace(step: Callable[[Any, Any], tuple[Any, Any]], call: Call) -> _Traced:
         return leaves, outputs
 
     def mode() -> tuple[bool, ...]:
-        casting = torch.is_autocast_enabled(call.xs.device.type)
-        return torch.is_grad_enabled(), torch.is_inference_mode_enabled(), casting
+        return torch.is_grad_enabled(), torch.is_inference_mode_enabled(), casting(call.xs.device.type)
 
     with _Plain():
         program, widths = trace_step(flat, call.xs.shape[-1], [s.shape[-1] for s in call.states], name, mode)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..backends.base import Inputs, Outputs, extent_of, on_device
 from .asked import asked
 from .choose import CHOICES, check_choice, choose, say_once
-from .dtypes import products_of
+from .dtypes import casting, products_of
 from .packed import last_rows, packed, unpacked
 from .runner import Runner
 from .step import Step
@@ -18,6 +18,7 @@ __all__ = [
     "Runner",
     "Step",
     "asked",
+    "casting",
     "check_choice",
     "choose",
     "extent_of",

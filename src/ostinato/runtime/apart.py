@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from ..backends.base import Bound, Gradients, Inputs, OutputGradients, Outputs, Wanted
+from .dtypes import casting
 
 
 def forward(bound: Bound, inputs: Inputs, training: bool) -> tuple[Outputs, Tensor | None]:
     """`Bound.forward`."""
-    if inputs.x.is_cpu and not torch.is_autocast_enabled("cpu"):
+    if inputs.x.is_cpu and not casting("cpu"):
         return bound.forward(inputs, training)
     with apart(inputs.x.device):
         return bound.forward(inputs, training)
@@ -23,7 +24,7 @@ def backward(
     bound: Bound, tape: Tensor, inputs: Inputs, output: Tensor, grads: OutputGradients, wanted: Wanted
 ) -> Gradients:
     """`Bound.backward`."""
-    if inputs.x.is_cpu and not torch.is_autocast_enabled("cpu"):
+    if inputs.x.is_cpu and not casting("cpu"):
         return bound.backward(tape, inputs, output, grads, wanted)
     with apart(inputs.x.device):
         return bound.backward(tape, inputs, output, grads, wanted)
@@ -33,9 +34,8 @@ def backward(
 def apart(device: torch.device) -> Iterator[None]:
     """Autocast, which would round the products around a kernel, is off; the tensors' own GPU is the current one."""
     kind = device.type
-    cast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     with (
-        torch.autocast(kind, enabled=False) if cast else nullcontext(),
+        torch.autocast(kind, enabled=False) if casting(kind) else nullcontext(),
         torch.cuda.device(device) if kind == "cuda" else nullcontext(),
     ):
         yield

@@ -8,7 +8,14 @@ from torch import Tensor
 from .asked import asked
 
 NARROW = (torch.bfloat16, torch.float16)
+_KINDS = ("cpu", "cuda", "xpu", "mps", "mtia", "hpu", "ipu", "xla", "maia", "privateuseone")
+_CAST = frozenset(kind for kind in _KINDS if torch.amp.is_autocast_available(kind))  # asked once: see `casting`
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def casting(device: str) -> bool:
+    """Whether autocast is on for a device's type, found as torch.compile can follow it, that of torch 2.11 too."""
+    return device in _CAST and torch.is_autocast_enabled(device)
 
 
 def factors_of(device: str, dtype: torch.dtype, autocast: torch.dtype | None, backend: str) -> torch.dtype:
@@ -42,7 +49,7 @@ def products_of(x: Tensor, backend: str) -> torch.dtype:
     autocast = None
     if dtype == torch.float32:
         kind = "cpu" if x.is_cpu else "cuda"  # asking for a device's type takes longer than all the rest
-        if not torch.is_autocast_enabled(kind) or not (x.is_cpu or x.is_cuda):
+        if not casting(kind) or not (x.is_cpu or x.is_cuda):
             return dtype
         autocast = torch.get_autocast_dtype(kind)
     return factors_of(x.device.type, dtype, autocast, asked(backend))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..backends import eager
 from ..backends.base import Inputs, Outputs
+from .dtypes import casting
 from .packed import on_padded
 from .step import Step
 
@@ -25,8 +26,7 @@ def run_eager(step: Step, inputs: Inputs, params: Sequence[Tensor], core: bool =
     x, states, lengths, reverse, masks = inputs
     starts = [x.new_zeros(x.shape[1], s) for s in step.state_sizes] if states is None else [s[0] for s in states]
     kind = x.device.type
-    cast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    with torch.autocast(kind, enabled=False) if cast else contextlib.nullcontext():
+    with torch.autocast(kind, enabled=False) if casting(kind) else contextlib.nullcontext():
         output, finals, statistics = eager.recurrence(
             program, x, starts, params, step.sizes, None if lengths is None else lengths.tolist(), reverse, masks
         )

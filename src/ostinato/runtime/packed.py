@@ -22,8 +22,8 @@ def on_padded(run: Callable[[Inputs], Outputs], inputs: Inputs, shapes: Sequence
         return unpacked(mask, lengths) if mask.dim() == 2 and len(shape) == 1 else mask
 
     masks = [whole(mask, shape) for mask, shape in zip(inputs.masks, shapes, strict=True)]
-    found = run(inputs._replace(x=unpacked(x, lengths), masks=masks))
-    return found._replace(output=packed(found.output, lengths))
+    output, finals, statistics = run(inputs._replace(x=unpacked(x, lengths), masks=masks))
+    return Outputs(packed(output, lengths), finals, statistics)
 
 
 def unpacked(rows: Tensor, lengths: Tensor) -> Tensor:

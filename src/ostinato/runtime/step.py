@@ -14,6 +14,7 @@ from ..backends.base import Inputs, Kernel, Outputs, extent_of
 from ..errors import ShapeError
 from ..ir import PARAMETERS, Program, levels, simplify, size_value, without_params
 from ..schedule import Plan, Prologue, make_plan, split_prologue
+from .dtypes import casting
 
 
 @lru_cache(maxsize=512)
@@ -111,7 +112,7 @@ class Step:
         In the parameters' dtype, under autocast as well.
         """
         kind = params[0].device.type if params else "cpu"
-        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        if casting(kind):
             with torch.autocast(kind, enabled=False):
                 return self.derived(params, masks)
         values = dict(self._constants)
