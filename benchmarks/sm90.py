@@ -158,7 +158,7 @@ def in_loops(cubin: bytes) -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
         path.write_bytes(cubin)
-        command = [str(tool("nvdisasm")), "-c", str(path)]
+        command = [tools().nvdisasm.path, "-c", str(path)]
         text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     labels: dict[str, int] = {}
     spills, loops = list[int](), list[tuple[int, int]]()
@@ -172,11 +172,18 @@ def in_loops(cubin: bytes) -> int:
     return sum(any(first <= spill <= last for first, last in loops) for spill in spills)
 
 
-def tool(name: str) -> Path:
-    """A program that Triton brings."""
-    from triton.backends import nvidia
+def tools() -> Any:
+    """The programs that Triton brings, or that the user has named in place of them."""
+    from triton import knobs
 
-    return Path(next(iter(nvidia.__path__))) / "bin" / name
+    return knobs.nvidia
+
+
+def assembler() -> str:
+    """That which Triton takes for this card: it brings several, and which it takes depends on its version."""
+    from triton.backends.nvidia.compiler import get_ptxas
+
+    return get_ptxas(90).path
 
 
 TAKEN = ("registers", "spilled", "in_loops", "shared")
@@ -188,7 +195,7 @@ def assembled(ptx: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.ptx"
         path.write_text(ptx, encoding="utf-8")
-        command = [str(tool("ptxas")), "-v", "--gpu-name=sm_90a", str(path), "-o", str(path.with_suffix(".cubin"))]
+        command = [assembler(), "-v", "--gpu-name=sm_90a", str(path), "-o", str(path.with_suffix(".cubin"))]
         return subprocess.run(command, capture_output=True, text=True, check=True).stderr
 
 

@@ -17,7 +17,6 @@ from ostinato.named import named
 from ostinato.runtime import Step
 from tolerances import assert_agree
 
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
 
 WANTED = (
     "layer_norm(lstm)",

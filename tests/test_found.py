@@ -17,9 +17,7 @@ def test_a_layer_used_twice_has_the_same_gradient_under_create_graph(backend: st
     """The path through the first use belongs to the engine, not to the second use's recomputation."""
     layer = fill(RNN("gru", 4, 4, backend=backend, dtype=torch.float64))
     x = torch.randn(5, 3, 4, dtype=torch.float64)
-    found = [
-        grad(layer(layer(x)[0])[0].sum(), layer.W_r_l0, create_graph=again)[0] for again in (False, True)
-    ]
+    found = [grad(layer(layer(x)[0])[0].sum(), layer.W_r_l0, create_graph=again)[0] for again in (False, True)]
     torch.testing.assert_close(found[0], found[1], rtol=1e-12, atol=1e-12)
 
 
@@ -84,7 +82,6 @@ def test_a_parameter_replaced_by_one_that_does_not_fit_is_refused() -> None:
         layer(torch.zeros(2, 2, 4))
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch itself, on first use
 def test_forward_mode_carries_its_tangent() -> None:
     layer = fill(RNN("elman", 3, 4, backend="c")).requires_grad_(False)
     x = torch.randn(5, 2, 3)

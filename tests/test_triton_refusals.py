@@ -77,6 +77,19 @@ def test_a_triton_that_does_not_import_is_a_reason(monkeypatch):
         backend._missing.cache_clear()
 
 
+def test_an_old_triton_is_a_reason(monkeypatch):
+    triton = pytest.importorskip("triton")
+    backend._missing.cache_clear()
+    monkeypatch.setattr(triton, "__version__", "3.1.0+git12")
+    try:
+        assert "triton is of version 3.1.0+git12, and kernels need 3.6 or newer" in str(backend._missing())
+        backend._missing.cache_clear()
+        monkeypatch.setattr(triton, "__version__", "3.10.0")
+        assert backend._missing() is None
+    finally:
+        backend._missing.cache_clear()
+
+
 class Refusing:
     """A function of Triton's that cannot be launched."""
 

@@ -134,7 +134,7 @@ class Layer:
             every = {name: self._aligned(value, x.shape[0], lengths) for name, value in run.states.items()}
             run = Run(output, run.finals, every)
         if states is not None and not wanted.sequence and not variant.carries:
-            run = run._replace(output=_if_any(run.output, x.shape[0], lengths))
+            run = Run(_if_any(run.output, x.shape[0], lengths), run.finals, run.states)
         return run
 
     def again(

@@ -15,14 +15,14 @@ __all__ = ["last_rows", "on_padded", "packed", "unpacked"]
 
 def on_padded(run: Callable[[Inputs], Outputs], inputs: Inputs, shapes: Sequence[Sequence[Any]]) -> Outputs:
     """What `run` gives for packed inputs, padded for it; `shapes` are those of the step's masks."""
-    x, lengths = inputs.x, inputs.lengths
+    x, states, lengths, reverse, _ = inputs
     assert lengths is not None
 
     def whole(mask: Tensor, shape: Sequence[Any]) -> Tensor:
         return unpacked(mask, lengths) if mask.dim() == 2 and len(shape) == 1 else mask
 
     masks = [whole(mask, shape) for mask, shape in zip(inputs.masks, shapes, strict=True)]
-    output, finals, statistics = run(inputs._replace(x=unpacked(x, lengths), masks=masks))
+    output, finals, statistics = run(Inputs(unpacked(x, lengths), states, lengths, reverse, masks))
     return Outputs(packed(output, lengths), finals, statistics)
 
 

@@ -162,19 +162,16 @@ class Runner:
             *(reverse, asked(backend), name_of(kind), tape),
         )
         found = step.outputs(output, rest)
-        return found._replace(statistics=tuple([s.detach() for s in found.statistics]))
+        return Outputs(found.output, found.finals, tuple([s.detach() for s in found.statistics]))
 
 
 def _widened(
     run: Callable[..., Outputs], inputs: Inputs, params: Sequence[Tensor], backend: str, kind: torch.dtype
 ) -> Outputs:
     """A kernel's sums and states are float32; bfloat16 and float16 are what comes in and goes out."""
-    x, states, _, _, masks = inputs
-    wide = inputs._replace(
-        x=x.float(),
-        states=None if states is None else [t.float() for t in states],
-        masks=[m.float() for m in masks],
-    )
+    x, states, lengths, reverse, masks = inputs
+    wide_states = None if states is None else [t.float() for t in states]
+    wide = Inputs(x.float(), wide_states, lengths, reverse, [m.float() for m in masks])
     found = run(wide, [t.float() for t in params], backend, kind)
     narrow = [tuple([t.to(x.dtype) for t in part]) for part in (found.finals, found.statistics)]
     return Outputs(found.output.to(x.dtype), *narrow)

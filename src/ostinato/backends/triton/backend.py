@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
@@ -16,6 +17,7 @@ __all__ = ["TritonBackend"]
 
 OLDEST = (7, 0)  # the compute capability that Triton compiles for
 OLDEST_OF = {torch.bfloat16: (8, 0)}  # that has units for products of these
+OLDEST_TRITON = (3, 6)
 
 
 class TritonBackend:
@@ -42,9 +44,12 @@ def _missing() -> str | None:
     if find_spec("triton") is None:
         return "triton is not installed (pip install triton)"
     try:
-        import triton.language  # noqa: F401  # pyright: ignore[reportMissingImports]
+        import triton.language  # pyright: ignore[reportMissingImports]
     except Exception as error:  # noqa: BLE001  (whatever stops it, no kernel can be compiled)
         return f"triton cannot be imported ({type(error).__name__}: {error})"
+    version = str(triton.__version__)
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST_TRITON:
+        return f"triton is of version {version}, and kernels need 3.6 or newer (pip install 'triton>=3.6')"
     return None
 
 

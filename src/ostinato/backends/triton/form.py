@@ -59,14 +59,14 @@ class Form:
         return self.slices > 1 and not self.stages
 
     @property
-    def options(self) -> dict[str, int]:
-        """What the compiler is told.
+    def options(self) -> dict[str, int | bool]:
+        """What the compiler is told. Products and sums are one instruction, as they are by default up to Triton 3.9.
 
         Left to itself the assembler spills registers to fit more programs on a multiprocessor, which here has one of
         those over whole sequences and nothing else to do.
         """
         threads = 32 * self.warps * (BESIDE if self.stages else 1)
-        return {"num_warps": self.warps, "maxnreg": min(255, REGISTERS // threads)}
+        return {"num_warps": self.warps, "maxnreg": min(255, REGISTERS // threads), "enable_fp_fusion": True}
 
     def sliced(self, size: int) -> bool:
         """Whether each program of a group has a part of a vector of this size; small ones each has whole."""
