@@ -17,7 +17,6 @@ from ostinato.named import named
 from ostinato.runtime import Step
 from tolerances import assert_agree
 
-
 WANTED = (
     "layer_norm(lstm)",
     "peephole_lstm",

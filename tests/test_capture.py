@@ -224,7 +224,5 @@ def test_the_operator_refuses_a_program_that_is_no_core() -> None:
 
 def test_graphs_that_torch_compile_records_go_around_the_operator():
     """Kernels on a GPU keep buffers, which must not lie in such a graph's memory."""
-    if not hasattr(torch.Tag, "cudagraph_unsafe"):
-        pytest.skip("this torch cannot be told")
     for operator in (torch.ops.ostinato.recurrence, torch.ops.ostinato.recurrence_backward):
         assert torch.Tag.cudagraph_unsafe in operator.default.tags

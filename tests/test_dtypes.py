@@ -247,35 +247,20 @@ def switched(codes: list[str]) -> dict[str, str]:
     return dict(zip(codes, done.stdout.splitlines(), strict=True))
 
 
-OLD = {
+SWITCHED = {
     "pass": "False False",
     "matmul.allow_tf32 = True": "False True",
     "torch.set_float32_matmul_precision('high')": "False True",
     "torch.set_float32_matmul_precision('medium')": "False True",
     "matmul.allow_tf32 = True; torch.set_float32_matmul_precision('highest')": "False False",
-}
-NEW = {
     "matmul.fp32_precision = 'tf32'": "False True",
     "matmul.fp32_precision = 'ieee'": "False False",
     "torch.backends.fp32_precision = 'tf32'": "False True",
     "torch.backends.fp32_precision = 'tf32'; matmul.fp32_precision = 'ieee'": "False False",
     "matmul.allow_tf32 = True; matmul.fp32_precision = 'ieee'": "False False",
 }
-HAS_NEW = hasattr(torch.backends.cuda.matmul, "fp32_precision")
 
 
 def test_tf32_only_where_torch_is_told_so() -> None:
     """Both of torch's ways of saying it, and both at once."""
-    meant = OLD | (NEW if HAS_NEW else {})
-    assert switched(list(meant)) == meant
-
-
-@pytest.mark.parametrize("allowed", [False, True])
-def test_tf32_in_versions_of_torch_with_one_switch(allowed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ostinato.backends.triton.precision import tf32_allowed
-
-    class Matmul:
-        allow_tf32 = allowed
-
-    monkeypatch.setattr(torch.backends.cuda, "matmul", Matmul())
-    assert tf32_allowed() == allowed
+    assert switched(list(SWITCHED)) == SWITCHED

@@ -15,7 +15,6 @@ from laws import BACKENDS, CELLS
 from measured import build, flat, inputs, numbers, reference, results, states_for
 from tolerances import assert_agree, differences, smooth
 
-
 # ---- autocast
 
 

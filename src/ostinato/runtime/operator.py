@@ -39,7 +39,7 @@ _BACKWARD = (
 )
 # A kernel may keep buffers from one call to the next, and record CUDA graphs of its own. In those that torch.compile
 # records (mode="reduce-overhead") the buffers would lie in the graph's memory, which torch refuses: it is to go around.
-_TAGS: dict[str, Any] = {"tags": [torch.Tag.cudagraph_unsafe]} if hasattr(torch.Tag, "cudagraph_unsafe") else {}
+_TAGS = [torch.Tag.cudagraph_unsafe]
 
 
 class _Given(NamedTuple):
@@ -122,7 +122,7 @@ def _checked(lengths: Tensor | None, steps: int, batch: int) -> Tensor | None:
     return lengths
 
 
-@torch.library.custom_op("ostinato::recurrence", mutates_args=(), schema=_FORWARD, **_TAGS)
+@torch.library.custom_op("ostinato::recurrence", mutates_args=(), schema=_FORWARD, tags=_TAGS)
 def recurrence_op(*arguments: Any) -> tuple[Tensor, list[Tensor], Tensor]:
     """See the module."""
     *given, tape = arguments
@@ -150,7 +150,7 @@ def _(*arguments: Any) -> tuple[Tensor, list[Tensor], Tensor]:
     return x.new_empty((x.shape[0], x.shape[1], step.output_size)), [*finals, *statistics], x.new_empty(tape)
 
 
-@torch.library.custom_op("ostinato::recurrence_backward", mutates_args=(), schema=_BACKWARD, **_TAGS)
+@torch.library.custom_op("ostinato::recurrence_backward", mutates_args=(), schema=_BACKWARD, tags=_TAGS)
 def recurrence_backward_op(*arguments: Any) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """See the module."""
     tape, *given, output, grad_output, grad_finals = arguments

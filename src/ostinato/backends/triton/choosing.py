@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Sequence
 from functools import lru_cache
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ __all__ = ["Chooser"]
 
 CALLS = 10  # of a kernel and a size of batch, before forms are measured
 TRIED = 4  # forms that are measured
+LAUNCHED = 8  # that are tried where others could not be launched: each may have to be compiled
+KEPT = 256  # sizes of batch whose forms are remembered
 FACTOR = 4.0  # no form is, that the model takes for so many times as slow as the best
 STEPS = 96  # of a call that is measured
 REPEATS = 5
@@ -53,9 +56,11 @@ class Chooser:
             if interpreted():  # one program after the other: none may wait
                 known = [Form(batch=power_of_two(batch), factors=kernel.factors)]
             else:
-                likely = [c.form for c in self._candidates(kernel, name, batch, device)]
+                likely = _first(self._candidates(kernel, name, batch, device), LAUNCHED)
                 found = measured.recall(_key(kernel, name, batch, device))
                 known = likely if found is None else [found[0], *(f for f in likely if f != found[0])]
+            if len(self._known) >= KEPT:
+                self._known.clear()
             self._known[key] = known
         return [form for form in known if (name, form) not in self._refused]
 
@@ -103,11 +108,17 @@ class Chooser:
         """The forms that are measured: the most promising ones, and that with the vendor's products."""
         likely = self._candidates(kernel, name, batch, device)
         likely = [c for c in likely if (name, c.form) not in self._refused]
-        near = [c.form for c in likely if c.cycles <= FACTOR * likely[0].cycles][:TRIED]
-        return near + [c.form for c in likely if c.form.stages and c.form not in near]
+        near = [c for c in likely if c.cycles <= FACTOR * likely[0].cycles or c.form.stages]
+        return _first(near, TRIED)
 
     def _candidates(self, kernel: TritonKernel, name: str, batch: int, device: torch.device) -> list[Candidate]:
         return candidates(kernel.layout, name, batch, kernel.factors, facts(device))
+
+
+def _first(likely: Sequence[Candidate], count: int) -> list[Form]:
+    """The first so many forms, and that with the vendor's products, which asks for least of the card."""
+    few = list(likely[:count])
+    return [c.form for c in few + [c for c in likely[count:] if c.form.stages]]
 
 
 def _timed(kernel: TritonKernel, name: str, form: Form, call: Call, bound: TritonBound) -> float:

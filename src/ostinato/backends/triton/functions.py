@@ -69,7 +69,8 @@ def power(x, exponent: tl.constexpr):
         if exponent % 2 == 1:
             by_log = tl.where(x < 0, -by_log, by_log)
         return tl.where(x == 0, 0.0 if exponent > 0 else float("inf"), by_log)
-    return tl.where(x < 0, float("nan"), tl.where(x == 0, 0.0 if exponent > 0 else float("inf"), by_log))
+    lost = (x < 0) & (x > float("-inf"))
+    return tl.where(lost, float("nan"), tl.where(x == 0, 0.0 if exponent > 0 else float("inf"), by_log))
 
 
 @triton.jit

@@ -26,16 +26,11 @@ def multiply(left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:
     """left @ right in float32; of narrow factors their exact products are summed."""
     if left.dtype == torch.float32:
         return torch.mm(left, right) if out is None else torch.mm(left, right, out=out)
-    if left.is_cuda and _wide_sums():
+    if left.is_cuda:
         if out is None:
             return torch.mm(left, right, out_dtype=torch.float32)
         return torch.mm(left, right, out_dtype=torch.float32, out=out)
     return multiply(left.float(), right.float(), out)
-
-
-def _wide_sums() -> bool:
-    """Whether torch gives products of narrow factors as float32, on a GPU: from 2.8 on."""
-    return "dtype_out" in torch.ops.aten.mm.overloads()
 
 
 def stacks(entries: Sequence[Entry], layout: Layout, hoisted_alone: bool = False) -> list[tuple[slice, list[Entry]]]:

@@ -11,9 +11,7 @@ def tf32_allowed() -> bool:
     """Whether the factors of float32 products may be rounded to TF32's ten bits: only where the user told torch so.
 
     By ``torch.set_float32_matmul_precision("high")`` or ``"medium"``, by ``torch.backends.cuda.matmul.allow_tf32``, or
-    from torch 2.9 on by ``fp32_precision`` of these backends or of all. Where that exists it also knows what the older
-    switches were set to, which raise once both were used.
+    by ``fp32_precision`` of that or of all backends; the last knows what the older switches were set to, which raise
+    once both were used.
     """
-    matmul = torch.backends.cuda.matmul
-    precision = getattr(matmul, "fp32_precision", None)
-    return bool(matmul.allow_tf32) if precision is None else precision == "tf32"
+    return torch.backends.cuda.matmul.fp32_precision == "tf32"
