@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from measured import build, inputs, measure, ragged, states_for
+from ostinato import parallel_apply
 from ostinato.named import named
 from tolerances import differences
 
@@ -88,6 +89,22 @@ def test_nobody_waits_for_the_gpu(name: str, lengths: bool) -> None:
         with within or torch.enable_grad():
             output, _ = layer(x, state, ends)
             output.sum().backward()
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_independent_layers_at_the_same_time(name: str) -> None:
+    first, second = layers(name, "auto", "auto")
+    x, state = given(first)
+    leaves = [*first.parameters(), *second.parameters()]
+    found: list[list[Tensor]] = []
+    for together in (False, True):
+        torch.manual_seed(1)
+        calls = [(x, state), (x.flip(0), state)]
+        pairs = parallel_apply([first, second], calls) if together else [first(*calls[0]), second(*calls[1])]
+        outputs = [output for output, _ in pairs]
+        found.append([*outputs, *torch.autograd.grad([output.square().sum() for output in outputs], leaves)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_in_a_cuda_graph() -> None:

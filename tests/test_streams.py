@@ -10,12 +10,16 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
 
 import ostinato
+import ostinato.nn.parallel as parallel
 from laws import needs_c
 from measured import build, inputs, measure, ragged, states_for
+from ostinato import parallel_apply
 from ostinato.backends import base
 from ostinato.backends.base import AT_ONCE, on_device
+from ostinato.errors import ShapeError
 from ostinato.named import named
 from ostinato.runtime import streams, together
 from tolerances import assert_agree
@@ -208,6 +212,79 @@ def test_backward_knows_what_runs_beside_it(cuda: Streams, monkeypatch: pytest.M
     layer = build(named("gru"), 3, 4, "c", bidirectional=True)
     layer(inputs(3, 2, 3, torch.float64))[0].sum().backward()
     assert seen == [("forward", 2)] * 2 + [("backward", 2)] * 2 and AT_ONCE.get() == 1
+
+
+# ---- modules of the user's
+
+
+@pytest.fixture
+def there(cuda: Streams, monkeypatch: pytest.MonkeyPatch) -> Streams:
+    """All tensors count as those of a GPU."""
+    monkeypatch.setattr(parallel, "_common", lambda given: THERE)
+    return cuda
+
+
+def test_modules_at_the_same_time(there: Streams) -> None:
+    """What they give, and all gradients, are those of calls one by one; parameters are the caller's stream's own."""
+    layers = [build(named("gru"), 3, 4, "eager", bidirectional=i == 0) for i in range(3)]
+    x, lengths = inputs(5, 4, 3, torch.float64).requires_grad_(), [2, 5, 1, 3]
+    packed = pack_padded_sequence(x, torch.tensor(lengths), enforce_sorted=False)
+    one_by_one = [layers[0](x), layers[1](packed), layers[2](x, lengths=lengths)]
+    together = parallel_apply(layers, [(x,), packed, x], [{}, {}, {"lengths": lengths}])
+    leaves = [x, *(p for layer in layers for p in layer.parameters())]
+    found: list[list[Tensor]] = []
+    for (whole, _), (rows, _), (ended, _) in (one_by_one, together):
+        values = [whole, rows.data, ended]
+        found.append([*values, *torch.autograd.grad([v.square().sum() for v in values], leaves, retain_graph=True)])
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+    sides = {each[0] for each in there.told if each[1] == "waits for"}
+    assert sides == {"s0", "s1", "s2"}
+
+
+def test_what_runs_beside_may_have_others_beside_it(there: Streams) -> None:
+    seen: list[Any] = []
+
+    def inner() -> None:
+        seen.append((there.now, AT_ONCE.get(), str(streams._home.get())))
+
+    def outer() -> None:
+        together([inner, inner], [(), ()], THERE)
+
+    together([outer, outer], [(), ()], THERE)
+    assert seen == [("s2", 4, "s0"), ("s1", 4, "s0"), ("s1", 4, "s0"), ("s0", 4, "None")]
+
+
+def test_modules_one_after_another(cuda: Streams) -> None:
+    """On the CPU, on several devices, without tensors, and where two would write to what one keeps."""
+    order: list[str] = []
+
+    class Module(nn.Module):
+        def __init__(self, name: str, part: nn.Module | None = None) -> None:
+            super().__init__()
+            self.name, self.part = name, part
+
+        def forward(self, *given: Any, **more: Any) -> str:
+            order.append(self.name)
+            return cuda.now
+
+    one, other = Module("a"), Module("b")
+    there, elsewhere = meta(1), meta(2)
+    for given in ((torch.zeros(1), torch.zeros(1)), (1, 2), ((), ()), (there, torch.zeros(1)), (there, elsewhere)):
+        assert parallel_apply([one, other], given) == ["s0", "s0"]
+    assert order == ["a", "b"] * 5 and cuda.told == []
+    assert parallel._common([(there, torch.zeros(1)), {"a": [elsewhere]}]) is elsewhere
+    assert parallel._common([torch.zeros(1)]) is None
+    part = nn.Linear(1, 1)
+    assert parallel._overlapping([one, other, one]) and parallel._overlapping([Module("c", part), Module("d", part)])
+    assert not parallel._overlapping([one, other, print, print])
+
+
+def test_as_many_inputs_as_modules() -> None:
+    with pytest.raises(ShapeError, match="2 modules, and 1 inputs"):
+        parallel_apply([print, print], [1])
+    with pytest.raises(ShapeError, match="2 modules, and 3 kwargs"):
+        parallel_apply([print, print], [1, 2], [{}, {}, {}])
 
 
 # ---- lengths

@@ -49,6 +49,7 @@ __all__ = [
     "find_learning_rate",
     "from_keras",
     "from_torch",
+    "parallel_apply",
     "predict",
     "repeat",
     "resume",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .exchange import from_torch, to_torch
 from .initialize import chrono_, chrono_rules
 from .keras import from_keras
+from .parallel import parallel_apply
 from .rnn import RNN
 from .scan import scan
 from .state import detach_state
@@ -21,6 +22,7 @@ __all__ = [
     "detach_state",
     "from_keras",
     "from_torch",
+    "parallel_apply",
     "scan",
     "to_torch",
     "truncate",

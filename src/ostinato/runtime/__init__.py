@@ -9,7 +9,7 @@ from .dtypes import casting, products_of
 from .packed import last_rows, packed, unpacked
 from .runner import Runner
 from .step import Step
-from .streams import together
+from .streams import tensors_in, together
 
 __all__ = [
     "CHOICES",
@@ -27,6 +27,7 @@ __all__ = [
     "packed",
     "products_of",
     "say_once",
+    "tensors_in",
     "together",
     "unpacked",
 ]

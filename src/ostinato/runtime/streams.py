@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -40,7 +40,7 @@ def together(calls: Sequence[Callable[..., Any]], arguments: Sequence[tuple[Any,
             side.wait_stream(home)
         for call, given, side in zip(calls, arguments, beside, strict=False):
             _record(given, side)
-            at_home = _home.set(home)
+            at_home = _home.set(_home.get() or home)  # within another call beside: that one's
             try:
                 with torch.cuda.stream(side):
                     results.append(call(*given))
@@ -85,11 +85,17 @@ def _beside(home: Any, device: torch.device, count: int) -> list[Any]:
 
 def _record(value: Any, stream: Any) -> None:
     """Tensors' memory is not given to others before the stream has done what it was given so far."""
+    for tensor in tensors_in(value):
+        if tensor.device.type != "cpu":
+            tensor.record_stream(stream)
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors in nested lists, tuples and mappings."""
     if isinstance(value, Tensor):
-        if value.device.type != "cpu":
-            value.record_stream(stream)
+        yield value
     elif isinstance(value, Mapping):
-        _record(list(value.values()), stream)  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+        yield from tensors_in(list(value.values()))  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
     elif isinstance(value, tuple | list):
         for part in value:  # pyright: ignore[reportUnknownVariableType]
-            _record(part, stream)
+            yield from tensors_in(part)
