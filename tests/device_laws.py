@@ -17,7 +17,7 @@ import torch
 
 import ostinato.runtime  # noqa: F401  (its `choose` is a function beside the module)
 from interpreted import Forced, products_of_bfloat16
-from measured import ThroughPacked, build, doubled, inputs, measure, ragged, reference, states_for
+from measured import Asked, ThroughPacked, build, doubled, inputs, measure, ragged, reference, states_for
 from ostinato import RNN, cells
 from ostinato.backends.triton import Form
 from ostinato.named import named
@@ -40,6 +40,7 @@ TRANSFORMED = (
 # products that wait for one another, peepholes, sums over a vector, states of several sizes, numbers as vectors
 FEW = ("lstm", "gru", "full_peephole_lstm", "layer_norm(lstm)", "projected_lstm", "lmu")
 NARROW = ("bfloat16", "float16")
+OPTIONS = {"every state": {"return_states": True}, "the last outputs alone": {"return_sequences": False}}  # by law
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,8 @@ def cases(device: str = "cpu") -> list[Case]:
         found += [Case("packed sequences", n, 4, 7, 5, 6, form, packed=True) for n in packed]
     for form in (None, Form(batch=8, stages=True)):
         found += [Case("whole sequences from zeros", n, 3, 5, 5, 7, form, lengths=False, state=False) for n in FEW]
+    for form in (Form(batch=8), Form(batch=8, stages=True)):
+        found += [Case(law, n, 4, 6, 5, 7, form) for law in OPTIONS for n in ("lstm", "gru", "projected_lstm")]
     found += [
         Case("nothing and almost nothing", "lstm", *shape) for shape in [(0, 3, 4, 5), (2, 0, 4, 5), (1, 1, 1, 1)]
     ]
@@ -158,7 +161,9 @@ def _drawn(case: Case, device: str):
     return layer, x, state, lengths
 
 
-def _laid(layer: RNN, case: Case) -> RNN | ThroughPacked:
+def _laid(layer: RNN, case: Case) -> RNN | ThroughPacked | Asked:
+    if case.law in OPTIONS:
+        return Asked(layer, **OPTIONS[case.law])
     return ThroughPacked(layer) if case.packed else layer
 
 

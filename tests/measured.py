@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.utils._pytree import tree_leaves
 
 from ostinato import RNN, Cell, cell
 from ostinato.ir import size_value
@@ -129,7 +130,7 @@ def everything(name: str) -> bool:
 
 
 def measure(
-    layer: RNN | ThroughPacked,
+    layer: RNN | ThroughPacked | Asked,
     x: Tensor,
     state: Sequence[Tensor] | None = None,
     lengths: Any = None,
@@ -192,6 +193,18 @@ class ThroughPacked:
         packed = pack_padded_sequence(x, torch.tensor(lengths), enforce_sorted=self.sort)
         output, *rest = self.layer(packed, state)
         return pad_packed_sequence(output, total_length=x.shape[0])[0], *rest
+
+
+class Asked:
+    """A layer that is called with options, for `measure`; what they add is given beside the output, as part of it."""
+
+    def __init__(self, layer: RNN, **options: Any) -> None:
+        self.layer, self.options = layer, options
+        self.programs, self.named_parameters = layer.programs, layer.named_parameters
+
+    def __call__(self, x: Tensor, state: Any, lengths: Any) -> tuple[Any, ...]:
+        output, state, *more = self.layer(x, state, lengths, **self.options)
+        return torch.cat([output, *tree_leaves(more)], -1), state
 
 
 def doubled(values: Sequence[Tensor] | None) -> tuple[Tensor, ...] | None:
