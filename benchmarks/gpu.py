@@ -22,6 +22,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [path for path in (str(ROOT / "src"),) if path not in sys.path]
 
+from ostinato.bench.asked import known_cell  # noqa: E402
 from ostinato.bench.gpu.facts import describe, facts  # noqa: E402
 from ostinato.bench.measure.crew import Crew  # noqa: E402
 from ostinato.bench.report.record import check_writable, write_record, write_text  # noqa: E402
@@ -35,7 +36,7 @@ def main() -> int:
     """Measure, and write down what was found as it comes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=SECONDS)
-    parser.add_argument("--cells", nargs="*", help="names of the catalogue; default: all")
+    parser.add_argument("--cells", nargs="*", type=known_cell, help="names of the catalogue; default: all")
     parser.add_argument("--jobs", type=int, default=cores(), help="processes that compile; default: the cores")
     parser.add_argument("--tune", choices=("first", "all", "none"), default="first", help="whose forms are measured")
     parser.add_argument("--flush", action="store_true", help="empty the second-level cache before each sample")

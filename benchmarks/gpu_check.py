@@ -26,6 +26,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(path) for path in (ROOT / "src", ROOT / "benchmarks", ROOT / "tests") if str(path) not in sys.path]
 
+from ostinato.bench.asked import known_cell  # noqa: E402
 from ostinato.bench.gpu.facts import describe  # noqa: E402
 from ostinato.bench.measure.crew import Crew, Ended  # noqa: E402
 from ostinato.bench.report.record import check_writable, write_record, write_text  # noqa: E402
@@ -83,7 +84,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, help="processes; default: the cores that this one may use")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="cpu: the interpreter")
     parser.add_argument("--only", nargs="*", help="laws whose names begin so, or sm_90, or benchmark")
-    parser.add_argument("--cells", nargs="*", help="these cells alone")
+    parser.add_argument("--cells", nargs="*", type=known_cell, help="these cells of the catalogue alone")
     return parser.parse_args()
 
 

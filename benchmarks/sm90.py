@@ -28,6 +28,7 @@ sys.path[:0] = [path for path in (str(ROOT / "src"), str(ROOT / "benchmarks")) i
 import torch  # noqa: E402
 
 from ostinato import cells  # noqa: E402
+from ostinato.bench.asked import known_cell  # noqa: E402
 from ostinato.bench.measure.crew import Crew  # noqa: E402
 
 SHARED = 227 * 1024  # bytes that one program may have
@@ -43,7 +44,7 @@ Row = dict[str, Any]
 def main() -> int:
     """Compile, print a table, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cells", nargs="*", help="names; default: the catalogue")
+    parser.add_argument("--cells", nargs="*", type=known_cell, help="names; default: the catalogue")
     parser.add_argument("--hidden-size", type=int, default=64)
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes; default: the cores")
     parser.add_argument("--limit", type=float, default=LIMIT_S, help="seconds for a kernel")
@@ -128,7 +129,7 @@ def measured(task: tuple[str, str, int, str]) -> dict[str, Any]:
 
     name, kernel, hidden, shape = task
     hidden = max(hidden, WIDE) if shape == "meeting" else hidden
-    program = getattr(cells, name).program()
+    program = cells.get(name).program()
     sizes = {symbol: hidden if symbol in ("D", "H") else max(1, hidden // 2) for symbol in program.symbols}
     step = Step.of(program, True, {"D": hidden, "H": hidden, **sizes})
     layout = Layout(step.plan.anonymous(), step.plan_sizes)

@@ -285,6 +285,8 @@ def test_as_many_inputs_as_modules() -> None:
         parallel_apply([print, print], [1])
     with pytest.raises(ShapeError, match="2 modules, and 3 kwargs"):
         parallel_apply([print, print], [1, 2], [{}, {}, {}])
+    with pytest.raises(ShapeError, match="inputs is one Tensor; give a list"):
+        parallel_apply([print, print], torch.zeros(2, 3))  # whose rows would be taken for inputs
 
 
 # ---- lengths

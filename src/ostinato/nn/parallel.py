@@ -40,12 +40,14 @@ def parallel_apply(
         What each gives, in order.
 
     Raises:
-        ShapeError: there are not as many inputs, or kwargs, as modules.
+        ShapeError: there are not as many inputs, or kwargs, as modules, or they are no list.
 
     The name is that of torch.nn.parallel.parallel_apply, which runs one module a GPU.
     """
     named = [{}] * len(modules) if kwargs is None else kwargs
     for what, given in (("inputs", inputs), ("kwargs", named)):
+        if isinstance(given, Tensor | PackedSequence):
+            raise ShapeError(f"{what} is one {type(given).__name__}; give a list, with an element for each module")
         if len(given) != len(modules):
             raise ShapeError(f"there are {len(modules)} modules, and {len(given)} {what}; give one for each module")
     calls = [partial(_call, module) for module in modules]
