@@ -133,6 +133,17 @@ def test_a_kernel_that_spills_or_asks_for_too_much_is_wrong() -> None:
 
 
 @needs_triton
+@pytest.mark.parametrize(("cell", "factors"), [("lstm", "bfloat16"), ("full_peephole_lstm", "float32")])
+def test_a_call_of_any_length_launches_what_was_compiled_once(cell: str, factors: str, bare: dict[str, str]) -> None:
+    paths = os.pathsep.join([bare["PYTHONPATH"], str(ROOT / "src"), str(ROOT / "tests")])
+    done = run([sys.executable, "tests/launched.py", cell, factors], bare | {"PYTHONPATH": paths})
+    assert done.returncode == 0, done.stderr
+    by_form = json.loads(done.stdout)
+    assert len(by_form) == 3 and all(len(kernels) >= 3 for kernels in by_form.values())
+    assert {count for kernels in by_form.values() for count in kernels.values()} == {1}, by_form
+
+
+@needs_triton
 def test_no_register_is_spilled_to_fit_more_programs_on_a_multiprocessor(bare: dict[str, str]) -> None:
     code = "import sys; sys.path.insert(0, 'benchmarks'); import sm90"
     done = run([sys.executable, "-c", f"{code}; print(sm90.measured(('jordan', 'backward', 64, 'meeting')))"], bare)
