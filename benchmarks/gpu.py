@@ -22,10 +22,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [path for path in (str(ROOT / "src"),) if path not in sys.path]
 
-from ostinato.bench.asked import known_cell  # noqa: E402
 from ostinato.bench.gpu.facts import describe, facts  # noqa: E402
 from ostinato.bench.measure.crew import Crew  # noqa: E402
 from ostinato.bench.report.record import check_writable, write_record, write_text  # noqa: E402
+from ostinato.bench.task.cells import known_cell  # noqa: E402
 from ostinato.errors import OstinatoError  # noqa: E402
 
 SECONDS = 540.0

@@ -26,10 +26,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(path) for path in (ROOT / "src", ROOT / "benchmarks", ROOT / "tests") if str(path) not in sys.path]
 
-from ostinato.bench.asked import known_cell  # noqa: E402
 from ostinato.bench.gpu.facts import describe  # noqa: E402
 from ostinato.bench.measure.crew import Crew, Ended  # noqa: E402
 from ostinato.bench.report.record import check_writable, write_record, write_text  # noqa: E402
+from ostinato.bench.task.cells import known_cell  # noqa: E402
 from ostinato.errors import RunError  # noqa: E402
 
 REMEDY = "install torch, triton==3.6.0 and 'numpy<2.4', or name a Python that has them: PYTHON=/path/to/python"

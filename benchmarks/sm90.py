@@ -28,8 +28,8 @@ sys.path[:0] = [path for path in (str(ROOT / "src"), str(ROOT / "benchmarks")) i
 import torch  # noqa: E402
 
 from ostinato import cells  # noqa: E402
-from ostinato.bench.asked import known_cell  # noqa: E402
 from ostinato.bench.measure.crew import Crew  # noqa: E402
+from ostinato.bench.task.cells import known_cell  # noqa: E402
 
 SHARED = 227 * 1024  # bytes that one program may have
 KERNELS = ("infer", "train", "backward")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -11,7 +12,7 @@ from ...errors import CellError, DataError
 from ...ir import Program
 from ...lang import Cell
 
-__all__ = ["GROUPS", "TRANSFORMED", "cell_named", "extra_sizes", "parse_cells"]
+__all__ = ["GROUPS", "TRANSFORMED", "cell_named", "extra_sizes", "known_cell", "parse_cells"]
 
 # One line for each: the rate is that of the paper or of its usual code, and changes no cost.
 TRANSFORMED: dict[str, Callable[[], Cell]] = {
@@ -68,3 +69,11 @@ def parse_cells(text: str) -> tuple[str, ...]:
     if not names:
         raise DataError(f"no cell was given; choose from: {', '.join([*GROUPS, *cells.catalogue(), *TRANSFORMED])}.")
     return tuple(dict.fromkeys(names))
+
+
+def known_cell(name: str) -> str:
+    """The name of a cell of the catalogue, for argparse: another one ends the script, with the nearest."""
+    try:
+        return cells.get(name).name
+    except CellError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
