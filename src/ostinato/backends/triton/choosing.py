@@ -6,9 +6,10 @@ import hashlib
 import logging
 import os
 from collections.abc import Sequence
-from functools import lru_cache
+from contextlib import AbstractContextManager
+from functools import cached_property, lru_cache
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 
@@ -19,10 +20,9 @@ from .call import Call
 from .device import facts, interpreted
 from .form import Form, power_of_two
 from .forms import Candidate, candidates
+from .layout import Layout
+from .proof import Held
 from .whole import flags
-
-if TYPE_CHECKING:
-    from .kernel import TritonBound, TritonKernel
 
 __all__ = ["Chooser"]
 
@@ -34,6 +34,24 @@ FACTOR = 4.0  # no form is, that the model takes for so many times as slow as th
 STEPS = 96  # of a call that is measured
 REPEATS = 5
 _log = logging.getLogger("ostinato")
+
+
+class Kernel(Protocol):
+    """What is asked of a kernel whose form is chosen: see `TritonKernel`."""
+
+    layout: Layout
+
+    @property
+    def factors(self) -> str: ...
+
+    @cached_property
+    def digest(self) -> str: ...
+
+    def taking(
+        self, name: str, form: Form
+    ) -> AbstractContextManager[list[tuple[torch.cuda.Event, torch.cuda.Event]]]: ...
+
+    def prove(self, form: Form, name: str, call: Call, bound: Held) -> None: ...
 
 
 class Chooser:
@@ -48,7 +66,7 @@ class Chooser:
         self._known: dict[Any, list[Form]] = {}
         self._refused: set[tuple[str, Form]] = set()
 
-    def forms(self, kernel: TritonKernel, name: str, batch: int, device: torch.device) -> list[Form]:
+    def forms(self, kernel: Kernel, name: str, batch: int, device: torch.device) -> list[Form]:
         """The forms that may be taken, the best first."""
         key = (name, batch, device, kernel.factors, AT_ONCE.get())
         known = self._known.get(key)
@@ -68,7 +86,7 @@ class Chooser:
         """A form cannot be launched."""
         self._refused.add((name, form))
 
-    def before(self, kernel: TritonKernel, name: str, call: Call, bound: TritonBound) -> None:
+    def before(self, kernel: Kernel, name: str, call: Call, bound: Held) -> None:
         """Measure, if it is time to."""
         if call.device.type != "cuda" or torch.cuda.is_current_stream_capturing():
             return
@@ -78,7 +96,7 @@ class Chooser:
         if calls == when and measured.recall(_key(kernel, name, call.batch, call.device)) is None:
             self.measure(kernel, name, call, bound)
 
-    def measure(self, kernel: TritonKernel, name: str, call: Call, bound: TritonBound) -> dict[Form, float]:
+    def measure(self, kernel: Kernel, name: str, call: Call, bound: Held) -> dict[Form, float]:
         """The microseconds of a step in each of the likely forms, over random numbers; the fastest is taken then."""
         flags(call.device).look()  # at what the user did before: what comes now is of the forms
         found: dict[Form, float] = {}
@@ -104,14 +122,14 @@ class Chooser:
             break
         return found
 
-    def tried(self, kernel: TritonKernel, name: str, batch: int, device: torch.device) -> list[Form]:
+    def tried(self, kernel: Kernel, name: str, batch: int, device: torch.device) -> list[Form]:
         """The forms that are measured: the most promising ones, and that with the vendor's products."""
         likely = self._candidates(kernel, name, batch, device)
         likely = [c for c in likely if (name, c.form) not in self._refused]
         near = [c for c in likely if c.cycles <= FACTOR * likely[0].cycles or c.form.stages]
         return _first(near, TRIED)
 
-    def _candidates(self, kernel: TritonKernel, name: str, batch: int, device: torch.device) -> list[Candidate]:
+    def _candidates(self, kernel: Kernel, name: str, batch: int, device: torch.device) -> list[Candidate]:
         return candidates(kernel.layout, name, batch, kernel.factors, facts(device))
 
 
@@ -121,7 +139,7 @@ def _first(likely: Sequence[Candidate], count: int) -> list[Form]:
     return [c.form for c in few + [c for c in likely[count:] if c.form.stages]]
 
 
-def _timed(kernel: TritonKernel, name: str, form: Form, call: Call, bound: TritonBound) -> float:
+def _timed(kernel: Kernel, name: str, form: Form, call: Call, bound: Held) -> float:
     """The median microseconds of a step."""
     layout, steps, device = kernel.layout, min(STEPS, max(call.steps, 1)), call.device
 
@@ -133,7 +151,7 @@ def _timed(kernel: TritonKernel, name: str, form: Form, call: Call, bound: Trito
     x = numbers(steps, call.batch, layout.of(layout.plan.input_size))
     masks = [torch.ones(steps, call.batch, layout.of(size), device=device) for _, size in layout.plan.masks]
     inputs = Inputs(x, None, None, False, masks)
-    wanted = Wanted(True, True, [True] * (len(bound.matrices) + len(bound.vectors) + len(bound.scalars)))
+    wanted = Wanted(True, True, [True] * len(bound.params))
     times: list[float] = []
     for _ in range(REPEATS + 2):
         torch.cuda.synchronize(device)  # nothing else runs beside it
@@ -148,7 +166,7 @@ def _timed(kernel: TritonKernel, name: str, form: Form, call: Call, bound: Trito
     return median(times[2:])
 
 
-def _key(kernel: TritonKernel, name: str, batch: int, device: torch.device) -> str:
+def _key(kernel: Kernel, name: str, batch: int, device: torch.device) -> str:
     """What a measurement is filed under: the card, the versions, the kernel, the size of batch to a power of two."""
     size = power_of_two(batch)
     card = facts(device)

@@ -21,7 +21,7 @@ from .form import Form
 from .layout import Layout
 from .outside import History, bias_gradients, deferred, hoisted, weight_gradients
 from .precision import tf32_allowed
-from .proof import Reference, fault
+from .proof import Held, Reference, fault
 from .staged import Stages
 from .whole import Whole, flags
 
@@ -119,7 +119,7 @@ class TritonKernel:
                 self.chooser.refuse(name, form)
         raise failed or LaunchError(f"{name} can be launched in no form; use backend='eager'")
 
-    def prove(self, form: Form, name: str, call: Call, bound: TritonBound) -> None:
+    def prove(self, form: Form, name: str, call: Call, bound: Held) -> None:
         """Compare what a form gives with the reference, the first time that a GPU runs it.
 
         Raises:
@@ -130,7 +130,8 @@ class TritonKernel:
             return
         self._proved.add(key)
         try:
-            said = fault(self, name, form, call, bound, self.reference)
+            with self.taking(name, form):
+                said = fault(self.layout, name, form, call, bound, self.reference)
         except torch.OutOfMemoryError:  # beside what the user has there; the call itself may fit
             self._proved.discard(key)
             return

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ...schedule import BatchMean
-from ..base import Inputs, OutputGradients, Wanted
+from ..base import Bound, Inputs, OutputGradients, Wanted
 from .call import Call
 from .device import lasting
 from .form import Form
+from .layout import Layout
 
-if TYPE_CHECKING:
-    from .kernel import TritonBound, TritonKernel
-
-__all__ = ["Reference", "fault"]
+__all__ = ["Held", "Reference", "fault"]
 
 Reference = Callable[[Inputs, Sequence[Tensor], "Sequence[Tensor] | None"], list["Tensor | None"]]
 """Given inputs, parameters, and gradients of the output and the final states, or None: the output and the final states,
@@ -30,26 +28,36 @@ MOST = {"float32": 1e-2, "tf32": 5e-2, "bfloat16": 1e-1, "float16": 5e-2}
 PART = 0.1
 
 
-def fault(kernel: TritonKernel, name: str, form: Form, call: Call, bound: TritonBound, meant: Reference) -> str:
-    """What a kernel in this form gets wrong over a few steps of a few sequences, in words; "" for nothing."""
+class Held(Bound, Protocol):
+    """A kernel with its parameters, which says what they are."""
+
+    params: list[Tensor]
+
+
+def fault(layout: Layout, name: str, form: Form, call: Call, bound: Held, meant: Reference) -> str:
+    """What a kernel, which has this form now, gets wrong over a few steps of a few sequences, in words; "" for nothing.
+
+    Args:
+        layout: the Plan at its sizes; name: infer, train or backward; call: one that it is to be used for.
+        bound: the kernel with its parameters; meant: gives what is right.
+    """
     with lasting():  # eager keeps for its backward what it is given here
-        return _fault(kernel, name, form, call, bound, meant)
+        return _fault(layout, name, form, call, bound, meant)
 
 
-def _fault(kernel: TritonKernel, name: str, form: Form, call: Call, bound: TritonBound, meant: Reference) -> str:
-    inputs = _inputs(kernel, form, call)
-    with kernel.taking(name, form):
-        outputs, tape = bound.forward(inputs, name != "infer")
-        found: list[Tensor | None] = [outputs.output, *outputs.finals]
-        grads = None
-        if name == "backward":
-            assert tape is not None
-            draw = _Numbers(call.device)
-            grads = [draw(*t.shape) for t in (outputs.output, *outputs.finals)]
-            wanted = Wanted(True, inputs.states is not None, [True] * len(bound.params))
-            given = OutputGradients(grads[0], grads[1:])
-            made = bound.backward(tape, inputs, outputs.output, given, wanted)
-            found += [made.x, *(made.states if inputs.states is not None else ()), *made.params]
+def _fault(layout: Layout, name: str, form: Form, call: Call, bound: Held, meant: Reference) -> str:
+    inputs = _inputs(layout, form, call)
+    outputs, tape = bound.forward(inputs, name != "infer")
+    found: list[Tensor | None] = [outputs.output, *outputs.finals]
+    grads = None
+    if name == "backward":
+        assert tape is not None
+        draw = _Numbers(call.device)
+        grads = [draw(*t.shape) for t in (outputs.output, *outputs.finals)]
+        wanted = Wanted(True, inputs.states is not None, [True] * len(bound.params))
+        given = OutputGradients(grads[0], grads[1:])
+        made = bound.backward(tape, inputs, outputs.output, given, wanted)
+        found += [made.x, *(made.states if inputs.states is not None else ()), *made.params]
     expected = meant(inputs, bound.params, grads)
     return _difference(found, expected, name, MOST[form.factors])
 
@@ -69,9 +77,9 @@ def _difference(found: Sequence[Tensor | None], expected: Sequence[Tensor | None
     return ""
 
 
-def _inputs(kernel: TritonKernel, form: Form, call: Call) -> Inputs:
+def _inputs(layout: Layout, form: Form, call: Call) -> Inputs:
     """Random numbers of the kind that a call is given; the user's own generator stays where it is."""
-    layout, draw = kernel.layout, _Numbers(call.device)
+    draw = _Numbers(call.device)
     means = any(isinstance(slot, BatchMean) for slot in layout.plan.infer)
     batch = min(call.batch, form.batch + (not means))
     lengths = None if call.lengths is None else STEPS - torch.arange(batch, device="cpu") % STEPS
