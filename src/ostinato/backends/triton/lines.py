@@ -26,6 +26,8 @@ class Lines:
         on_tape: columns whose value in registers is also on the tape.
         dirty: what was written for other programs, and not met since; arrived: they were told that it is there.
         stores: what is stored for no program of this kernel, when others no longer wait for this one.
+        replacing: the same of vectors that every program has whole: where the first stores, others may still be to read
+            what the tape had there for this step. They have when they next arrive.
         rooms: elements that a sequence has in the exchange, and in that of sums over a vector.
     """
 
@@ -42,6 +44,7 @@ class Lines:
         self.dirty: set[Place] = set()
         self.arrived = False
         self.stores: list[str] = []
+        self.replacing: list[str] = []
         self.known: set[str] = set()  # names defined before the first step
         self.in_step: set[str] = set()  # names defined once in a step
         self.regions: dict[Place, tuple[str, int, int]] = {}  # where a place is exchanged: in which room, from where on
@@ -167,7 +170,10 @@ class Lines:
         j = self.lanes(size)
         mask = f"{rows} & ok{size}{self.own(size)}"
         line = f"tl.store({pointer} + row * {width} + {offset} + {j}, {value}, mask={mask})"
-        (self.stores if self.form.meeting else self.body).append(line)
+        if self.form.meeting:
+            (self.stores if self.form.sliced(size) else self.replacing).append(line)
+        else:
+            self.body.append(line)
 
     # Values at places
 
@@ -261,5 +267,6 @@ class Lines:
         if not self.arrived:
             self.arrive()
         never = "tl.where(left > 0, 0.0, float('nan'))"
-        self.body += ["left = f.wait(counters + group, rounds, left)", f"lost = {never}"]
+        self.body += ["left = f.wait(counters + group, rounds, left)", f"lost = {never}", *self.replacing]
+        self.replacing.clear()
         self.dirty.clear()

@@ -70,7 +70,7 @@ class _Kernel(Step):
                 self.share(Place("prev", state), f"state{i}", "((s + 1) & 1)")
         if any(Place("prev", state) in self.shared for state, _ in plan.states):
             self.arrive()
-        self.body += self.stores
+        self.body += self.stores + self.replacing
         for i in states:
             size = layout.state_sizes[i]
             pointer = f"begun{i}" if self.back else f"end{i}"
