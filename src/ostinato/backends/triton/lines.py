@@ -45,6 +45,7 @@ class Lines:
         self.arrived = False
         self.stores: list[str] = []
         self.replacing: list[str] = []
+        self.met = False  # in this step
         self.known: set[str] = set()  # names defined before the first step
         self.in_step: set[str] = set()  # names defined once in a step
         self.regions: dict[Place, tuple[str, int, int]] = {}  # where a place is exchanged: in which room, from where on
@@ -269,4 +270,5 @@ class Lines:
         never = "tl.where(left > 0, 0.0, float('nan'))"
         self.body += ["left = f.wait(counters + group, rounds, left)", f"lost = {never}", *self.replacing]
         self.replacing.clear()
+        self.met = True
         self.dirty.clear()

@@ -70,6 +70,8 @@ class _Kernel(Step):
                 self.share(Place("prev", state), f"state{i}", "((s + 1) & 1)")
         if any(Place("prev", state) in self.shared for state, _ in plan.states):
             self.arrive()
+        if self.replacing and not self.met:
+            self.meet()
         self.body += self.stores + self.replacing
         for i in states:
             size = layout.state_sizes[i]
