@@ -17,6 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 SHRINKS = 200  # programs tried to make a failure smaller
+FORMS = ("whole", "stages", "meeting", "first-late", "others-late")  # of Triton's kernels; the last three meet
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,14 @@ def check(picks: Sequence[int] | random.Random, backend: str, dtypes: Sequence[s
 
 @contextlib.contextmanager
 def dealt_as(form: str):
-    """Within, the Triton backend's kernels are of this form: "whole", "stages", "meeting", or as it deals them."""
+    """Within, the Triton backend's kernels are of this form, or as it deals them; `FORMS` says which there are."""
     from device_laws import dealt, quiet
+    from interpreted import late
     from ostinato.backends.triton import Form
 
-    forms = {"whole": Form(batch=16), "stages": Form(batch=16, stages=True), "meeting": Form(slices=2, splits=2)}
-    with dealt(forms[form] if form else None), quiet():
+    forms = {"": None, "whole": Form(batch=16), "stages": Form(batch=16, stages=True)}
+    behind = {"first-late": lambda part: part == 0, "others-late": lambda part: part > 0}
+    with dealt(forms.get(form, Form(slices=2, splits=2))), late(behind.get(form, lambda part: False)), quiet():
         yield
 
 
@@ -141,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--backend",
         default="c",
-        help="compared with eager: c (default), or triton, interpreted: triton:whole, :stages, :meeting",
+        help=f"compared with eager: c (default), or triton, interpreted: triton:FORM, of {', '.join(FORMS)}",
     )
     parser.add_argument("--dtype", action="append", choices=("float32", "float64"), help="default: both")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
@@ -150,6 +153,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.count < 1 or options.jobs < 1:
         parser.error("--count and --jobs are at least 1")
     triton = options.backend.startswith("triton")
+    if options.backend not in ("c", "triton", *(f"triton:{form}" for form in FORMS)):
+        parser.error(f"--backend {options.backend}: it is c, triton, or triton:FORM with one of {', '.join(FORMS)}")
     if triton:
         os.environ["TRITON_INTERPRET"] = "1"  # Triton asks for it once, when it is imported
     dtypes = tuple(options.dtype or (("float32",) if triton else ("float64", "float32")))

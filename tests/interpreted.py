@@ -20,6 +20,8 @@ from ostinato.backends.triton.kernel import TritonKernel
 # pyright: basic, reportMissingImports=false
 
 LOOK_S = 0.0005  # between two looks at a counter
+DONE = 2  # beside 0 for at work and 1 for waiting
+_MEMORY = ("create_masked_load", "create_masked_store", "create_atomic_rmw")
 
 
 class Only(Chooser):
@@ -80,6 +82,11 @@ def products_of_bfloat16() -> Iterator[None]:
 class AtOnce:
     """A kernel all of whose programs run at the same time, each in a process of its own, over shared memory."""
 
+    @staticmethod
+    def late(part: int, /) -> bool:
+        """Whether the programs with this part of the units are late."""
+        return False
+
     def __init__(self, function: Any) -> None:
         self.function = function
 
@@ -90,13 +97,27 @@ class AtOnce:
             shared: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
             args = [_shared(each, shared) for each in given]
             programs = [(x, y) for x in range(grid[0]) for y in range(grid[1])]
-            children = [_fork(lambda at=at: _run(self.function, at, grid, args, more)) for at in programs]
+            resting = torch.zeros(grid, dtype=torch.uint8).share_memory_()
+            children = [_fork(lambda at=at: _run(self, at, resting, args, more)) for at in programs]
             ends = [os.waitpid(child, 0)[1] for child in children]
             assert not any(ends), ends
             for storage, copy in shared.values():
                 storage.copy_(copy)
 
         return call
+
+
+@contextmanager
+def late(which: Callable[[int], bool]) -> Iterator[None]:
+    """Within, programs whose part of the units this says touch memory only while all others wait or are done.
+
+    With the first late, and then with all others, every two things that two programs do in no order are done in both.
+    """
+    before, AtOnce.late = AtOnce.late, staticmethod(which)
+    try:
+        yield
+    finally:
+        AtOnce.late = before
 
 
 def _shared(value: Any, seen: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]]) -> Any:
@@ -126,21 +147,47 @@ def _fork(work: Callable[[], None]) -> int:
     os._exit(0)
 
 
-def _run(function: Any, at: tuple[int, int], grid: tuple[int, int], args: list[Any], more: dict[str, Any]) -> None:
+def _run(kernel: AtOnce, at: tuple[int, int], resting: torch.Tensor, args: list[Any], more: dict[str, Any]) -> None:
     """One program of a grid, and nothing else."""
     from triton.runtime import interpreter
 
     builder = interpreter.interpreter_builder
     index, extent = builder.set_grid_idx, builder.set_grid_dim
     builder.set_grid_idx = lambda *_: index(*at, 0)
-    builder.set_grid_dim = lambda *_: extent(*grid, 1)
-    count = builder.create_atomic_rmw
+    builder.set_grid_dim = lambda *_: extent(*resting.shape, 1)
+    others = [part for part in range(resting.shape[1]) if not kernel.late(part)]
+    is_late, looks = at[1] not in others, 0
+
+    def used(operation: Callable[..., Any]) -> Callable[..., Any]:
+        def using(*given: Any) -> Any:
+            nonlocal looks
+            resting[at] = looks = 0
+            while is_late and not resting[:, others].all():
+                time.sleep(LOOK_S / 5)
+            return operation(*given)
+
+        return using
+
+    load, store, count = (used(getattr(builder, name)) for name in _MEMORY)
+    look = builder.create_atomic_rmw
 
     def counted(operation: Any, where: Any, value: Any, *rest: Any) -> Any:
+        nonlocal looks
         if not value.data.any():  # it looks at a counter, and others are to come to it
+            looks += 1
+            resting[at] = looks > 2
             time.sleep(LOOK_S)
-        return count(operation, where, value, *rest)
+            return look(operation, where, value, *rest)
+        done = count(operation, where, value, *rest)
+        if is_late:  # the others see that, and go on
+            resting[:, others] &= DONE
+        return done
 
-    builder.create_atomic_rmw = counted
-    interpreter.GridExecutor._restore_args_dev = lambda *_: os._exit(0)  # the memory is shared: nothing to bring back
-    function[(1, 1)](*args, **more)
+    def end(*_: Any) -> None:
+        resting[at] = DONE
+        os._exit(0)
+
+    for name, instead in zip(_MEMORY, (load, store, counted), strict=True):
+        setattr(builder, name, instead)
+    interpreter.GridExecutor._restore_args_dev = end  # the memory is shared: nothing to bring back
+    kernel.function[(1, 1)](*args, **more)

@@ -11,10 +11,10 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from device_laws import Case, cases, check, dealt, quiet
 from fuzz import numbered
-from interpreted import products_of_bfloat16
+from interpreted import late, products_of_bfloat16
 from laws import THOROUGH
 from measured import build, doubled, inputs, measure, ragged, reference, states_for
-from ostinato import RNN, BackendError
+from ostinato import RNN, BackendError, cell, cells, concat, exp, sigmoid, tanh
 from ostinato.backends.triton import Form
 from ostinato.errors import LaunchError
 from ostinato.named import named
@@ -71,6 +71,36 @@ def test_calls_one_after_the_other(name, form):
             lengths = ragged(steps, batch)
             meant = measure(twin, x.double(), doubled(state), lengths)
             assert not differences(measure(layer, x, state, lengths), meant, torch.float32)
+
+
+@cell
+def mixing(p, x, h):
+    """Of 8 units, which every program has whole, with 20 inputs that are dealt out: backward shares nothing."""
+    return tanh(p.W @ exp(tanh(concat(x, h))))
+
+
+@cell(sizes={"m": "P", "W_m": ("P", "H")})
+def remembering(p, x, h, m):
+    """A memory of 8 units beside 20 that are dealt out; its gradients wait for no product."""
+    return tanh(p.W_x @ x + p.W_h @ h), sigmoid(p.W_m @ h) * m
+
+
+LATE = {"the first is late": lambda part: part == 0, "all others are late": lambda part: part > 0}
+
+
+@pytest.mark.parametrize("which", LATE.values(), ids=LATE)
+@pytest.mark.parametrize(
+    ("cell", "width", "hidden"),
+    [(mixing, 20, 8), (remembering, 20, 20), (named("layer_norm(lstm)"), 5, 20), (cells.lmu, 5, 20)],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_programs_that_meet_wait_for_what_others_read(cell, width, hidden, which):
+    """What nothing orders happens in both orders here: a program stores early what another is to read, and late."""
+    with dealt(Form(slices=2, splits=2)), late(which), quiet():
+        layer = build(cell, width, hidden, "triton", torch.float32, sizes={"P": 8} if cell is remembering else {})
+        x, state, lengths = inputs(4, 5, width, torch.float32), states_for(layer, 5, torch.float32), ragged(4, 5)
+        meant = measure(reference(layer), x.double(), doubled(state), lengths)
+        assert not differences(measure(layer, x, state, lengths), meant, torch.float32)
 
 
 def test_programs_that_never_meet_are_an_error(monkeypatch):

@@ -99,8 +99,7 @@ def _judged(form: Form, step: _Step, layout: Layout, batch: int, card: Facts) ->
         return None
     groups = -(-batch // form.batch)
     if form.meeting:
-        # seen in the interpreter on a busy machine: gradients of x were wrong now and then, of a cell with such columns
-        if not all(form.sliced(layout.width(column)) for column in range(len(layout.plan.columns))):
+        if not form.sliced(widest):  # each would have all states whole
             return None
         at_once = card.programs // form.slices
         if not at_once:

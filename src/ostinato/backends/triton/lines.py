@@ -27,7 +27,8 @@ class Lines:
         dirty: what was written for other programs, and not met since; arrived: they were told that it is there.
         stores: what is stored for no program of this kernel, when others no longer wait for this one.
         replacing: the same of vectors that every program has whole: where the first stores, others may still be to read
-            what the tape had there for this step. They have when they next arrive.
+            what the tape had there for this step. They have when they next arrive, so it stands behind a wait.
+        met: programs waited for one another in this step.
         rooms: elements that a sequence has in the exchange, and in that of sums over a vector.
     """
 
@@ -45,7 +46,7 @@ class Lines:
         self.arrived = False
         self.stores: list[str] = []
         self.replacing: list[str] = []
-        self.met = False  # in this step
+        self.met = False
         self.known: set[str] = set()  # names defined before the first step
         self.in_step: set[str] = set()  # names defined once in a step
         self.regions: dict[Place, tuple[str, int, int]] = {}  # where a place is exchanged: in which room, from where on
