@@ -1,7 +1,9 @@
-"""Elementwise functions of the C backend over all numbers there are, held against float64."""
+"""Elementwise functions of the compiled backends over all numbers there are, held against float64."""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -9,10 +11,16 @@ import torch
 from torch import Tensor
 
 import ostinato
+from device_laws import quiet
 from laws import needs_c
 from ostinato import RNN, cell
 
-pytestmark = needs_c
+needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+WHERE = [
+    pytest.param("c", torch.float32, marks=needs_c, id="c-float32"),
+    pytest.param("c", torch.float64, marks=needs_c, id="c-float64"),
+    pytest.param("triton", torch.float32, marks=needs_triton, id="triton-float32"),
+]
 FUNCTIONS = ("exp", "log", "sigmoid", "softplus", "tanh", "sin", "cos", "sqrt", "floor", "abs", "relu")
 WIDTH = 1024
 ULPS = 4.0
@@ -39,24 +47,24 @@ def sweep(dtype: torch.dtype) -> Tensor:
     return x[: len(x) // WIDTH * WIDTH]
 
 
-def apply(name: str, x: Tensor) -> Tensor:
+def apply(name: str, x: Tensor, backend: str) -> Tensor:
     """The function of many numbers, by a kernel."""
 
     @cell(sizes={"x": "H"})
     def own(p: Any, x: Any, h: Any) -> Any:
         return getattr(ostinato, name)(x)
 
-    layer = RNN(own, WIDTH, WIDTH, backend="c", dtype=x.dtype)
-    with torch.no_grad():
+    layer = RNN(own, WIDTH, WIDTH, backend=backend, dtype=x.dtype)
+    with torch.no_grad(), quiet() if backend == "triton" else nullcontext():
         return layer(x.view(1, -1, WIDTH))[0].flatten()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize(("backend", "dtype"), WHERE)
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_function_is_exact_to_a_few_last_digits(name: str, dtype: torch.dtype) -> None:
+def test_a_function_is_exact_to_a_few_last_digits(name: str, backend: str, dtype: torch.dtype) -> None:
     """Whatever it is of; of sigmoid and softplus what is less than a normal number may be 0."""
     x = sweep(dtype)
-    found, want = apply(name, x), reference(name, x.double())
+    found, want = apply(name, x, backend), reference(name, x.double())
     rounded = want.to(dtype)
     assert torch.equal(found.isnan(), rounded.isnan())
     number = rounded.isfinite()
@@ -70,6 +78,7 @@ def test_a_function_is_exact_to_a_few_last_digits(name: str, dtype: torch.dtype)
     assert bool((error <= allowed).all()), message
 
 
+@needs_c
 @pytest.mark.parametrize("name", ["sigmoid", "softplus"])
 def test_of_a_number_and_of_its_negative_at_once(name: str) -> None:
     """They are computed from one exponential."""
