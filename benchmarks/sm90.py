@@ -29,7 +29,7 @@ import torch  # noqa: E402
 
 from ostinato import cells  # noqa: E402
 from ostinato.bench.measure.crew import Crew  # noqa: E402
-from ostinato.bench.task.cells import known_cell  # noqa: E402
+from ostinato.bench.task.cells import extra_sizes, known_cell  # noqa: E402
 
 SHARED = 227 * 1024  # bytes that one program may have
 KERNELS = ("infer", "train", "backward")
@@ -130,8 +130,7 @@ def measured(task: tuple[str, str, int, str]) -> dict[str, Any]:
     name, kernel, hidden, shape = task
     hidden = max(hidden, WIDE) if shape == "meeting" else hidden
     program = cells.get(name).program()
-    sizes = {symbol: hidden if symbol in ("D", "H") else max(1, hidden // 2) for symbol in program.symbols}
-    step = Step.of(program, True, {"D": hidden, "H": hidden, **sizes})
+    step = Step.of(program, True, {"D": hidden, "H": hidden, **extra_sizes(program, hidden)})
     layout = Layout(step.plan.anonymous(), step.plan_sizes)
     factors = "bfloat16" if shape == "meeting" else "float32"
     likely = candidates(layout, kernel, BATCH, factors, facts(torch.device("cpu")))

@@ -21,7 +21,13 @@ def show(
     ] = False,
     plan: Annotated[bool, typer.Option("--plan", help="The schedule: tape, products, loops, backward.")] = False,
     source: Annotated[
-        str | None, typer.Option("--source", help="The rendered source of a backend: c.", metavar="c")
+        str | None, typer.Option("--source", help="The rendered source of a backend: c, triton.", metavar="NAME")
+    ] = None,
+    hidden_size: Annotated[
+        int | None,
+        typer.Option(
+            "--hidden-size", help="D and H of --source triton, whose kernels are of given sizes. Default: 64.", min=1
+        ),
     ] = None,
     option: Annotated[
         list[str] | None,
@@ -30,16 +36,19 @@ def show(
 ) -> None:
     """Print a cell's equations, its Program, its Plan, or its source."""
     from ..backends.c import render
-    from ..errors import BackendError, CellError
+    from ..errors import CellError
     from ..ir import equations, simplify
     from ..schedule import build_graph, describe, make_plan, split_prologue
     from ..tasks.cell_option import find_cell
+    from .train import check_name
 
     asked = [latex, program, adjoint, plan, source is not None]
     if sum(asked) > 1:
         raise CellError("more than one view was asked for; give one of --latex, --program, --adjoint, --plan, --source")
-    if source not in (None, "c"):
-        raise BackendError(f"there is no source for {source!r}; the backend with a source is: c")
+    if source is not None:
+        check_name("source", source, ("c", "triton"))
+    if hidden_size is not None and source != "triton":
+        raise CellError("--hidden-size is of --source triton alone: all else holds for every size")
     chosen = find_cell(cell)
     chosen = chosen(**dict(_pair(text) for text in option)) if option else chosen
     written = chosen.program()
@@ -50,13 +59,24 @@ def show(
         text = describe(build_graph(core.core))
     elif plan:
         text = _before(core) + str(make_plan(core.core))
-    elif source:
+    elif source == "c":
         text = render(make_plan(core.core))
+    elif source == "triton":
+        text = _triton(written, hidden_size or 64)
     else:
         text = equations(written, latex)
         if not latex:
             text = "\n".join([f"{chosen.name}: {chosen.summary}".rstrip(": "), "", text])
     write(text + "\n")
+
+
+def _triton(program: Any, hidden: int) -> str:
+    from ..backends.triton import Layout, rendered
+    from ..bench.task.cells import extra_sizes
+    from ..runtime.step import Step
+
+    step = Step.of(program, True, {"D": hidden, "H": hidden, **extra_sizes(program, hidden)})
+    return rendered(Layout(step.plan, step.plan_sizes), batch=16)
 
 
 def _before(prologue: Any) -> str:

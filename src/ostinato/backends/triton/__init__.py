@@ -8,7 +8,7 @@ from .form import Form
 from .forms import candidates
 from .kernel import TritonKernel
 from .layout import Layout
-from .sources import compiled
+from .sources import compiled, rendered
 from .work import Work, work
 
 __all__ = [
@@ -21,5 +21,6 @@ __all__ = [
     "candidates",
     "compiled",
     "facts",
+    "rendered",
     "work",
 ]

@@ -1,4 +1,4 @@
-"""Kernels as Triton compiles them ahead of a call, for a card that need not be there."""
+"""Kernels ahead of a call, as text and as Triton compiles them, for a card that need not be there."""
 
 from __future__ import annotations
 
@@ -6,14 +6,32 @@ import re
 from collections.abc import Collection
 from typing import Any
 
+from .device import H200
 from .form import Form
+from .forms import candidates
 from .layout import Layout
 from .load import load
-from .render import given, render
+from .render import KERNELS, given, render
 from .stages import STAGE, render_stages
 from .step import CONSTANTS, arguments
 
-__all__ = ["compiled", "sources"]
+__all__ = ["compiled", "rendered", "sources"]
+
+
+def rendered(layout: Layout, batch: int, factors: str = "float32") -> str:
+    """The kernels of a Plan as text, a module for each, in the form that is taken first on an H200. Needs no triton.
+
+    Args:
+        layout: the Plan at its sizes.
+        batch: sequences of a call.
+        factors: of products, as `Form` has them.
+    """
+    found: list[str] = []
+    for name in KERNELS:
+        form = candidates(layout, name, batch, factors, H200)[0].form
+        text = render_stages(layout, form, name).text if form.stages else render(layout, form, name)[0]
+        found.append(f"# {name}: {form}\n\n{text}")
+    return "\n\n".join(found)
 
 
 def compiled(layout: Layout, form: Form, name: str, capability: int = 90) -> dict[str, Any]:
