@@ -17,6 +17,7 @@ from laws import needs_c
 from measured import build, expected, inputs, measure, ragged, results, states_for
 from ostinato import BackendError, CompileError, LaunchError, StalledError
 from ostinato.backends.c import CBackend
+from ostinato.errors import TooLargeError
 from ostinato.named import named
 from ostinato.runtime.operator import step_of
 from tolerances import assert_agree
@@ -153,8 +154,10 @@ def test_what_failed_is_not_tried_again_by_an_equal_layer(failing: Any) -> None:
     assert backend.calls == 1
 
 
-def test_memory_may_be_there_the_next_time(failing: Any, caplog: pytest.LogCaptureFixture) -> None:
-    backend = failing("forward", short)
+@pytest.mark.parametrize("error", [short, lambda: TooLargeError("too many")], ids=["memory", "size"])
+def test_the_next_call_may_be_another(error: Any, failing: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """There may be memory, or it may be smaller."""
+    backend = failing("forward", error)
     layer, x = build(named("gru"), 3, 4, "auto"), inputs(5, 4, 3, torch.float64)
     with caplog.at_level(logging.INFO, "ostinato"):
         for _ in range(3):

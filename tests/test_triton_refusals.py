@@ -13,7 +13,7 @@ from ostinato import cells
 from ostinato.backends.triton import Facts, Form, Layout, TritonBackend, TritonKernel, backend, candidates, choosing
 from ostinato.backends.triton import measured as kept
 from ostinato.backends.triton.launch import launch
-from ostinato.errors import LaunchError
+from ostinato.errors import LaunchError, TooLargeError
 from ostinato.runtime.step import Step
 
 CUDA = torch.device("cuda", 0)
@@ -130,6 +130,11 @@ def test_what_stops_triton_before_a_launch_is_said(module):
         launch(function, (1,), [], {}, Form())
 
 
+def test_memory_that_the_driver_lacks_is_as_memory_that_torch_lacks():
+    with pytest.raises(torch.OutOfMemoryError):
+        launch(Refusing(RuntimeError("Triton Error [CUDA]: out of memory")), (1,), [], {}, Form())
+
+
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("no memory"), TypeError("a mistake of ours")])
 def test_other_errors_stay_what_they_are(error):
     with pytest.raises(type(error)):
@@ -172,6 +177,39 @@ def test_a_form_that_cannot_be_launched_gives_way_to_the_next(kernel, monkeypatc
     likely = [c.form for c in candidates(kernel.layout, "infer", 5, "float32", H200)]
     assert tried == likely[:3]
     assert kernel.run("infer", call, None, {}) == {} and tried[3] == likely[2]  # the others are not tried again
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_call_that_is_too_large_for_a_form_says_nothing_of_smaller_ones(kernel, monkeypatch):
+    """Neither a call, nor a form that is proved or measured by it."""
+    likely = [c.form for c in candidates(kernel.layout, "infer", 5, "float32", H200)]
+    large, taken = True, []
+
+    def run(form, name, call, bound, values):
+        if large:
+            raise TooLargeError("too many")
+        taken.append(form)
+        return {}
+
+    def timed(kernel, name, form, call, bound):
+        raise TooLargeError("too many")
+
+    def proved(*given):
+        run(likely[0], *given[:4])
+        return ""
+
+    monkeypatch.setattr(kernel, "_run", run)
+    monkeypatch.setattr(choosing, "_timed", timed)
+    monkeypatch.setattr("ostinato.backends.triton.kernel.fault", proved)
+    monkeypatch.setattr("ostinato.backends.triton.kernel.provable", lambda call: True)
+    kernel.reference = object()
+    call = type("Call", (), {"batch": 5, "device": CPU})()
+    for _ in range(2):
+        with pytest.raises(TooLargeError, match="too many"):
+            kernel.run("infer", call, None, {})
+    assert kernel.chooser.measure(kernel, "infer", call, None) == {}
+    large = False
+    assert kernel.run("infer", call, None, {}) == {} and taken == [likely[0]] * 2  # proved, and run
 
 
 @pytest.mark.usefixtures("folder")

@@ -7,6 +7,7 @@
     ├── BackendError       a backend cannot run this here (also a RuntimeError)
     │   ├── CompileError   the C compiler is missing or failed
     │   ├── LaunchError    a kernel could not be launched
+    │   │   └── TooLargeError  for a call as large as this one
     │   └── StalledError   what a kernel gave is not to be used
     ├── CacheError         the kernel cache cannot be used (also an OSError)
     │   └── UnsafeCacheError  others could put code there that would be loaded
@@ -32,6 +33,7 @@ __all__ = [
     "RunError",
     "ShapeError",
     "StalledError",
+    "TooLargeError",
     "UnsafeCacheError",
 ]
 
@@ -62,6 +64,10 @@ class CompileError(BackendError):
 
 class LaunchError(BackendError):
     """A kernel could not be launched: it asks for more than the device has, or the driver refuses it."""
+
+
+class TooLargeError(LaunchError):
+    """A call has more sequences, steps or numbers than a kernel takes; a smaller one may be run."""
 
 
 class StalledError(BackendError):

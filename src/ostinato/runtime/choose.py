@@ -12,7 +12,7 @@ import torch
 from ..backends.base import Backend, Kernel
 from ..backends.c import CBackend
 from ..backends.triton import TritonBackend, TritonKernel
-from ..errors import BackendError, CacheError, LaunchError, StalledError, UnsafeCacheError
+from ..errors import BackendError, CacheError, LaunchError, StalledError, TooLargeError, UnsafeCacheError
 from .asked import CHOICES, asked, check_choice
 from .meant import reference
 from .step import Step
@@ -93,7 +93,7 @@ def fall_back(
     step: Step, backend: str, device: torch.device, dtype: torch.dtype, error: Exception, for_good: bool = False
 ) -> None:
     """After a kernel failed, "auto" goes on with the eager backend, and says so once: for this call where memory was
-    short, else from now on, in every layer of these equations and sizes.
+    short or the call too large, else from now on, in every layer of these equations and sizes.
 
     Args:
         error: one of `FAILURES`.
@@ -109,9 +109,10 @@ def fall_back(
             raise _out_of_memory(error) from error
         raise error
     name = step.program.name
-    if short and not for_good:
-        about = f"{name}: out of memory"
-        say_once(f"{name}: calls that find too little memory run on the eager backend: {error}", about, logging.WARNING)
+    if (short or isinstance(error, TooLargeError)) and not for_good:
+        which = "that find too little memory" if short else "that are too large for a kernel"
+        about = f"{name}: calls {which}"
+        say_once(f"{about} run on the eager backend: {error}", about, logging.WARNING)
         return
     step.kernels[backend, device.type, dtype] = None
     step.gave_up = True

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import LaunchError
+from ...errors import TooLargeError
 from ..base import Inputs, on_device
 from .layout import Layout
 
@@ -71,10 +71,10 @@ class Call:
         """Refuse a batch with so many numbers for each sequence that kernels cannot count them.
 
         Raises:
-            LaunchError: see above.
+            TooLargeError: see above.
         """
         if self.batch * width > MOST:
-            raise LaunchError(
+            raise TooLargeError(
                 f"{self.batch} sequences with {width} numbers each are more than the {MOST} that a kernel counts; use "
                 "smaller batches, or backend='eager'"
             )

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import torch
 
-from ...errors import LaunchError, StalledError
+from ...errors import LaunchError, StalledError, TooLargeError
 from ..base import AT_ONCE, Inputs, OutputGradients, Wanted
 from . import measured
 from .call import Call
@@ -105,6 +105,8 @@ class Chooser:
                 found[form] = _timed(kernel, name, form, call, bound)
             except torch.OutOfMemoryError:  # beside what the user has there; the call itself may fit
                 _log.info("%s is not measured in %s: out of memory", name, form)
+            except TooLargeError as error:
+                _log.info("%s is not measured in %s: %s", name, form, error)
             except LaunchError:
                 self.refuse(name, form)
             except StalledError as error:

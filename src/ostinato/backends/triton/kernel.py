@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ...errors import LaunchError, ShapeError
+from ...errors import LaunchError, ShapeError, TooLargeError
 from ...schedule import BatchMean, Plan
 from ..base import Gradients, Inputs, OutputGradients, Outputs, Wanted
 from .call import Call, aligned
@@ -102,7 +102,7 @@ class TritonKernel:
         """Run a kernel in the form that is chosen; gives the sums for gradients of vectors and scalars, by name.
 
         Raises:
-            LaunchError: it cannot be launched in any form.
+            LaunchError: it cannot be launched in any form; a TooLargeError where it may be for a smaller call.
         """
         taking = _taking.get()
         if taking is not None and taking.name == name:
@@ -110,14 +110,17 @@ class TritonKernel:
         if taking is None:
             self.chooser.before(self, name, call, bound)
         failed: LaunchError | None = None
+        large: TooLargeError | None = None
         for form in self.chooser.forms(self, name, call.batch, call.device):
             try:
                 self.prove(form, name, call, bound)
                 return self._run(form, name, call, bound, values)
+            except TooLargeError as error:
+                large = error
             except LaunchError as error:
                 failed = error
                 self.chooser.refuse(name, form)
-        raise failed or LaunchError(f"{name} can be launched in no form; use backend='eager'")
+        raise large or failed or LaunchError(f"{name} can be launched in no form; use backend='eager'")
 
     def prove(self, form: Form, name: str, call: Call, bound: Held) -> None:
         """Compare what a form gives with the reference, the first time that a GPU runs it.
@@ -135,6 +138,9 @@ class TritonKernel:
         except torch.OutOfMemoryError:  # beside what the user has there; the call itself may fit
             self._proved.discard(key)
             return
+        except TooLargeError:
+            self._proved.discard(key)
+            raise
         if said:
             flags(
                 call.device
@@ -149,7 +155,7 @@ class TritonKernel:
         plan, layout, sums = self.plan, self.layout, dict[str, Tensor]()
         groups = -(-call.batch // form.batch)
         if groups > 1 and any(isinstance(slot, BatchMean) for slot in plan.infer):
-            raise LaunchError(
+            raise TooLargeError(
                 f"a mean over a batch of {call.batch} sequences needs one program with all of them, and it has "
                 f"{form.batch}; use smaller batches, or backend='eager'"
             )

@@ -33,6 +33,8 @@ def launch(
     except Exception as error:
         if not _of_triton(error):
             raise
+        if "out of memory" in str(error):  # the driver's, where it loads a kernel
+            raise torch.OutOfMemoryError(_first_line(error)) from error
         raise LaunchError(
             f"a Triton kernel with {form} could not be launched: {_first_line(error)}; use smaller sizes, or "
             "backend='eager'"

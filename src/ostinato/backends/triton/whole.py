@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import LaunchError, StalledError
+from ...errors import StalledError, TooLargeError
 from .call import MOST, Call
 from .device import facts, lasting
 from .form import Form
@@ -73,7 +73,7 @@ class Whole(Rendered):
             return dict.fromkeys(("exchange", "totals", "counters", "failed"), none)
         slots = max(len(self.layout.plan.infer), len(self.layout.plan.backward))
         if call.steps * form.slices * (slots + 1) > MOST:
-            raise LaunchError(f"{call.steps} steps are more than programs that meet can count; use shorter pieces")
+            raise TooLargeError(f"{call.steps} steps are more than programs that meet can count; use shorter pieces")
         like = getattr(torch, form.factors) if form.narrow else torch.float32
         return {
             "exchange": torch.empty(self.rooms["exchange"] * call.batch + 1, dtype=like, device=device),
