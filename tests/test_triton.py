@@ -181,6 +181,33 @@ def test_a_kernel_that_computes_something_else_is_refused(kernel, monkeypatch):
 
 
 @pytest.mark.usefixtures("proving")
+@pytest.mark.parametrize(
+    ("of", "by", "reverse", "packed"),
+    [("length - 1 - s", "0 * s", True, False), ("tl.load(begin + ", "tl.load(begin + 0 * ", False, True)],
+    ids=["reverse", "packed"],
+)
+def test_every_kind_of_call_is_proved(of, by, reverse, packed, monkeypatch):
+    """A kernel that goes wrong backwards in time alone, or over packed sequences alone."""
+    from ostinato.backends.triton import whole
+
+    rendered = whole.render
+
+    def wrong(layout, form, name):
+        text, rooms = rendered(layout, form, name)
+        assert of in text
+        return text.replace(of, by), rooms
+
+    monkeypatch.setattr(whole, "render", wrong)
+    x = inputs(3, 5, 4, torch.float32)
+    with dealt(Form(batch=8)), quiet(), torch.no_grad():
+        layer = build(named("lstm"), 4, 6, "triton", torch.float32, bidirectional=reverse)
+        if not reverse:
+            layer(x)
+        with pytest.raises(LaunchError, match=r"else than eager on this GPU: result \d+ of infer is off"):
+            layer(pack_padded_sequence(x, torch.tensor([3, 3, 2, 1, 1])) if packed else x)
+
+
+@pytest.mark.usefixtures("proving")
 def test_a_proof_leaves_the_users_random_numbers_alone():
     with dealt(Form(batch=8)), quiet():
         layer = build(named("lstm"), 4, 6, "triton", torch.float32)

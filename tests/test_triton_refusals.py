@@ -203,7 +203,7 @@ def test_a_call_that_is_too_large_for_a_form_says_nothing_of_smaller_ones(kernel
     monkeypatch.setattr("ostinato.backends.triton.kernel.fault", proved)
     monkeypatch.setattr("ostinato.backends.triton.kernel.provable", lambda call: True)
     kernel.reference = object()
-    call = type("Call", (), {"batch": 5, "device": CPU})()
+    call = type("Call", (), {"batch": 5, "device": CPU, "constants": lambda self: {}})()
     for _ in range(2):
         with pytest.raises(TooLargeError, match="too many"):
             kernel.run("infer", call, None, {})

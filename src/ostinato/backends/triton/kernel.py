@@ -57,7 +57,7 @@ class TritonKernel:
         self.layout = Layout(plan, sizes)
         self._tape = plan.tape_size(sizes)
         self.reference: Reference | None = None  # what its results are compared with when a form is first used on a GPU
-        self._proved: set[tuple[str, Form, torch.device]] = set()
+        self._proved: set[tuple[Any, ...]] = set()
         self._made: dict[tuple[str, Form], Whole | Stages] = {}
 
     @property
@@ -123,13 +123,15 @@ class TritonKernel:
         raise large or failed or LaunchError(f"{name} can be launched in no form; use backend='eager'")
 
     def prove(self, form: Form, name: str, call: Call, bound: Held) -> None:
-        """Compare what a form gives with the reference, the first time that a GPU runs it.
+        """Compare what a form gives with the reference, the first time that a GPU runs it for calls of this kind.
 
         Raises:
             LaunchError: it is wrong.
         """
-        key = name, form, call.device
-        if self.reference is None or key in self._proved or not provable(call):
+        if self.reference is None or not provable(call):
+            return
+        key = name, form, call.device, *call.constants().values()  # each is a kernel of its own to the compiler
+        if key in self._proved:
             return
         self._proved.add(key)
         try:

@@ -1,4 +1,4 @@
-"""The first use of a form on a GPU is compared with eager, on a few steps: a wrong kernel is refused, not believed."""
+"""The first use of a kernel on a GPU is compared with eager, on a few steps: a wrong one is refused, not believed."""
 
 from __future__ import annotations
 
@@ -82,10 +82,11 @@ def _inputs(layout: Layout, form: Form, call: Call) -> Inputs:
     draw = _Numbers(call.device)
     means = any(isinstance(slot, BatchMean) for slot in layout.plan.infer)
     batch = min(call.batch, form.batch + (not means))
-    lengths = None if call.lengths is None else STEPS - torch.arange(batch, device="cpu") % STEPS
+    lengths = None if call.lengths is None else STEPS - torch.arange(batch, device="cpu") * STEPS // batch
+    rows = [int(lengths.sum())] if call.packed and lengths is not None else [STEPS, batch]
     states = None if call.states is None else [draw(1, batch, size) for size in layout.state_sizes]
-    masks = [draw(STEPS, batch, layout.of(size)).abs() for _, size in layout.plan.masks]
-    x = draw(STEPS, batch, layout.of(layout.plan.input_size))
+    masks = [draw(*rows, layout.of(size)).abs() for _, size in layout.plan.masks]
+    x = draw(*rows, layout.of(layout.plan.input_size))
     return Inputs(x, states, lengths, call.reverse, masks)
 
 
