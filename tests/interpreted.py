@@ -20,7 +20,7 @@ from ostinato.backends.triton.kernel import TritonKernel
 # pyright: basic, reportMissingImports=false
 
 LOOK_S = 0.0005  # between two looks at a counter
-DONE = 2  # beside 0 for at work and 1 for waiting
+PATIENCE_S = 60.0
 _MEMORY = ("create_masked_load", "create_masked_store", "create_atomic_rmw")
 
 
@@ -97,7 +97,7 @@ class AtOnce:
             shared: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
             args = [_shared(each, shared) for each in given]
             programs = [(x, y) for x in range(grid[0]) for y in range(grid[1])]
-            resting = torch.zeros(grid, dtype=torch.uint8).share_memory_()
+            resting = torch.zeros(2, *grid, dtype=torch.bool).share_memory_()
             children = [_fork(lambda at=at: _run(self, at, resting, args, more)) for at in programs]
             ends = [os.waitpid(child, 0)[1] for child in children]
             assert not any(ends), ends
@@ -148,21 +148,24 @@ def _fork(work: Callable[[], None]) -> int:
 
 
 def _run(kernel: AtOnce, at: tuple[int, int], resting: torch.Tensor, args: list[Any], more: dict[str, Any]) -> None:
-    """One program of a grid, and nothing else."""
+    """One program of a grid, and nothing else; `resting` says which programs wait, and which are done."""
     from triton.runtime import interpreter
 
     builder = interpreter.interpreter_builder
     index, extent = builder.set_grid_idx, builder.set_grid_dim
     builder.set_grid_idx = lambda *_: index(*at, 0)
-    builder.set_grid_dim = lambda *_: extent(*resting.shape, 1)
-    others = [part for part in range(resting.shape[1]) if not kernel.late(part)]
+    waiting, done = resting
+    builder.set_grid_dim = lambda *_: extent(*done.shape, 1)
+    others = [part for part in range(done.shape[1]) if not kernel.late(part)]
     is_late, looks = at[1] not in others, 0
 
     def used(operation: Callable[..., Any]) -> Callable[..., Any]:
         def using(*given: Any) -> Any:
             nonlocal looks
-            resting[at] = looks = 0
-            while is_late and not resting[:, others].all():
+            waiting[at] = looks = 0
+            end = time.monotonic() + PATIENCE_S
+            while is_late and not (waiting | done)[:, others].all():
+                assert time.monotonic() < end, "the other programs neither wait nor are done"
                 time.sleep(LOOK_S / 5)
             return operation(*given)
 
@@ -175,16 +178,16 @@ def _run(kernel: AtOnce, at: tuple[int, int], resting: torch.Tensor, args: list[
         nonlocal looks
         if not value.data.any():  # it looks at a counter, and others are to come to it
             looks += 1
-            resting[at] = looks > 2
+            waiting[at] = looks > 2
             time.sleep(LOOK_S)
             return look(operation, where, value, *rest)
-        done = count(operation, where, value, *rest)
+        before = count(operation, where, value, *rest)
         if is_late:  # the others see that, and go on
-            resting[:, others] &= DONE
-        return done
+            waiting[:, others] = False
+        return before
 
     def end(*_: Any) -> None:
-        resting[at] = DONE
+        done[at] = True
         os._exit(0)
 
     for name, instead in zip(_MEMORY, (load, store, counted), strict=True):
