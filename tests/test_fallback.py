@@ -138,6 +138,20 @@ def test_what_is_not_to_be_used_is_never_passed_over(at: str, failing: Any) -> N
         measure(build(named("gru"), 3, 4, "auto"), inputs(5, 4, 3, torch.float64))
 
 
+@pytest.mark.parametrize("error", [lambda: LaunchError("no room; take less"), short], ids=["launch", "memory"])
+def test_what_fails_while_a_graph_is_recorded_is_said(error: Any, failing: Any, monkeypatch: Any) -> None:
+    """It may only want a call before: eager would be recorded for good, and the kernel be taken no more."""
+    backend = failing("forward", error)
+    layer, x = build(named("gru"), 3, 4, "auto"), inputs(5, 4, 3, torch.float64)
+    monkeypatch.setattr(CHOOSE, "captured", lambda device: True)
+    with pytest.raises(LaunchError, match="no room|too little memory"):
+        layer(x)
+    backend.at = ""
+    monkeypatch.setattr(CHOOSE, "captured", lambda device: False)
+    layer(x)
+    assert not CHOOSE._failed
+
+
 def test_the_environment_asks_too(failing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     failing("forward")
     monkeypatch.setenv("OSTINATO_BACKEND", "c")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import shutil
 import threading
@@ -11,9 +10,9 @@ import pytest
 import torch
 
 from device_laws import dealt, quiet
-from measured import build
+from measured import build, states_for
 from ostinato import cells
-from ostinato.backends.triton import Form, TritonKernel, choosing, proof, staged
+from ostinato.backends.triton import Form, TritonKernel, choosing, proof
 from ostinato.backends.triton import load as loading
 from ostinato.backends.triton.call import Call
 from ostinato.backends.triton.load import load
@@ -99,36 +98,14 @@ def test_a_graph_of_the_users_has_buffers_of_its_own(kernel, bound, monkeypatch)
     stages = kernel.made("infer", Form(batch=8, stages=True))
     assert isinstance(stages, Stages)
     monkeypatch.setattr(kernel, "made", lambda name, form: stages)
-    monkeypatch.setattr("ostinato.backends.triton.staged._captured", lambda call: True)
+    monkeypatch.setattr("ostinato.backends.triton.staged.captured", lambda device: True)
     x = torch.randn(2, 3, 4)
     with quiet(), kernel.taking("infer", Form(batch=8, stages=True)):
         captured = bound.forward(choosing.Inputs(x), False)[0].output
         assert not stages._desks
-        monkeypatch.setattr("ostinato.backends.triton.staged._captured", lambda call: False)
+        monkeypatch.setattr("ostinato.backends.triton.staged.captured", lambda device: False)
         assert torch.equal(bound.forward(choosing.Inputs(x), False)[0].output, captured)
         assert len(stages._desks) == 1
-
-
-def test_graphs_that_may_run_at_once_are_recorded_on_streams_of_their_own(monkeypatch):
-    """Torch hands out streams in turn, and products recorded on one share the memory that they work in."""
-    given = itertools.count()
-
-    class Stream:
-        def __init__(self, device, priority):
-            self.cuda_stream = next(given) % 32
-
-    class Desk:
-        pass
-
-    monkeypatch.setattr(torch.cuda, "Stream", Stream)
-    monkeypatch.setattr(staged, "_free", {})
-    device = torch.device("cuda", 0)
-    desks = [Desk() for _ in range(32)]
-    streams = [staged._recording(desk, device).cuda_stream for desk in desks]
-    assert sorted(streams) == list(range(32))
-    del desks[7]
-    assert staged._recording(desks[0], device).cuda_stream == streams[7]
-    assert staged._recording(desks[0], device).cuda_stream in range(32)  # more are shared
 
 
 def test_only_the_thread_that_measures_has_the_form_that_is_measured(kernel, monkeypatch):
@@ -243,3 +220,33 @@ def test_rounding_that_crosses_a_threshold_is_no_fault_and_wrong_lanes_are():
         said = proof._difference([wants, wrong], [wants, wants], "backward", proof.MOST["bfloat16"])
         assert said.startswith("result 1 of backward is off by ")
     assert proof._difference([wants], [wants / 0.0], "infer", 1e-2) == ""  # nothing can be said
+
+
+@pytest.mark.parametrize("form", FORMS, ids=NAMES)
+def test_parameters_in_any_order_of_memory_may_be_changed(form):
+    """What is copied because of its order is copied again."""
+    with dealt(form), quiet(), torch.no_grad():
+        layer, x = build(named("lstm"), 6, 6, "triton", torch.float32), torch.randn(3, 5, 6)
+        for name, value in list(layer.named_parameters()):
+            if value.dim() == 2:
+                setattr(layer, name, torch.nn.Parameter(value.t().contiguous().t()))
+        layer(x)
+        for value in layer.parameters():
+            value.mul_(0.3)
+        found = layer(x)[0]
+        layer.backend = "eager"
+        torch.testing.assert_close(found, layer(x)[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("name", ["lstm", "skip_in_time(lstm, 3)"])
+def test_backward_without_lengths_takes_no_numbers_of_the_cpu(name, reverse, monkeypatch):
+    """A CUDA graph of the user's could not have them."""
+
+    def sent(values, device):
+        raise AssertionError("numbers of the CPU are sent to the device")
+
+    monkeypatch.setattr("ostinato.backends.triton.outside.on_device", sent)
+    with dealt(Form(batch=8)), quiet():
+        layer = build(named(name), 4, 6, "triton", torch.float32, bidirectional=reverse)
+        layer(torch.randn(3, 5, 4), states_for(layer, 5, torch.float32))[0].sum().backward()

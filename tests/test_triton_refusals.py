@@ -13,7 +13,7 @@ from ostinato import cells
 from ostinato.backends.triton import Facts, Form, Layout, TritonBackend, TritonKernel, backend, candidates, choosing
 from ostinato.backends.triton import measured as kept
 from ostinato.backends.triton.launch import launch
-from ostinato.errors import LaunchError, TooLargeError
+from ostinato.errors import LaunchError, StalledError, TooLargeError
 from ostinato.runtime.step import Step
 
 CUDA = torch.device("cuda", 0)
@@ -222,6 +222,37 @@ def test_a_kernel_that_can_be_launched_in_no_form_says_why(kernel, monkeypatch):
     for _ in range(2):
         with pytest.raises(LaunchError):
             kernel.run("infer", call, None, {})
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_launch_that_fails_within_a_graph_of_the_users_says_nothing_of_others(kernel, monkeypatch):
+    """A kernel that was not loaded before cannot be loaded there."""
+
+    def run(form, name, call, bound, values):
+        raise LaunchError("the driver does not load it; use backend='eager'")
+
+    monkeypatch.setattr(kernel, "_run", run)
+    monkeypatch.setattr("ostinato.backends.triton.kernel.captured", lambda device: True)
+    call = type("Call", (), {"batch": 5, "device": CPU})()
+    with pytest.raises(
+        LaunchError, match=r"while a CUDA graph is recorded the driver .*; or call the layer in the same"
+    ):
+        kernel.run("infer", call, None, {})
+    assert not kernel.chooser._refused
+
+
+@pytest.mark.parametrize("error", [TooLargeError("too many"), StalledError("of an earlier call"), KeyboardInterrupt()])
+def test_a_proof_that_is_cut_off_is_none(kernel, monkeypatch, error):
+    def fault(*given):
+        raise error
+
+    monkeypatch.setattr("ostinato.backends.triton.kernel.provable", lambda call: True)
+    monkeypatch.setattr("ostinato.backends.triton.kernel.fault", fault)
+    kernel.reference = object()
+    call = type("Call", (), {"device": CPU, "constants": lambda self: {}})()
+    with pytest.raises(type(error)):
+        kernel.prove(Form(), "infer", call, None)
+    assert not kernel._proved
 
 
 def test_the_fastest_form_is_taken_and_kept(kernel, folder, monkeypatch):

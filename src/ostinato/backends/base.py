@@ -57,6 +57,11 @@ def seen_through() -> bool:
     )
 
 
+def captured(device: torch.device) -> bool:
+    """Whether somebody records a CUDA graph, in which what is done on this device now takes part."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
 def on_device(values: Tensor, device: torch.device) -> Tensor:
     """``values.to(device)`` for lengths and the like, which lie on the CPU and are not changed any more.
 
@@ -67,7 +72,7 @@ def on_device(values: Tensor, device: torch.device) -> Tensor:
     copies: dict[tuple[torch.device, int], Tensor] = vars(values).setdefault("_ostinato_copies", {})
     place = device, torch.cuda.current_stream(device).cuda_stream
     if place not in copies:
-        if torch.cuda.is_current_stream_capturing():
+        if captured(device):
             return values.to(device)  # which says that a CUDA graph takes no numbers of the CPU
         copies[place] = _sent(values, device)
     return copies[place]

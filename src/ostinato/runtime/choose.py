@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..backends.base import Backend, Kernel
+from ..backends.base import Backend, Kernel, captured
 from ..backends.c import CBackend
 from ..backends.triton import TritonBackend, TritonKernel
 from ..errors import BackendError, CacheError, LaunchError, StalledError, TooLargeError, UnsafeCacheError
@@ -101,15 +101,17 @@ def fall_back(
 
     Raises:
         BackendError: another backend than "auto" is asked for.
-        StalledError: the error itself, if it is one: what an earlier call gave may be wrong.
+        StalledError: the error itself, if it is one: what an earlier call gave may be wrong. And any other while
+            somebody records a CUDA graph, which may only want a call before it.
     """
     short = isinstance(error, torch.OutOfMemoryError)
-    if asked(backend) != "auto" or isinstance(error, StalledError):
+    large = isinstance(error, TooLargeError)
+    if asked(backend) != "auto" or isinstance(error, StalledError) or (captured(device) and not large):
         if short:
             raise _out_of_memory(error) from error
         raise error
     name = step.program.name
-    if (short or isinstance(error, TooLargeError)) and not for_good:
+    if (short or large) and not for_good:
         which = "that find too little memory" if short else "that are too large for a kernel"
         about = f"{name}: calls {which}"
         say_once(f"{about} run on the eager backend: {error}", about, logging.WARNING)

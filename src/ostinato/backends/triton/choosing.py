@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 import torch
 
+from ... import __version__
 from ...errors import LaunchError, StalledError, TooLargeError
-from ..base import AT_ONCE, Inputs, OutputGradients, Wanted
+from ..base import AT_ONCE, Inputs, OutputGradients, Wanted, captured
 from . import measured
 from .call import Call
 from .device import facts, interpreted
@@ -22,6 +23,7 @@ from .form import Form, power_of_two
 from .forms import Candidate, candidates
 from .layout import Layout
 from .proof import Held
+from .recording import ALONE
 from .whole import flags
 
 __all__ = ["Chooser"]
@@ -52,6 +54,8 @@ class Kernel(Protocol):
     ) -> AbstractContextManager[list[tuple[torch.cuda.Event, torch.cuda.Event]]]: ...
 
     def prove(self, form: Form, name: str, call: Call, bound: Held) -> None: ...
+
+    def let_go(self, name: str, form: Form) -> None: ...
 
 
 class Chooser:
@@ -88,7 +92,7 @@ class Chooser:
 
     def before(self, kernel: Kernel, name: str, call: Call, bound: Held) -> None:
         """Measure, if it is time to."""
-        if call.device.type != "cuda" or torch.cuda.is_current_stream_capturing():
+        if call.device.type != "cuda" or captured(call.device):
             return
         key = (name, power_of_two(call.batch), call.device, kernel.factors, AT_ONCE.get())
         self._calls[key] = calls = self._calls.get(key, 0) + 1
@@ -100,7 +104,8 @@ class Chooser:
         """The microseconds of a step in each of the likely forms, over random numbers; the fastest is taken then."""
         flags(call.device).look()  # at what the user did before: what comes now is of the forms
         found: dict[Form, float] = {}
-        for form in self.tried(kernel, name, call.batch, call.device):
+        tried = self.tried(kernel, name, call.batch, call.device)
+        for form in tried:
             try:
                 found[form] = _timed(kernel, name, form, call, bound)
             except torch.OutOfMemoryError:  # beside what the user has there; the call itself may fit
@@ -122,6 +127,8 @@ class Chooser:
             measured.remember(_key(kernel, name, call.batch, call.device), best, found[best])
             self._known.clear()
             break
+        for form in tried:
+            kernel.let_go(name, form)
         return found
 
     def tried(self, kernel: Kernel, name: str, batch: int, device: torch.device) -> list[Form]:
@@ -156,14 +163,16 @@ def _timed(kernel: Kernel, name: str, form: Form, call: Call, bound: Held) -> fl
     wanted = Wanted(True, True, [True] * len(bound.params))
     times: list[float] = []
     for _ in range(REPEATS + 2):
-        torch.cuda.synchronize(device)  # nothing else runs beside it
+        with ALONE:
+            torch.cuda.synchronize(device)  # nothing else runs beside it
         with kernel.taking(name, form) as spans:
             output, tape = bound.forward(inputs, name != "infer")
             if name == "backward":
                 assert tape is not None
                 grads = OutputGradients(numbers(*output.output.shape), [None] * len(output.finals))
                 bound.backward(tape, inputs, output.output, grads, wanted)
-        torch.cuda.synchronize(device)
+        with ALONE:
+            torch.cuda.synchronize(device)
         times.append(sum(begin.elapsed_time(end) for begin, end in spans) * 1e3 / steps)
     return median(times[2:])
 
@@ -172,7 +181,8 @@ def _key(kernel: Kernel, name: str, batch: int, device: torch.device) -> str:
     """What a measurement is filed under: the card, the versions, the kernel, the size of batch to a power of two."""
     size = power_of_two(batch)
     card = facts(device)
-    said = (card.name, card.programs, torch.__version__, _triton_version(), kernel.digest, kernel.factors, name, size)
+    versions = __version__, torch.__version__, _triton_version()
+    said = (card.name, card.programs, *versions, kernel.digest, kernel.factors, name, size)
     return f"{name} {size} {hashlib.sha256(repr(said).encode()).hexdigest()[:24]}"
 
 

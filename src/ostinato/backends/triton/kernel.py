@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...errors import LaunchError, ShapeError, TooLargeError
 from ...schedule import BatchMean, Plan
-from ..base import Gradients, Inputs, OutputGradients, Outputs, Wanted
+from ..base import Gradients, Inputs, OutputGradients, Outputs, Wanted, captured
 from .call import Call, aligned
 from .choosing import Chooser
 from .form import Form
@@ -72,6 +72,8 @@ class TritonKernel:
 
     def bind(self, params: Sequence[Tensor]) -> TritonBound:
         """The kernel with its parameters."""
+        if params:
+            flags(params[0].device)  # made in time: what is made while a CUDA graph is recorded belongs to that
         return TritonBound(self, params)
 
     def tape_values(self, steps: int, rows: int) -> int:
@@ -118,9 +120,18 @@ class TritonKernel:
             except TooLargeError as error:
                 large = error
             except LaunchError as error:
+                if captured(call.device):  # a kernel that was not loaded before cannot be there
+                    raise LaunchError(
+                        f"while a CUDA graph is recorded {error}; or call the layer in the same way before that"
+                    ) from error
                 failed = error
                 self.chooser.refuse(name, form)
         raise large or failed or LaunchError(f"{name} can be launched in no form; use backend='eager'")
+
+    def let_go(self, name: str, form: Form) -> None:
+        """Of memory that a kernel keeps from one call in this form to the next."""
+        if (name, form) in self._made:
+            self._made[name, form].clear()
 
     def prove(self, form: Form, name: str, call: Call, bound: Held) -> None:
         """Compare what a form gives with the reference, the first time that a GPU runs it for calls of this kind.
@@ -133,16 +144,14 @@ class TritonKernel:
         key = name, form, call.device, *call.constants().values()  # each is a kernel of its own to the compiler
         if key in self._proved:
             return
-        self._proved.add(key)
         try:
             with self.taking(name, form):
                 said = fault(self.layout, name, form, call, bound, self.reference)
         except torch.OutOfMemoryError:  # beside what the user has there; the call itself may fit
-            self._proved.discard(key)
             return
-        except TooLargeError:
-            self._proved.discard(key)
-            raise
+        finally:
+            self.let_go(name, form)
+        self._proved.add(key)
         if said:
             flags(
                 call.device
@@ -186,7 +195,7 @@ class TritonKernel:
 
 def provable(call: Call) -> bool:
     """Whether it is a GPU that a call runs on, and nobody records it."""
-    return call.x.is_cuda and not torch.cuda.is_current_stream_capturing()
+    return call.x.is_cuda and not captured(call.device)
 
 
 class TritonBound:
@@ -199,6 +208,7 @@ class TritonBound:
         plan = kernel.plan
         self._order = order
         ordered = [held[i] if held[i].dim() < 2 or held[i].stride(1) == 1 else held[i].contiguous() for i in order]
+        self._copied = any(own is not held[i] for own, i in zip(ordered, order, strict=True))
         self.matrices = dict(zip((name for name, *_ in plan.matrices), ordered, strict=False))
         rest = ordered[len(self.matrices) :]
         self.vectors = dict(zip((name for name, _ in plan.vectors), rest, strict=False))
@@ -207,7 +217,7 @@ class TritonBound:
 
     def same(self, params: Sequence[Tensor]) -> bool:
         """See the protocol."""
-        return self._places == [(p.data_ptr(), p.shape, p.stride()) for p in params]
+        return not self._copied and self._places == [(p.data_ptr(), p.shape, p.stride()) for p in params]
 
     def again(self, params: Sequence[Tensor]) -> TritonBound:
         """See the protocol."""

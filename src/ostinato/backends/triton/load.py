@@ -57,3 +57,6 @@ class Rendered:
     def module(self) -> ModuleType:
         """The module of the text."""
         return load(self.text)
+
+    def clear(self) -> None:
+        """Let go of memory that is kept from one call to the next."""

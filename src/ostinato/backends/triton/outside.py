@@ -162,12 +162,14 @@ class History:
     def _first(self) -> Tensor:
         """The row of each sequence's first step."""
         call = self.call
-        sequence = torch.arange(call.batch, device="cpu")
-        if not call.reverse:
-            return on_device(sequence, call.device)
-        lengths = torch.full((call.batch,), call.steps, device="cpu") if call.lengths is None else call.lengths
-        last = (lengths - 1).clamp(min=0)
-        return on_device(last * call.batch + sequence, call.device)
+        sequence = torch.arange(call.batch, device=call.device)
+        return (self._lengths(call.device) - 1).clamp(min=0) * call.batch + sequence if call.reverse else sequence
+
+    def _lengths(self, device: torch.device) -> Tensor:
+        call = self.call
+        if call.lengths is None:
+            return torch.full((call.batch,), call.steps, device=device)
+        return on_device(call.lengths, device)
 
     def _before(self, state: str) -> Tensor:
         """A state before each step, [rows, S]: what it was behind the step before, or what it started from."""
@@ -181,16 +183,17 @@ class History:
     def _earlier(self) -> Tensor:
         """For each row that of the step before in [start; rows]."""
         call = self.call
-        sequence = torch.arange(call.batch, device="cpu")
-        t = torch.arange(call.steps, device="cpu")[:, None]
-        length = torch.full((call.batch,), call.steps, device="cpu") if call.lengths is None else call.lengths
+        # of packed rows, the device would have to be waited for to know how many there are
+        where = torch.device("cpu") if call.packed else call.device
+        sequence = torch.arange(call.batch, device=where)
+        t = torch.arange(call.steps, device=where)[:, None]
+        length = self._lengths(where)
         before = t + 1 if call.reverse else t - 1
         first = (t >= length - 1) if call.reverse else (t == 0) & (sequence >= 0)
-        rows = call.begin[before.clamp(0, max(call.steps - 1, 0))] + sequence + call.batch
+        last = before.clamp(0, max(call.steps - 1, 0))
+        rows = (call.begin[last] if call.packed else last * call.batch) + sequence + call.batch
         earlier = torch.where(first, sequence, rows)
-        if call.packed:
-            earlier = earlier[t < length]
-        return on_device(earlier.reshape(-1), call.device)
+        return on_device(earlier[t < length], call.device) if call.packed else earlier.reshape(-1)
 
 
 def weight_gradients(history: History, rows: Tensor, factors: str) -> dict[str, Tensor]:

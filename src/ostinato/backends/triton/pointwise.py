@@ -90,7 +90,8 @@ class Pointwise(Lines):
             self.body.append(f"tl.store(steps + {self.layout.steps[number]} + {j}, {name}, mask=ok{size} & real)")
         if not self.back and number in self.plan.statistics:
             i = self.plan.statistics.index(number)
-            self.body.append(f"tl.store(stat{i} + s * {size} + {j}, {name}, mask=ok{size} & (counted > 0))")
+            where = f"stat{i} + s.to(tl.int64) * {size} + {j}"
+            self.body.append(f"tl.store({where}, {name}, mask=ok{size} & (counted > 0))")
 
     def _total(self, place: Place, value: str, width: int) -> None:
         """A sum over a vector's elements: a vector of one."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..base import captured
 from .call import Call
 from .device import lasting
 from .form import Form
@@ -20,14 +19,14 @@ from .layout import Layout
 from .load import Rendered
 from .outside import factor, multiply
 from .precision import tf32_allowed
+from .recording import recorded
 from .stages import Product, render_stages, table
 from .step import arguments
 
 __all__ = ["Stages"]
 
 STEPS = (64, 8)  # of a graph, and of one for the rest; those beyond T do nothing
-ROOM = 4  # extents whose graphs and buffers are kept
-_log = logging.getLogger("ostinato")
+ROOM = 4  # sizes of batch whose graphs and buffers are kept, for each stream and kind of call
 
 
 class Stages(Rendered):
@@ -53,7 +52,7 @@ class Stages(Rendered):
         """
         made = self.made
         call.check(max(sum(made.sources), sum(made.sums), made.kept, *self.layout.state_sizes))
-        if _captured(call):  # that graph knows buffers by address, and memory of its own pool stays as long as it does
+        if captured(call.device):  # that graph knows buffers by address; those of its own pool stay as long as it does
             _Desk(self, call, matrices).run(call, matrices, values)
             return
         stream = torch.cuda.current_stream(call.device).cuda_stream if call.x.is_cuda else 0
@@ -64,9 +63,15 @@ class Stages(Rendered):
                 with lasting():
                     desk = _Desk(self, call, matrices)
             self._desks[key] = desk
-            if len(self._desks) > ROOM:
-                self._desks.popitem(last=False)
+            alike = [other for other in self._desks if other[1:] == key[1:]]
+            for old in alike[:-ROOM]:
+                del self._desks[old]
             desk.run(call, matrices, values)
+
+    def clear(self) -> None:
+        """See the parent."""
+        with self._lock:
+            self._desks.clear()
 
 
 class _Desk:
@@ -88,7 +93,6 @@ class _Desk:
         self.products = [each for each in made.order if isinstance(each, Product)]
         self.weights = [factor(weight, stages.form.factors).clone() for weight in self._stacked(matrices)]
         self.graphs: dict[int, torch.cuda.CUDAGraph | None] = {}
-        self.beside: torch.cuda.Stream | None = None  # where they are recorded
         self.warm = False
 
     def run(self, call: Call, matrices: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
@@ -131,7 +135,7 @@ class _Desk:
 
     def _may_record(self, call: Call) -> bool:
         """On a GPU, but not within somebody's own graph."""
-        return call.x.is_cuda and not _captured(call)
+        return call.x.is_cuda and not captured(call.device)
 
     def _steps(self, count: int) -> None:
         """So many steps, one after the other."""
@@ -151,47 +155,5 @@ class _Desk:
     def _graph(self, device: torch.device, steps: int) -> torch.cuda.CUDAGraph | None:
         """So many steps as a graph; None where none can be recorded."""
         if steps not in self.graphs:
-            self.graphs[steps] = None
-            graph, here = torch.cuda.CUDAGraph(), torch.cuda.current_stream(device)
-            beside = self.beside = self.beside or _recording(self, device)
-            beside.wait_stream(here)
-            torch.cuda.current_blas_handle()  # this thread's, which cannot be made while a graph is recorded
-            try:
-                with torch.cuda.stream(beside):
-                    graph.capture_begin(capture_error_mode="thread_local")
-                    try:
-                        self._steps(steps)
-                    finally:
-                        graph.capture_end()
-                self.graphs[steps] = graph
-            except RuntimeError as error:
-                _log.warning("steps of a recurrence could not be recorded as a CUDA graph, and are launched: %s", error)
-            here.wait_stream(beside)
+            self.graphs[steps] = recorded(device, lambda: self._steps(steps))
         return self.graphs[steps]
-
-
-def _captured(call: Call) -> bool:
-    """Whether somebody records a graph of their own."""
-    return call.x.is_cuda and torch.cuda.is_current_stream_capturing()
-
-
-_free: dict[torch.device, list[torch.cuda.Stream]] = {}  # streams to record on that no desk has
-
-
-def _recording(desk: _Desk, device: torch.device) -> torch.cuda.Stream:
-    """A stream to record on, the desk's own as long as it lives.
-
-    Products that are recorded work in memory that torch keeps for their stream, also when their graph runs on another
-    one. Of two graphs recorded on one stream, which may run at the same time, both would work in the same memory.
-    Torch hands out 32 streams of each priority in turn; those of this one, few ask for.
-    """
-    if device not in _free:
-        _free[device] = list(
-            {s.cuda_stream: s for s in (torch.cuda.Stream(device, priority=-1) for _ in range(32))}.values()
-        )
-    free = _free[device]
-    if not free:  # so many desks: what is shared then is shared with the graphs of nobody else
-        return torch.cuda.Stream(device, priority=-1)
-    stream = free.pop()
-    weakref.finalize(desk, free.append, stream)
-    return stream

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...errors import StalledError, TooLargeError
+from ..base import captured
 from .call import MOST, Call
 from .device import facts, lasting
 from .form import Form
@@ -97,7 +98,7 @@ class Flags:
         """
         if not self.here.is_cuda:
             self._said.copy_(self.here)
-        elif torch.cuda.is_current_stream_capturing():
+        elif captured(self.here.device):
             return
         if int(self._said):
             self.forget()
