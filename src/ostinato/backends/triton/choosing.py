@@ -8,12 +8,12 @@ import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property, lru_cache
+from pathlib import Path
 from statistics import median
 from typing import Any, Protocol
 
 import torch
 
-from ... import __version__
 from ...errors import LaunchError, StalledError, TooLargeError
 from ..base import AT_ONCE, Inputs, OutputGradients, Wanted, captured
 from . import measured
@@ -178,12 +178,21 @@ def _timed(kernel: Kernel, name: str, form: Form, call: Call, bound: Held) -> fl
 
 
 def _key(kernel: Kernel, name: str, batch: int, device: torch.device) -> str:
-    """What a measurement is filed under: the card, the versions, the kernel, the size of batch to a power of two."""
+    """What a measurement is filed under: the card, the versions, the renderer, the kernel, the size of batch to a power
+    of two.
+    """
     size = power_of_two(batch)
     card = facts(device)
-    versions = __version__, torch.__version__, _triton_version()
+    versions = torch.__version__, _triton_version(), _renderer()
     said = (card.name, card.programs, *versions, kernel.digest, kernel.factors, name, size)
     return f"{name} {size} {hashlib.sha256(repr(said).encode()).hexdigest()[:24]}"
+
+
+@lru_cache(maxsize=1)
+def _renderer() -> str:
+    """Of what renders kernels and launches them."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 @lru_cache(maxsize=1)
