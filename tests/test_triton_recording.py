@@ -141,8 +141,11 @@ def test_work_that_fails_is_no_graph(gpu):
     def work():
         raise torch.OutOfMemoryError("no memory")
 
+    first = recorded(lambda: None)
     assert recorded(work) is None and not ended
     assert not generator().capturing
+    again = recorded(lambda: None)
+    assert again.stream is first.stream and again.pool is first.pool
 
 
 def test_nothing_is_recorded_where_that_is_not_wanted(gpu, monkeypatch):

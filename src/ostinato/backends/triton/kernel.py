@@ -153,9 +153,7 @@ class TritonKernel:
             self.let_go(name, form)
         self._proved.add(key)
         if said:
-            flags(
-                call.device
-            ).forget()  # a form whose programs do not meet is wrong, and nothing of the user's came of it
+            flags(call.device).forget()  # programs that do not meet are wrong, and nothing of the user's came of it
             raise LaunchError(
                 f"a Triton kernel with {form} computes something else than eager on this GPU: {said}; it is not used: "
                 "please report it, with what scripts/gpu-check says"

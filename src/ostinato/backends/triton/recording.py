@@ -26,6 +26,7 @@ class _Lane:
 
     def __init__(self, stream: torch.cuda.Stream) -> None:
         self.stream, self.pool = stream, torch.cuda.graph_pool_handle()
+        self.lost = False  # a recording could not be ended: nothing more is recorded here
         with torch.cuda.stream(stream):
             self._one = torch.zeros(1, device=stream.device)
             self._stays = self.record(self._one.zero_)
@@ -52,6 +53,7 @@ class _Lane:
         """Put right what torch leaves behind where the driver does not end a recording: it would go on allocating for
         it, and random numbers of the device would take it for running.
         """
+        self.lost = True
         index = self.stream.device_index
         with contextlib.suppress(RuntimeError):
             torch._C._cuda_endAllocateToPool(index, self.pool)
@@ -74,10 +76,10 @@ def recorded(device: torch.device, work: Callable[[], object]) -> torch.cuda.CUD
     here = torch.cuda.current_stream(device)
     key = device, here.cuda_stream
     with ALONE:
+        lane = _lanes.get(key)
         try:
-            if key not in _lanes:
-                _lanes[key] = _lane(device)
-            lane = _lanes[key]
+            if key not in _lanes or (lane is not None and lane.lost):
+                lane = _lanes[key] = _lane(device)
             if lane is None:
                 return None
             lane.stream.wait_stream(here)
@@ -86,7 +88,6 @@ def recorded(device: torch.device, work: Callable[[], object]) -> torch.cuda.CUD
                 graph = lane.record(work)
         except RuntimeError as error:
             _log.warning("steps of a recurrence could not be recorded as a CUDA graph, and are launched: %s", error)
-            _lanes.pop(key, None)
             return None
         here.wait_stream(lane.stream)
         return graph
